@@ -1,0 +1,222 @@
+"""The algebra: parse an expression, flip switches, refuse what cannot be, and name the method that results."""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError, did_you_mean, listing
+from .recipe import Method, Recipe, build, find_method, method_names, switch_values
+from .schema import SWITCHES, WORDS, Switches, Value, defaults, dotted, expand, read_by, read_knob, read_switch, reason
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression: the base, the finished switches, and the knobs that the person wrote."""
+
+    base: Method
+    switches: Switches
+    text: str
+    written: Mapping[str, Value] = field(default_factory=dict)
+    like: Method | None = None
+
+
+def tokenize(words: Iterable[str]) -> list[str]:
+    """Tokens of an expression: ``+``, ``-``, words and ``key=value``; glued signs are parted, quoted strings split."""
+    tokens: list[str] = []
+    for word in words:
+        for part in [word] if Path(word).is_file() else shlex.split(word):
+            sign = part[:1] if part[:1] in ("+", "-") else ""
+            tokens += [token for token in (sign, part[len(sign) :]) if token]
+    return tokens
+
+
+def parse(words: str | Iterable[str]) -> Expression:
+    """Parse and check an expression such as ``byol - momentum like=simsiam``. Raises `UserError`."""
+    try:
+        tokens = tokenize([words] if isinstance(words, str) else words)
+    except ValueError as error:
+        raise UserError(f"The expression cannot be read: {str(error).lower()}; close the quote.") from None
+    if not tokens or tokens[0] in ("+", "-") or "=" in tokens[0]:
+        raise UserError("An expression starts with a method's name or file, as in 'byol - momentum'.")
+    base = find_method(tokens[0])
+    values = switch_values(base.switches)
+    knobs: list[tuple[str, str]] = []
+    like, text, rest = None, [Path(base.name).stem if "/" in base.name else base.name], iter(tokens[1:])
+    for token in rest:
+        if token in ("+", "-"):
+            word = next(rest, "")
+            flip(values, token, word, base.name)
+            text += [token, canonical(word)]
+        elif "=" in token:
+            key, _, value = token.partition("=")
+            if key == "like":
+                like = find_method(value)
+            elif canonical(key) in SWITCHES:
+                values[canonical(key)] = read_switch(canonical(key), value)
+            else:
+                knobs.append((canonical(key), value))
+            text.append(token)
+        else:
+            known = [*SWITCHES, *WORDS]
+            raise UserError(f"{token!r} needs a sign or a value{did_you_mean(token, known)}, as in '+ momentum' or 'tau=0.99'.")
+    switches = Switches(**values)
+    refuse(switches)
+    written = _read_written(switches, knobs)
+    return Expression(base, switches, " ".join(text), written, like)
+
+
+def canonical(word: str) -> str:
+    """``stop-gradient`` as ``stop_gradient``."""
+    return word.replace("-", "_").lower()
+
+
+def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
+    """Apply ``+ word`` or ``- word`` to the switches. Raises `UserError` for what is on or off already."""
+    word = canonical(raw)
+    name = word if word in SWITCHES else WORDS.get(word)
+    if name is None:
+        known = sorted({*SWITCHES, *WORDS})
+        raise UserError(f"There is no switch or value {raw!r}{did_you_mean(word, known)}; they are {', '.join(known)}.")
+    meta, now = SWITCHES[name].metadata, values[name]
+    off, spoken = meta["values"][0], str(now).lower()
+    if sign == "+":
+        wanted = meta["usual"] if word == name else word
+        if wanted is None:
+            raise UserError(f"+ {name} has no usual value; write {name}={listing(meta['values'])}.")
+        if now == wanted or (word == name and now != off):
+            raise UserError(f"{base} has {word} already ({name} is {spoken}); leave '+ {raw}' out.")
+        values[name] = wanted
+    else:
+        if now == off or (word != name and now != word):
+            raise UserError(f"{base} has no {word} to remove ({name} is {spoken}); leave '- {raw}' out.")
+        values[name] = off
+
+
+def _read_written(switches: Switches, words: Sequence[tuple[str, str]]) -> dict[str, Value]:
+    """The knobs of an expression, by dotted key; refused where unknown, ambiguous or not read by the switches."""
+    written: dict[str, Value] = {}
+    for key, text in words:
+        found = dotted(key)
+        if len(found) != 1:
+            known = sorted({*SWITCHES, *(name.rsplit(".", 1)[-1] for name in defaults("small"))})
+            mend = f"write {listing(found)}" if found else "'sslzoo methods show NAME' lists the knobs"
+            raise UserError(f"{key!r} is {'several knobs' if found else 'no knob'}{did_you_mean(key, known)}; {mend}.")
+        written[found[0]] = read_knob(found[0], text)
+    known_values: dict[str, Any] = {**switch_values(switches), **defaults("small")}
+    for key, value in written.items():
+        known_values.update(dict.fromkeys(expand(key), value))
+    for key in written:
+        if not any(read_by(one, known_values) for one in expand(key)) and not key.startswith("optimizer.trust"):
+            raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
+    return written
+
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+
+def has_others(switches: Switches) -> bool:
+    """Whether the set A of what a query is told apart from is not empty."""
+    return switches.negatives != "none" or switches.clustering != "none"
+
+
+def refusal(switches: Switches) -> str | None:
+    """Why a finished combination cannot train, with the mend; or None."""
+    if not switches.stop_gradient and switches.target != "shared":
+        return f"No gradient can reach a {switches.target} target; add '+ stop_gradient'."
+    if has_others(switches) and switches.similarity != "cosine":
+        what = "negatives" if switches.negatives != "none" else "clustering"
+        return f"similarity={switches.similarity} would be ignored beside {what}; remove one of the two."
+    if not has_others(switches) and switches.normalize == "none" and switches.similarity == "cosine":
+        return "Cosine divides by the norms, so normalize=none would be ignored; add 'similarity=mse' or '+ l2'."
+    return None
+
+
+def refuse(switches: Switches) -> None:
+    """Raise `UserError` for a combination that cannot train."""
+    why = refusal(switches)
+    if why is not None:
+        raise UserError(why)
+
+
+def collapse_guards(switches: Switches) -> list[str]:
+    """What keeps these switches from collapsing, in words; empty where nothing known does.
+
+    Negatives and balanced codes repel by construction; a learned predictor needs the stopped gradient beside it
+    (Chen & He 2021, Table 1 and Fig. 2); a momentum encoder alone is no guard (Grill et al. 2020, Table 5b).
+    """
+    guards = []
+    if switches.negatives != "none":
+        guards.append("negatives")
+    if switches.clustering == "sinkhorn" and switches.stop_gradient:
+        guards.append("balanced codes (sinkhorn) with stop-gradient")
+    if switches.predictor in ("mlp", "linear") and switches.stop_gradient:
+        guards.append("predictor with stop-gradient")
+    return guards
+
+
+# ---- names and differences -------------------------------------------------------------------------------------------
+
+
+def method_with(switches: Switches, base: str | None = None) -> str | None:
+    """The shipped method with these switches: the base if it has them, else the one that is no variant of another."""
+    shipped = [find_method(name) for name in method_names()]
+    same = [method for method in shipped if method.switches == switches]
+    if base in [method.name for method in same]:
+        return base
+    return next((method.name for method in same if not method.variant_of), None)
+
+
+def diff(a: Switches, b: Switches) -> dict[str, tuple[Any, Any]]:
+    """The switches in which two differ, with both values."""
+    left, right = switch_values(a), switch_values(b)
+    return {name: (left[name], right[name]) for name in SWITCHES if left[name] != right[name]}
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(
+    expression: Expression,
+    scale: str = "small",
+    data: str | None = None,
+    data_knobs: Mapping[str, Value] | None = None,
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    device: str | None = None,
+    device_knobs: Mapping[str, Value] | None = None,
+    flags: Mapping[str, Value] | None = None,
+) -> Recipe:
+    """The recipe of an expression: schema < scale table < data set < device < the file's plain tables < words < flags."""
+    source = expression.like or expression.base
+    inherited = {**source.tables[scale], **source.tables[""]}
+    recipe = build(
+        expression.switches,
+        scale,
+        [
+            (f"{Path(source.name).stem} ({scale})", source.tables[scale]),
+            (f"data {data}", data_knobs or {}),
+            (f"device {device}", device_knobs or {}),
+            (Path(source.name).stem, source.tables[""]),
+            ("expression", expression.written),
+            *((f"--{key.rpartition('.')[2].replace('_', '-')}", {key: value}) for key, value in (flags or {}).items()),
+        ],
+        ranges,
+        expression=expression.text,
+        method=method_with(expression.switches, expression.base.name),
+        written=tuple(expression.written),
+    )
+    dropped = tuple(key for key in inherited if key not in recipe.origins and expression.like is None)
+    return replace(recipe, dropped=dropped)
+
+
+def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) -> Recipe:
+    """The recipe of an expression, as on the command line: ``load("byol - momentum")``.
+
+    ``scale`` is "small" (views up to 64 px) or "large"; ``knobs`` are further ``key=value`` words. Raises `UserError`,
+    a `ValueError`, with one sentence that names the mend.
+    """
+    if scale not in ("small", "large"):
+        raise UserError(f"scale cannot be {scale!r}; it is small or large.")
+    words = [expression] if isinstance(expression, str) else list(expression)
+    return resolve(parse([*words, *(f"{key}={value}" for key, value in knobs.items())]), scale)

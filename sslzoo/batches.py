@@ -1,0 +1,105 @@
+"""Batches of views for training: from tensors on the device, or streamed from files by worker processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from PIL import Image
+from torch import Generator, Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision.transforms.functional import pil_to_tensor
+
+from .data import Dataset
+from .images import load_image
+from .recipe import Recipe
+from .schema import View
+from .views import Draw, augment, draw_boxes, photometric
+
+Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
+
+
+def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
+    """The views of a recipe in order: pairs of a query's and a target's view, then the local crops."""
+    views = recipe.views
+    pairs = 1 if recipe.switches.symmetric else views.pairs
+    return [(views.first, size), (views.second, size)] * pairs + [
+        (views.local, min(views.local_size, size))
+    ] * views.local_crops
+
+
+def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """An epoch's batches: a shuffle of n places, drawn from seed and epoch alone, its incomplete last batch left out."""
+    generator = Generator().manual_seed(seed * 1_000_003 + epoch)
+    return list(torch.randperm(n, generator=generator)[: n // batch_size * batch_size].split(batch_size))
+
+
+class Batches:
+    """Gives ``(index, views)`` of an epoch; views are normalised float32 on the device.
+
+    Augmentation owns ``generator`` where it runs on the device; crops made by workers depend on seed, epoch and place.
+    """
+
+    def __init__(self, data: Dataset, recipe: Recipe, device: torch.device, seed: int, workers: int = 0):
+        self.data, self.device, self.seed, self.workers = data, device, seed, workers
+        self.batch_size = recipe.training.batch_size
+        self.pipelines = pipelines(recipe, data.size)
+        self.generator = Generator(device).manual_seed(seed + 1)
+        self.mean = torch.tensor(data.mean, device=device)[:, None, None]
+        self.std = torch.tensor(data.std, device=device)[:, None, None]
+        images = data.train.images
+        self.resident = images.to(device) if isinstance(images, Tensor) else None
+
+    def __len__(self) -> int:
+        return len(self.data.train) // self.batch_size
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """The batches of an epoch, less the first ``skip``."""
+        batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
+        if self.resident is not None:
+            for index in batches:
+                index = index.to(self.device)
+                images = self.resident[index]
+                yield index, [self.normalised(augment(images, view, size, self.generator)) for view, size in self.pipelines]
+            return
+        files = Crops(cast(tuple[Path, ...], self.data.train.images), self.pipelines, self.seed, epoch)
+        loader = DataLoader(
+            files,
+            batch_sampler=[index.tolist() for index in batches],
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            multiprocessing_context="spawn" if self.workers and self.device.type != "cpu" else None,
+        )
+        for index, crops in zip(batches, loader, strict=True):
+            yield index.to(self.device), [
+                self.normalised(photometric(crop.to(self.device, non_blocking=True).float() / 255, view, self.generator))
+                for crop, (view, _) in zip(crops, self.pipelines, strict=True)
+            ]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """By the data's mean and deviation, and in the memory layout that the device likes."""
+        images = (images - self.mean) / self.std
+        return images.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else images
+
+
+class Crops(TorchDataset[list[Tensor]]):
+    """The random resized crops of one file's views, uint8; run by worker processes."""
+
+    def __init__(self, paths: tuple[Path, ...], pipelines: list[Pipeline], seed: int, epoch: int):
+        self.paths, self.pipelines, self.seed, self.epoch = paths, pipelines, seed, epoch
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: int) -> list[Tensor]:
+        image = load_image(self.paths[place])
+        generator = Generator().manual_seed(hash((self.seed, self.epoch, place)) & (2**63 - 1))
+        draw = Draw(1, torch.device("cpu"), generator)
+        views = []
+        for view, size in self.pipelines:
+            top, left, height, width = draw_boxes(draw, image.height, image.width, view)[0].tolist()
+            box = (left, top, left + width, top + height)
+            cropped = pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+            views.append(cropped.flip(-1) if bool(draw.chance(view.flip)) else cropped)
+        return views

@@ -1,0 +1,74 @@
+"""Backbones: timm's, with a small-image stem for residual nets, and a four-layer net for the CPU."""
+
+from typing import cast
+
+import timm
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .errors import UserError, did_you_mean
+from .schema import SMALL_UP_TO
+
+
+class SmallNet(nn.Module):
+    """Four 3x3 convolutions with batch norm, widths 16 to 128; its features are the 4x4 map, flattened.
+
+    The map is kept, not averaged: on small images the place of a stroke is what tells shapes apart.
+    """
+
+    num_features = 128 * 4 * 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for fan_in, fan_out, stride in ((3, 16, 1), (16, 32, 2), (32, 64, 2), (64, 128, 2)):
+            layers += [nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        return (x if x.shape[-2:] == (4, 4) else F.adaptive_avg_pool2d(x, 4)).flatten(1)
+
+
+def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
+    """A backbone without its classifier: "small", or any of timm's names. Raises `UserError` for an unknown one.
+
+    Residual nets for images up to 64 px get a 3x3 stem of stride 1 and no max pooling (SimSiam, appendix D).
+    """
+    if name == "small":
+        return SmallNet()
+    if not timm.is_model(name):
+        known = timm.list_models()
+        raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
+    size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
+    try:
+        model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))
+    except RuntimeError as error:
+        raise UserError(f"{name} cannot be built ({str(error).splitlines()[0]}); choose another backbone.") from None
+    if image_size <= SMALL_UP_TO and not pretrained and hasattr(model, "maxpool") and hasattr(model, "conv1"):
+        model.conv1 = nn.Conv2d(3, cast(nn.Conv2d, model.bn1).num_features, 3, 1, 1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    return model
+
+
+def _takes_size(name: str) -> bool:
+    """Whether a model is made for one image size (transformers), so that it has to be told ours."""
+    return bool(timm.get_pretrained_cfg(name) and timm.get_pretrained_cfg(name).fixed_input_size)
+
+
+def pretrained(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
+    """A timm model with its published weights, its image size, mean and deviation. Raises `UserError` without them."""
+    if not timm.is_model(name):
+        raise UserError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}.")
+    try:
+        model = build(name, 224, pretrained=True)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the hub's client raises without a network or weights
+        raise UserError(
+            f"The weights of timm:{name} are neither cached nor to be had ({type(error).__name__}); "
+            "run once with a network, or choose a model that is cached."
+        ) from None
+    config = timm.data.resolve_model_data_config(model)
+    return model, int(config["input_size"][-1]), tuple(config["mean"]), tuple(config["std"])

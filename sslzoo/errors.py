@@ -1,0 +1,20 @@
+"""The one error that a person's input can cause, and the did-you-mean behind its sentences."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(ValueError):
+    """Something a person wrote cannot be done; the message is one sentence that names the mend."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
+    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def listing(words: Iterable[object]) -> str:
+    """``a, b or c``, for the sentence that lists what is allowed."""
+    items = [str(word) for word in words]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"

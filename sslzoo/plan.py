@@ -1,0 +1,150 @@
+"""A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+import torch
+
+from . import data
+from .algebra import Expression, parse, resolve
+from .errors import UserError, listing
+from .recipe import PACKAGE, Recipe
+from .schema import SMALL_UP_TO, Value, expand, read_knob
+
+CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
+PRECISIONS = ("auto", "float32", "bf16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
+
+    data: str = "digits"
+    epochs: int | None = None
+    batch_size: int | None = None
+    backbone: str | None = None
+    image_size: int | None = None
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    out: str = "runs"
+    init: str | None = None
+    knn_every: int | None = None
+    eval: str = "val"
+    workers: int | None = None
+    compile: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs."""
+
+    expression: Expression
+    recipe: Recipe
+    data: data.Dataset
+    options: Options
+    device: torch.device
+    precision: str
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return tomllib.loads((PACKAGE / "defaults.toml").read_text(encoding="utf-8"))
+
+
+def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[float, float]]]:
+    """The knobs and the ranges of views that a data set or a device asks for."""
+    knobs: dict[str, Value] = {}
+    ranges: dict[str, tuple[float, float]] = {}
+    for table, content in _defaults()[kind].get(name, {}).items():
+        for key, value in content.items():
+            for one in expand(f"{table}.{key}"):
+                if isinstance(value, list):
+                    ranges[one] = (value[0], value[1])
+                else:
+                    knobs[one] = read_knob(one, value)
+    return knobs, ranges
+
+
+def prepare(words: str | Sequence[str], options: Options) -> Plan:
+    """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
+    expression = parse(words)
+    if options.eval not in ("val", "test"):
+        raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
+    for name, low in (("image_size", 8), ("limit", 2), ("epochs", 1), ("batch_size", 2), ("seed", 0), ("workers", 0)):
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise UserError(f"--{name.replace('_', '-')} cannot be {value}; it is at least {low}.")
+    device = find_device(options.device)
+    precision = find_precision(options.precision, device)
+    dataset = data.load(options.data, options.image_size, options.limit)
+    recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
+    if recipe.training.batch_size > len(dataset.train):
+        raise UserError(
+            f"A batch of {recipe.training.batch_size} is larger than the {len(dataset.train)} training images; "
+            f"use --batch-size {max(2, len(dataset.train) // 2)} or less."
+        )
+    return Plan(expression, recipe, dataset, options, device, precision)
+
+
+def recipe_for(
+    expression: Expression, options: Options, name: str, size: int, samples: int, device: torch.device
+) -> Recipe:
+    """The recipe of an expression for a data set of this name, size in px and number of training images."""
+    data_knobs, ranges = defaults("data", name)
+    device_knobs, _ = defaults("device", device.type)
+    if device_knobs:
+        device_knobs = {key: value for key, value in device_knobs.items() if not data_knobs}
+    scale = "small" if size <= SMALL_UP_TO else "large"
+    flags = {f"training.{k}": getattr(options, k) for k in ("epochs", "batch_size", "backbone")}
+    flags = {key: read_knob(key, value) for key, value in flags.items() if value is not None}
+    if device_knobs and device.type == "cpu":
+        device_knobs["training.epochs"] = max(1, round(CPU_PASSES / samples))
+        device_knobs["training.batch_size"] = max(2, min(int(device_knobs["training.batch_size"]), samples // 4))
+    return resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+
+
+def find_device(name: str) -> torch.device:
+    """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, ready in there.items() if ready))
+    kind = name.split(":")[0]
+    if kind not in there:
+        raise UserError(f"--device cannot be {name!r}; it is auto, {listing(there)}.")
+    number = name.removeprefix(kind).removeprefix(":")
+    if not there[kind] or (number and not (number.isdigit() and (kind != "cuda" or int(number) < torch.cuda.device_count()))):
+        raise UserError(f"There is no {name} on this machine; use --device {listing(k for k, ready in there.items() if ready)}.")
+    return torch.device(name)
+
+
+def find_precision(name: str, device: torch.device) -> str:
+    """ "bf16" or "float32"; for "auto" bf16 on a GPU that has it."""
+    if name not in PRECISIONS:
+        raise UserError(f"--precision cannot be {name!r}; it is {listing(PRECISIONS)}.")
+    if name == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return name
+
+
+def with_run_knobs(plan: Plan, **changes: Any) -> Plan:
+    """The plan with other options."""
+    return replace(plan, options=replace(plan.options, **changes))
+
+
+def described(recipe: Recipe) -> Mapping[str, Value]:
+    """The knobs of a recipe, those that all views share written once."""
+    knobs = dict(recipe.knobs())
+    for key in [key for key in knobs if key.startswith("views.first.")]:
+        name = key.rpartition(".")[2]
+        same = [k for k in (f"views.{p}.{name}" for p in ("first", "second", "local")) if k in knobs]
+        if len({knobs[k] for k in same}) == 1:
+            value = knobs[same[0]]
+            for k in same:
+                del knobs[k]
+            knobs[f"views.{name}"] = value
+    return knobs

@@ -1,0 +1,264 @@
+"""Recipes: method files read strictly, and layers of values resolved to one frozen `Recipe`."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError, did_you_mean, listing
+from .schema import (
+    KNOBS,
+    PIPELINES,
+    SCALES,
+    SWITCHES,
+    TABLES,
+    Clustering,
+    Heads,
+    Loss,
+    Negatives,
+    Optimizer,
+    Switches,
+    Target,
+    Training,
+    Value,
+    View,
+    Views,
+    defaults,
+    expand,
+    read_by,
+    read_knob,
+    read_switch,
+    reason,
+)
+
+PACKAGE = Path(__file__).parent
+METHODS = next(p for p in (PACKAGE / "methods", PACKAGE.parent / "methods") if p.is_dir() or p.parent != PACKAGE)
+HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str}
+
+Knobs = dict[str, Value]
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method file: ten switches, and for each scale the knobs that differ from the schema.
+
+    ``tables`` has a flat mapping of dotted knobs for "small" and for "large"; and under "" those of the file's plain
+    tables, which hold at both scales and have the last word over a data set's defaults (a run's own recipe is such).
+    """
+
+    name: str
+    switches: Switches
+    tables: Mapping[str, Knobs]
+    title: str = ""
+    paper: str = ""
+    idea: str = ""
+    variant_of: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that makes a training run: the switches, and every knob's value at one scale.
+
+    ``origins`` says for each dotted knob that the switches read where its value comes from; ``dropped`` names the knobs
+    of the base that the changed switches no longer read; ``written`` those that the expression wrote.
+    """
+
+    expression: str
+    method: str | None
+    switches: Switches
+    scale: str
+    heads: Heads
+    optimizer: Optimizer
+    target: Target
+    negatives: Negatives
+    clustering: Clustering
+    loss: Loss
+    views: Views
+    training: Training
+    origins: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
+
+    @property
+    def learning_rate(self) -> float:
+        """The effective learning rate: base x batch / 256 (Goyal et al. 2017, linear scaling)."""
+        return self.optimizer.lr * self.training.batch_size / 256
+
+    def knobs(self) -> Knobs:
+        """The knobs that the switches read, dotted, with their values."""
+        return {key: value for key, value in self.values().items() if key in self.origins}
+
+    def values(self) -> Knobs:
+        """Every knob, read or not, dotted, with its value."""
+        found: Knobs = {}
+        for key in KNOBS:
+            at: Any = self
+            for part in key.split("."):
+                at = getattr(at, part)
+            found[key] = at
+        return found
+
+
+def switch_values(switches: Switches) -> dict[str, Any]:
+    """The switches as a plain mapping, in their order."""
+    return {name: getattr(switches, name) for name in SWITCHES}
+
+
+def nested(knobs: Mapping[str, Value]) -> dict[str, Any]:
+    """Dotted knobs as tables in tables."""
+    tables: dict[str, Any] = {}
+    for key, value in knobs.items():
+        *path, name = key.split(".")
+        table = tables
+        for part in path:
+            table = table.setdefault(part, {})
+        table[name] = value
+    return tables
+
+
+def build(
+    switches: Switches,
+    scale: str,
+    layers: Iterable[tuple[str, Mapping[str, Value]]],
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    **rest: Any,
+) -> Recipe:
+    """A recipe from layers of (origin, dotted knobs); later layers win, knobs that no switch reads are left out.
+
+    ``ranges`` hold knobs within [low, high]; they act where the layer named "data" stands.
+    """
+    values: dict[str, Any] = {**defaults(scale)}
+    origins = dict.fromkeys(values, "default")
+    for origin, layer in layers:
+        if ranges is not None and origin.startswith("data "):
+            for key, (low, high) in ranges.items():
+                held = min(max(values[key], low), high)
+                if held != values[key]:
+                    values[key], origins[key] = held, origin
+        for key, value in layer.items():
+            for one in expand(key):
+                values[one], origins[one] = value, origin
+    known = {**switch_values(switches), **values}
+    origins = {key: origin for key, origin in origins.items() if read_by(key, known)}
+    tree = nested(values)
+    views = {name: View(**tree["views"].pop(name)) for name in PIPELINES}
+    tables = {name: kind(**tree[name]) for name, kind in TABLES.items() if name != "views"}
+    return Recipe(
+        switches=switches, scale=scale, views=Views(**tree["views"], **views), origins=origins, **tables, **rest
+    )
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def method_names() -> tuple[str, ...]:
+    """The shipped methods, by name."""
+    return tuple(sorted(path.stem for path in METHODS.glob("*.toml")))
+
+
+def find_method(name: str) -> Method:
+    """A shipped method by name, or a person's own file. Raises `UserError` for neither."""
+    plain = name.replace("-", "_").lower()
+    if plain in method_names():
+        return read_method(METHODS / f"{plain}.toml")
+    path = Path(name).expanduser()
+    if path.suffix == ".toml" or path.is_file():
+        return read_method(path)
+    raise UserError(f"There is no method {name!r}{did_you_mean(plain, method_names())}; 'sslzoo methods' lists them.")
+
+
+def read_method(path: Path) -> Method:
+    """Read a method file, strictly: every key known, of its type, within bounds, and read by the file's switches."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; 'sslzoo methods copy NAME {path}' starts one.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
+    try:
+        return parse_method(path.stem if path.parent == METHODS else str(path), content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def parse_method(name: str, content: Mapping[str, Any]) -> Method:
+    """A method from a TOML file's content. Raises `UserError`."""
+    known = [*HEADER, "switches", *SCALES, *TABLES]
+    for key, value in content.items():
+        if key not in known:
+            raise UserError(f"Unknown key {key!r}{did_you_mean(key, known)}; it can be {listing(known)}.")
+        if not isinstance(value, HEADER.get(key, dict)):
+            raise UserError(f"{key!r} has to be a {'text' if key in HEADER else 'table'}.")
+    header = {key: content[key] for key in HEADER if key in content}
+    switches = _read_switches(content.get("switches", {}))
+    tables = {scale: _read_tables(switches, scale, content.get(scale, {})) for scale in SCALES}
+    tables[""] = _read_tables(switches, "", {key: content[key] for key in TABLES if key in content})
+    return Method(name, switches, tables, **header)
+
+
+def _read_switches(table: Mapping[str, Any]) -> Switches:
+    for name in table:
+        if name not in SWITCHES:
+            raise UserError(f"Unknown switch {name!r}{did_you_mean(name, SWITCHES)}; it can be {listing(SWITCHES)}.")
+    missing = [name for name in SWITCHES if name not in table]
+    if missing:
+        raise UserError(f"[switches] has to say all ten; it lacks {', '.join(missing)}.")
+    return Switches(**{name: read_switch(name, value) for name, value in table.items()})  # type: ignore[arg-type]
+
+
+def _read_tables(switches: Switches, scale: str, tables: Mapping[str, Any]) -> Knobs:
+    """A scale's tables, flat; keys of all views come before those of one view, so that the latter win."""
+    found: Knobs = {}
+    for key, value in sorted(_flat(tables), key=lambda item: item[0].count(".")):
+        for one in expand(key):
+            found[one] = read_knob(one, value)
+    known = {**switch_values(switches), **defaults(scale or "small"), **found}
+    for key, _ in _flat(tables):
+        if not any(read_by(one, known) for one in expand(key)):
+            raise UserError(f"{key} is not read by these switches: it is read where {reason(key)}.")
+    return found
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    items: list[tuple[str, Any]] = []
+    for key, value in tables.items():
+        items += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
+    return items
+
+
+def check_ten_words() -> None:  # pragma: no cover - called by a test
+    """Every word but none, true and false belongs to exactly one switch."""
+    words = [v for f in fields(Switches) for v in f.metadata["values"] if v not in ("none", True, False)]
+    assert len(words) == len(set(words))
+
+
+def dump(recipe: Recipe, **header: str) -> str:
+    """A recipe as the text of a method file, which loads to the same values on any data."""
+    switches = {name: value for name, value in switch_values(recipe.switches).items()}
+    return to_toml({**header, "switches": switches, **nested(recipe.knobs())})
+
+
+def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:
+    """TOML text of texts, numbers and booleans in tables."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, Mapping)]
+    text = "".join(f"{line}\n" for line in lines)
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            body = to_toml(value, f"{prefix}{key}.")
+            has_values = any(not isinstance(v, Mapping) for v in value.values())
+            text += f"\n[{prefix}{key}]\n{body}" if has_values else body
+    return text.lstrip("\n") if not prefix else text
+
+
+def _toml_value(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,283 @@
+"""The schema of a recipe: ten switches, and the knobs that they read, with types, defaults and docs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from math import isfinite
+from types import UnionType
+from typing import Any, get_args
+
+from .errors import UserError, did_you_mean, listing
+
+SCALES = ("small", "large")  # images up to 64 px (CIFAR recipes), and above (ImageNet recipes)
+SMALL_UP_TO = 64
+
+Value = str | bool | int | float
+When = Mapping[str, tuple[Value, ...]]
+
+
+def switch(*values: str | bool, doc: str, usual: bool = True) -> Any:
+    """A switch: its first value is *off*, its second the usual value of ``+switch``."""
+    meant = values[1] if usual and len(values) > 1 else None
+    return field(default=values[0], metadata={"values": values, "usual": meant, "doc": doc})
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The ten choices that make a method. Every word but none, true and false belongs to one switch only."""
+
+    predictor: str = switch("none", "mlp", "linear", "fixed", doc="h in q = h(z)")
+    target: str = switch("shared", "momentum", "snapshot", doc="the network that gives the keys")
+    stop_gradient: bool = switch(False, True, doc="whether keys are detached")
+    negatives: str = switch("none", "batch", "queue", doc="other samples to repel")
+    clustering: str = switch("none", "sinkhorn", "softmax", doc="codes to predict")
+    positive: str = switch("view", doc="which vector is the target", usual=False)
+    normalize: str = switch("none", "l2", doc="last map of queries and keys")
+    similarity: str = switch("cosine", "mse", "cross_entropy", doc="what moves closer", usual=False)
+    regularizer: str = switch("none", doc="extra term on the projections", usual=False)
+    symmetric: bool = switch(False, True, doc="whether both views are targets")
+
+
+SWITCHES: dict[str, Field[Any]] = {f.name: f for f in fields(Switches)}
+WORDS = {str(v): name for name, f in SWITCHES.items() for v in f.metadata["values"] if v not in ("none", True, False)}
+
+
+def knob(
+    default: Value,
+    doc: str,
+    *,
+    large: Value | None = None,
+    when: When | None = None,
+    choices: tuple[str, ...] = (),
+    low: float | None = None,
+    high: float | None = None,
+) -> Any:
+    """A knob: its default for small and for large images, its bounds, and the switches (or knobs) that read it.
+
+    ``when`` maps names to values; the knob is read where any one of them holds.
+    """
+    meta = {"doc": doc, "large": default if large is None else large, "when": when, "choices": choices}
+    return field(default=default, metadata={**meta, "low": low, "high": high})
+
+
+LEARNS: When = {"predictor": ("mlp", "linear")}
+LARS: When = {"optimizer.name": ("lars",)}
+
+
+@dataclass(frozen=True)
+class Heads:
+    """The projector and the predictor."""
+
+    layers: int = knob(2, "linear layers of the projector", large=3, low=1, high=8)
+    hidden: int = knob(2048, "width of the projector's hidden layers", low=1)
+    dim: int = knob(2048, "dimension of the projection z", low=2)
+    batchnorm: str = knob(
+        "default",
+        "batch norm in the heads: in hidden layers, also at the projector's output (default), also at the predictor's",
+        choices=("none", "hidden", "default", "all"),
+    )
+    output_affine: bool = knob(
+        True, "scale and shift in the projector's output batch norm", when={"heads.batchnorm": ("default", "all")}
+    )
+    predictor_hidden: int = knob(512, "width of the predictor's hidden layer", when={"predictor": ("mlp", "fixed")})
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The optimiser and its schedule: linear warm-up, then cosine, per step."""
+
+    name: str = knob("sgd", "optimiser", choices=("sgd", "lars", "adamw"))
+    lr: float = knob(0.06, "base learning rate, for 256 images; multiplied by batch / 256", large=0.05, low=0)
+    momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", low=0, high=1)
+    weight_decay: float = knob(5e-4, "weight decay", large=1e-4, low=0)
+    decay_all: bool = knob(True, "decay biases and norms too")
+    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=0, when=LARS)
+    trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
+    warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0)
+    lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)
+    predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", low=0, when=LEARNS)
+    predictor_schedule: str = knob(
+        "cosine", "the predictor's schedule", choices=("cosine", "constant"), when=LEARNS
+    )
+
+
+@dataclass(frozen=True)
+class Target:
+    """How a target copy follows the online network."""
+
+    tau: float = knob(0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1, when={"target": ("momentum",)})
+    tau_end: float = knob(1.0, "the same at the last step; a cosine between", low=0, high=1, when={"target": ("momentum",)})
+    every: int | str = knob(1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1, when={"target": ("snapshot",)})
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """Other samples."""
+
+    own_view: bool = knob(True, "repel the query's own view's rows too", when={"negatives": ("batch",)})
+    queue_length: int = knob(4096, "keys in the queue", large=65536, low=1, when={"negatives": ("queue",)})
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """The codebook and its codes."""
+
+    prototypes: int = knob(512, "rows of the codebook", large=3000, low=2, when={"clustering": ("sinkhorn", "softmax")})
+    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4, when={"clustering": ("sinkhorn",)})
+    iterations: int = knob(3, "Sinkhorn iterations", low=1, when={"clustering": ("sinkhorn",)})
+    code_temperature: float = knob(0.05, "temperature of softmax codes", low=1e-4, when={"clustering": ("softmax",)})
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The loss."""
+
+    temperature: float = knob(
+        0.2, "temperature of a query against negatives or prototypes", low=1e-4,
+        when={"negatives": ("batch", "queue"), "clustering": ("sinkhorn", "softmax")},
+    )  # fmt: skip
+    loss_scale: float = knob(1.0, "factor on the whole loss", low=0)
+
+
+@dataclass(frozen=True)
+class View:
+    """The augmentation of one view; probabilities unless said otherwise."""
+
+    scale_min: float = knob(0.2, "smallest crop, as a part of the area", low=0.001, high=1)
+    scale_max: float = knob(1.0, "largest crop", low=0.001, high=1)
+    flip: float = knob(0.5, "horizontal flip", low=0, high=1)
+    jitter: float = knob(0.8, "colour jitter", low=0, high=1)
+    brightness: float = knob(0.4, "strength of brightness", low=0)
+    contrast: float = knob(0.4, "strength of contrast", low=0)
+    saturation: float = knob(0.4, "strength of saturation", low=0)
+    hue: float = knob(0.1, "strength of hue, in turns", low=0, high=0.5)
+    grayscale: float = knob(0.2, "grayscale", low=0, high=1)
+    blur: float = knob(0.0, "Gaussian blur, sigma from 0.1 to 2", large=0.5, low=0, high=1)
+    solarize: float = knob(0.0, "solarize above one half", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How many views, and how each is augmented. A key of the views beside these sets it for all views."""
+
+    pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8, when={"symmetric": (False,)})
+    local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
+    local_size: int = knob(96, "their size in px", low=8)
+    first: View = field(default_factory=View)
+    second: View = field(default_factory=View)
+    local: View = field(default_factory=View)
+
+
+@dataclass(frozen=True)
+class Training:
+    """The run: every one of these is also a flag of ``train``."""
+
+    epochs: int = knob(200, "epochs", large=100, low=1)
+    batch_size: int = knob(256, "images in a batch", low=2)
+    backbone: str = knob("resnet18", "timm's name, or 'small' for the net of encoders.py", large="resnet50")
+
+
+TABLES: dict[str, type] = {
+    "heads": Heads, "optimizer": Optimizer, "target": Target, "negatives": Negatives, "clustering": Clustering,
+    "loss": Loss, "views": Views, "training": Training,
+}  # fmt: skip
+PIPELINES = ("first", "second", "local")
+VIEW_KEYS = tuple(f.name for f in fields(View))
+
+
+def _knobs() -> Iterator[tuple[str, Field[Any]]]:
+    for table, kind in TABLES.items():
+        for f in fields(kind):
+            if f.name in PIPELINES:
+                yield from ((f"{table}.{f.name}.{op.name}", op) for op in fields(View))
+            else:
+                yield f"{table}.{f.name}", f
+
+
+KNOBS: dict[str, Field[Any]] = dict(_knobs())  # dotted name -> field
+
+
+def defaults(scale: str) -> dict[str, Value]:
+    """Every knob's default at a scale."""
+    return {key: f.default if scale == "small" else f.metadata["large"] for key, f in KNOBS.items()}
+
+
+def expand(key: str) -> list[str]:
+    """The knobs that a dotted key sets: ``views.hue`` stands for all views' hue. Raises `UserError` for others."""
+    if key in KNOBS:
+        return [key]
+    table, _, name = key.partition(".")
+    if table == "views" and name in VIEW_KEYS:
+        return [f"views.{pipeline}.{name}" for pipeline in PIPELINES]
+    known = [*KNOBS, *(f"views.{name}" for name in VIEW_KEYS)]
+    raise UserError(f"There is no knob {key!r}{did_you_mean(key, known)}; 'sslzoo methods show NAME' lists them.")
+
+
+def dotted(word: str) -> list[str]:
+    """The dotted keys that a plain word may mean, or the word itself where it is dotted."""
+    if "." in word:
+        return [word]
+    return [key for key in KNOBS if key.count(".") == 1 and key.endswith(f".{word}")] + (
+        [f"views.{word}"] if word in VIEW_KEYS else []
+    )
+
+
+def read_switch(name: str, value: object) -> str | bool:
+    """A switch's value, checked."""
+    values = SWITCHES[name].metadata["values"]
+    if isinstance(values[0], bool) and isinstance(value, str):
+        value = {"true": True, "false": False}.get(value, value)
+    if type(value) is type(values[0]) and value in values:
+        return value  # type: ignore[return-value]
+    allowed = listing(str(v).lower() for v in values)
+    hint = did_you_mean(str(value), map(str, values))
+    raise UserError(f"{name} cannot be {value!r}{hint}; it is {allowed}.")
+
+
+def read_knob(key: str, value: object) -> Value:
+    """A knob's value from TOML or from a word of an expression, checked for type and bounds."""
+    f = KNOBS[expand(key)[0]]
+    kinds = get_args(f.type) if isinstance(f.type, UnionType) else (f.type,)
+    meta = f.metadata
+    if isinstance(value, str) and kinds != (str,):
+        value = _parse(value, kinds)
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        value = float(value)
+    if type(value) not in kinds:
+        raise UserError(f"{key} cannot be {value!r}; it is {listing(k.__name__ for k in kinds)}.")
+    if isinstance(value, str) and meta["choices"] and value not in meta["choices"]:
+        allowed = listing([*(k.__name__ for k in kinds if k is not str), *meta["choices"]])
+        raise UserError(f"{key} cannot be {value!r}{did_you_mean(value, meta['choices'])}; it is {allowed}.")
+    if isinstance(value, int | float):
+        low, high = meta["low"], meta["high"]
+        if not isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+            bound = "a finite number" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
+            raise UserError(f"{key} cannot be {value}; it is {bound}.")
+    return value  # type: ignore[return-value]
+
+
+def _parse(text: str, kinds: tuple[type, ...]) -> object:
+    if bool in kinds:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    for kind in (int, float):
+        if kind in kinds:
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def read_by(key: str, values: Mapping[str, Any]) -> bool:
+    """Whether a knob is read under these switches and knobs (one flat mapping of both)."""
+    if key.startswith("views.local") and key != "views.local_crops":
+        return bool(values.get("views.local_crops", 0))
+    when = KNOBS[key].metadata["when"]
+    return when is None or any(values[name] in allowed for name, allowed in when.items())
+
+
+def reason(key: str) -> str:
+    """What would have to hold for a knob to be read, for the sentence that refuses it."""
+    if key.startswith("views.local"):
+        return "views.local_crops is at least 1"
+    when: When = KNOBS[key].metadata["when"]
+    return " or ".join(f"{name} is {listing(str(v).lower() for v in allowed)}" for name, allowed in when.items())
