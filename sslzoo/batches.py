@@ -80,7 +80,7 @@ class Batches:
     def normalised(self, images: Tensor) -> Tensor:
         """By the data's mean and deviation, and in the memory layout that the device likes."""
         images = (images - self.mean) / self.std
-        return images.contiguous(memory_format=torch.channels_last) if self.device.type == "cuda" else images
+        return images.contiguous(memory_format=torch.channels_last) if self.device.type != "mps" else images
 
 
 class Crops(TorchDataset[list[Tensor]]):

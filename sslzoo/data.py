@@ -19,6 +19,13 @@ from .images import is_image, load_image, read_sizes, square
 
 MOST = 224  # px of a view, unless asked for more
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+KNOWN = {  # size in px and training images of the sets that have names
+    "digits": (32, 5748),
+    "cifar10": (32, 50_000),
+    "cifar100": (32, 50_000),
+    "stl10": (96, 105_000),
+    "fashion-mnist": (32, 60_000),
+}
 MEMORY_SHARE = 0.25  # of what is available, for a resident set
 
 

@@ -40,7 +40,7 @@ def draw(glyphs: Tensor, generator: torch.Generator) -> Tensor:
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=generator) * (high - low) + low
 
-    width = uniform(22, 30) / SIZE  # of the glyph, in parts of the canvas
+    width = uniform(15, 24) / SIZE  # of the glyph, in parts of the canvas
     angle = uniform(-15, 15) * math.pi / 180
     free = 1 - width
     x, y = (2 * uniform(0, 1) - 1) * free, (2 * uniform(0, 1) - 1) * free  # of its centre, in [-1, 1]
@@ -48,8 +48,6 @@ def draw(glyphs: Tensor, generator: torch.Generator) -> Tensor:
     matrix = torch.stack([cos, sin, -(cos * x + sin * y), -sin, cos, sin * x - cos * y], dim=1).reshape(n, 2, 3)
     grid = F.affine_grid(matrix, [n, 1, SIZE, SIZE], align_corners=False)
     ink = F.grid_sample(glyphs, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    paper, pen = uniform(0, 1, 3), uniform(0, 1, 3)
-    close = (paper - pen).abs().amax(dim=1, keepdim=True) < 0.4  # too faint to read: take the complement of the paper
-    pen = torch.where(close, (paper + 0.5) % 1, pen)
+    paper, pen = uniform(0, 0.5, 3), uniform(0.5, 1, 3)  # chalk on a board: every channel of the pen is lighter
     images = paper[:, :, None, None] * (1 - ink) + pen[:, :, None, None] * ink
     return (images * 255).round().to(torch.uint8)

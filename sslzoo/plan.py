@@ -1,8 +1,8 @@
 """A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
 
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -13,6 +13,7 @@ from .algebra import Expression, parse, resolve
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
 from .schema import SMALL_UP_TO, Value, expand, read_knob
+from .schema import defaults as schema_defaults
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
 PRECISIONS = ("auto", "float32", "bf16")
@@ -96,16 +97,22 @@ def recipe_for(
 ) -> Recipe:
     """The recipe of an expression for a data set of this name, size in px and number of training images."""
     data_knobs, ranges = defaults("data", name)
-    device_knobs, _ = defaults("device", device.type)
-    if device_knobs:
-        device_knobs = {key: value for key, value in device_knobs.items() if not data_knobs}
+    device_knobs: dict[str, Value] = {} if data_knobs else defaults("device", device.type)[0]
     scale = "small" if size <= SMALL_UP_TO else "large"
     flags = {f"training.{k}": getattr(options, k) for k in ("epochs", "batch_size", "backbone")}
     flags = {key: read_knob(key, value) for key, value in flags.items() if value is not None}
-    if device_knobs and device.type == "cpu":
+    if "training.batch_size" in device_knobs:  # a device that is slow: few passes, and steps enough in each
         device_knobs["training.epochs"] = max(1, round(CPU_PASSES / samples))
         device_knobs["training.batch_size"] = max(2, min(int(device_knobs["training.batch_size"]), samples // 4))
     return resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+
+
+def recipe_for_data(expression: Expression, options: Options, device: torch.device) -> Recipe:
+    """The recipe of an expression for data that need not be at hand where its size is known."""
+    if options.data in data.KNOWN:
+        return recipe_for(expression, options, options.data, *data.KNOWN[options.data], device)
+    dataset = data.load(options.data)
+    return recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
 
 
 def find_device(name: str) -> torch.device:
@@ -131,20 +138,8 @@ def find_precision(name: str, device: torch.device) -> str:
     return name
 
 
-def with_run_knobs(plan: Plan, **changes: Any) -> Plan:
-    """The plan with other options."""
-    return replace(plan, options=replace(plan.options, **changes))
-
-
-def described(recipe: Recipe) -> Mapping[str, Value]:
-    """The knobs of a recipe, those that all views share written once."""
-    knobs = dict(recipe.knobs())
-    for key in [key for key in knobs if key.startswith("views.first.")]:
-        name = key.rpartition(".")[2]
-        same = [k for k in (f"views.{p}.{name}" for p in ("first", "second", "local")) if k in knobs]
-        if len({knobs[k] for k in same}) == 1:
-            value = knobs[same[0]]
-            for k in same:
-                del knobs[k]
-            knobs[f"views.{name}"] = value
-    return knobs
+def backbone_for(dataset: data.Dataset, device: torch.device) -> str:
+    """The backbone that a data set on a device gets where no recipe says otherwise."""
+    scale = "small" if dataset.size <= SMALL_UP_TO else "large"
+    layers = [defaults("data", dataset.name)[0], defaults("device", device.type)[0], schema_defaults(scale)]
+    return next(str(layer["training.backbone"]) for layer in layers if "training.backbone" in layer)

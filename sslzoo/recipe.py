@@ -2,7 +2,7 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,20 @@ class Recipe:
                 at = getattr(at, part)
             found[key] = at
         return found
+
+
+def described(recipe: Recipe) -> Knobs:
+    """The knobs that the switches read, those that all views share written once."""
+    knobs = recipe.knobs()
+    for key in [key for key in knobs if key.startswith("views.first.")]:
+        name = key.rpartition(".")[2]
+        same = [k for k in (f"views.{p}.{name}" for p in ("first", "second", "local")) if k in knobs]
+        if len({knobs[k] for k in same}) == 1:
+            value = knobs[same[0]]
+            for k in same:
+                del knobs[k]
+            knobs[f"views.{name}"] = value
+    return knobs
 
 
 def switch_values(switches: Switches) -> dict[str, Any]:
@@ -229,12 +243,6 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in tables.items():
         items += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
     return items
-
-
-def check_ten_words() -> None:  # pragma: no cover - called by a test
-    """Every word but none, true and false belongs to exactly one switch."""
-    words = [v for f in fields(Switches) for v in f.metadata["values"] if v not in ("none", True, False)]
-    assert len(words) == len(set(words))
 
 
 def dump(recipe: Recipe, **header: str) -> str:

@@ -104,6 +104,21 @@ def is_run(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
+def listed(out: Path) -> list[dict[str, Any]]:
+    """The runs below a folder, oldest first, with what came of them."""
+    rows = []
+    for path in sorted(out.iterdir() if out.is_dir() else [], key=lambda p: p.stat().st_mtime):
+        if is_run(path):
+            about = read_run(path)
+            log = list(csv.DictReader((path / "log.csv").open())) if (path / "log.csv").is_file() else []
+            result = json.loads((path / "knn.json").read_text()) if (path / "knn.json").is_file() else {}
+            keys = ("expression", "method", "data", "epochs", "started")
+            row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
+            row |= {key: float(log[-1][key]) if log else None for key in ("loss", "std", "rank")}
+            rows.append({**row, "knn": (result.get("knn") or {}).get("k20")})
+    return rows
+
+
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a backbone's weights as safetensors, with what is needed to use them as its metadata."""
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}

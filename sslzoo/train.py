@@ -36,7 +36,7 @@ class Interrupted(Exception):
 
 
 class Reporter:
-    """Told what happens; this one says nothing."""
+    """Told what happens; this one says nothing, and the screen is another."""
 
     def begin(self, plan: Plan, run: Path, epoch: int) -> None: ...
 
@@ -81,7 +81,7 @@ class Training:
             runs.load_weights(encoder, Path(self.options.init))
         self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
         self.model = Siamese(encoder, self.recipe, len(plan.data.train)).to(self.device)
-        if self.device.type == "cuda":
+        if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         workers = 2 if self.options.workers is None else self.options.workers
         self.workers = workers
@@ -143,7 +143,7 @@ class Training:
         runs.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
         about = {
             "expression": recipe.expression, "method": recipe.method, "data": data.name, "options": asdict(self.options),
-            "command": sys.argv, "backbone": recipe.training.backbone, "image_size": data.size, "mean": data.mean,
+            "command": sys.argv, "epochs": recipe.training.epochs, "batch_size": recipe.training.batch_size, "backbone": recipe.training.backbone, "image_size": data.size, "mean": data.mean,
             "std": data.std, "images": len(data.train), "device": _device_name(self.device), "precision": self.plan.precision,
             "versions": {"sslzoo": __version__, "torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version()},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
