@@ -60,10 +60,12 @@ def parse(words: str | Iterable[str]) -> Expression:
             text.append(token)
         else:
             known = [*SWITCHES, *WORDS]
-            raise UserError(f"{token!r} needs a sign or a value{did_you_mean(token, known)}, as in '+ momentum' or 'tau=0.99'.")
+            raise UserError(
+                f"{token!r} needs a sign or a value{did_you_mean(token, known)}, as in '+ momentum' or 'tau=0.99'."
+            )
     switches = Switches(**values)
     refuse(switches)
-    written = _read_written(switches, knobs)
+    written = _read_written(knobs)
     return Expression(base, switches, " ".join(text), written, like)
 
 
@@ -94,8 +96,8 @@ def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
         values[name] = off
 
 
-def _read_written(switches: Switches, words: Sequence[tuple[str, str]]) -> dict[str, Value]:
-    """The knobs of an expression, by dotted key; refused where unknown, ambiguous or not read by the switches."""
+def _read_written(words: Sequence[tuple[str, str]]) -> dict[str, Value]:
+    """The knobs of an expression, by dotted key; refused where unknown or ambiguous."""
     written: dict[str, Value] = {}
     for key, text in words:
         found = dotted(key)
@@ -104,12 +106,6 @@ def _read_written(switches: Switches, words: Sequence[tuple[str, str]]) -> dict[
             mend = f"write {listing(found)}" if found else "'sslzoo methods show NAME' lists the knobs"
             raise UserError(f"{key!r} is {'several knobs' if found else 'no knob'}{did_you_mean(key, known)}; {mend}.")
         written[found[0]] = read_knob(found[0], text)
-    known_values: dict[str, Any] = {**switch_values(switches), **defaults("small")}
-    for key, value in written.items():
-        known_values.update(dict.fromkeys(expand(key), value))
-    for key in written:
-        if not any(read_by(one, known_values) for one in expand(key)) and not key.startswith("optimizer.trust"):
-            raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
     return written
 
 
@@ -187,7 +183,7 @@ def resolve(
     device_knobs: Mapping[str, Value] | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Recipe:
-    """The recipe of an expression: schema < scale table < data set < device < the file's plain tables < words < flags."""
+    """The recipe of an expression: schema < scale table < data < device < the file's plain tables < words < flags."""
     source = expression.like or expression.base
     inherited = {**source.tables[scale], **source.tables[""]}
     recipe = build(
@@ -206,8 +202,12 @@ def resolve(
         method=method_with(expression.switches, expression.base.name),
         written=tuple(expression.written),
     )
-    dropped = tuple(key for key in inherited if key not in recipe.origins and expression.like is None)
-    return replace(recipe, dropped=dropped)
+    for key in expression.written:
+        if not any(one in recipe.origins for one in expand(key)):
+            raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
+    before = {**switch_values(source.switches), **defaults(scale), **inherited}
+    gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
+    return replace(recipe, dropped=() if expression.like else tuple(gone))
 
 
 def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) -> Recipe:

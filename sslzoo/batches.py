@@ -11,10 +11,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.functional import pil_to_tensor
 
-from .data import Dataset
 from .images import load_image
 from .recipe import Recipe
 from .schema import View
+from .splits import Dataset
 from .views import Draw, augment, draw_boxes, photometric
 
 Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
@@ -30,9 +30,10 @@ def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
 
 
 def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """An epoch's batches: a shuffle of n places, drawn from seed and epoch alone, its incomplete last batch left out."""
+    """An epoch's batches: n places shuffled by seed and epoch alone, the incomplete last batch left out."""
     generator = Generator().manual_seed(seed * 1_000_003 + epoch)
-    return list(torch.randperm(n, generator=generator)[: n // batch_size * batch_size].split(batch_size))
+    shuffled = torch.randperm(n, generator=generator)[: n // batch_size * batch_size]
+    return list(shuffled.chunk(n // batch_size))
 
 
 class Batches:
@@ -61,7 +62,10 @@ class Batches:
             for index in batches:
                 index = index.to(self.device)
                 images = self.resident[index]
-                yield index, [self.normalised(augment(images, view, size, self.generator)) for view, size in self.pipelines]
+                yield (
+                    index,
+                    [self.normalised(augment(images, view, size, self.generator)) for view, size in self.pipelines],
+                )
             return
         files = Crops(cast(tuple[Path, ...], self.data.train.images), self.pipelines, self.seed, epoch)
         loader = DataLoader(
@@ -72,10 +76,15 @@ class Batches:
             multiprocessing_context="spawn" if self.workers and self.device.type != "cpu" else None,
         )
         for index, crops in zip(batches, loader, strict=True):
-            yield index.to(self.device), [
-                self.normalised(photometric(crop.to(self.device, non_blocking=True).float() / 255, view, self.generator))
-                for crop, (view, _) in zip(crops, self.pipelines, strict=True)
-            ]
+            yield (
+                index.to(self.device),
+                [
+                    self.normalised(
+                        photometric(crop.to(self.device, non_blocking=True).float() / 255, view, self.generator)
+                    )
+                    for crop, (view, _) in zip(crops, self.pipelines, strict=True)
+                ],
+            )
 
     def normalised(self, images: Tensor) -> Tensor:
         """By the data's mean and deviation, and in the memory layout that the device likes."""

@@ -21,7 +21,9 @@ INTERRUPTED = 130
 class Zoo(click.Group):
     """A group whose every error is one sentence on standard error and exit code 2."""
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
         """Run a command and exit."""
         standalone = extra.pop("standalone_mode", True)
         if not standalone:
@@ -113,7 +115,9 @@ def main() -> None:
 @click.option("--out", default="runs", show_default=True, help="The folder of run directories.")
 @click.option("--init", help="Start from the weights of a run or a file.")
 @click.option("--knn-every", type=int, help="Epochs between two looks at kNN; by default about eight looks a run.")
-@click.option("--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test.")
+@click.option(
+    "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
+)
 @click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; takes no expression.")
@@ -122,7 +126,7 @@ def main() -> None:
 @click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
 @AS_JSON
 @click.pass_context
-def train(ctx: click.Context, expression: tuple[str, ...], **flags: Any) -> None:
+def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> None:
     """Train an expression: a method, and the components to add or remove.
 
     \b
@@ -172,7 +176,12 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
     from .runs import read_run
 
     about = read_run(run)
-    own = {**about["options"], "epochs": about["epochs"], "batch_size": about["batch_size"], "backbone": about["backbone"]}
+    own = {
+        **about["options"],
+        "epochs": about["epochs"],
+        "batch_size": about["batch_size"],
+        "backbone": about["backbone"],
+    }
     for param in ctx.command.params:
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
@@ -180,7 +189,9 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
             if name == "data" and Path(value).exists():
                 value = str(Path(value).resolve())
             if value != own.get(name):
-                raise UserError(f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run.")
+                raise UserError(
+                    f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."
+                )
 
 
 def summary(found: recipe.Recipe) -> dict[str, Any]:
@@ -204,7 +215,9 @@ def summary(found: recipe.Recipe) -> dict[str, Any]:
 @main.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @click.option("--data", help=DATA_HELP + " By default the runs' own, else digits.")
-@click.option("-k", "ks", multiple=True, type=int, help="Neighbours; may be given several times.  [default: 1 5 20 200]")
+@click.option(
+    "-k", "ks", multiple=True, type=int, help="Neighbours; may be given several times.  [default: 1 5 20 200]"
+)
 @click.option("--temperature", type=float, default=0.07, show_default=True, help="Of the votes.")
 @click.option("--image-size", type=int, help="Size of an image in px.")
 @click.option("--limit", type=int, help="Use N training images only.")
@@ -254,7 +267,9 @@ def embed(source: str, data: str | None, out: Path, as_json: bool, **options: An
 
 
 @main.command()
-@click.option("--out", default="runs", show_default=True, type=click.Path(path_type=Path), help="The folder of run directories.")
+@click.option(
+    "--out", default="runs", show_default=True, type=click.Path(path_type=Path), help="The folder of run directories."
+)
 @AS_JSON
 def runs(out: Path, as_json: bool) -> None:
     """List the runs."""
@@ -287,14 +302,17 @@ def methods(ctx: click.Context) -> None:
 
 
 @methods.command("list")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @AS_JSON
-def list_(as_json: bool = False) -> None:
+def list_(as_json: bool = False, markdown: bool = False) -> None:
     """All methods and their ten switches."""
     found = [recipe.find_method(name) for name in recipe.method_names()]
     if as_json:
         keys = ("name", "title", "paper", "idea")
         rows = [{**{k: getattr(m, k) for k in keys}, "switches": recipe.switch_values(m.switches)} for m in found]
         click.echo(json.dumps({"methods": rows}))
+    elif markdown:
+        click.echo(show.methods_markdown(found))
     else:
         show.methods_table(found)
 

@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's real handwritten digits, each at a random place, size, angle and pair of colours.
+"""The embedded data set: scikit-learn's handwritten digits, each at a random place, size, angle and in two colours.
 
 A method has to learn shape here: place and colours say nothing about the digit. The glyphs of the two splits differ.
 """
@@ -25,10 +25,10 @@ def load() -> dict[str, Tensor]:
     labels = torch.from_numpy(source.target).long()
     generator = torch.Generator().manual_seed(SEED)
     shuffled = torch.randperm(len(glyphs), generator=generator)
-    found = {}
+    found: dict[str, Tensor] = {}
     for split, chosen in (("test", shuffled[:TEST_GLYPHS]), ("train", shuffled[TEST_GLYPHS:])):
         chosen = chosen.repeat(DRAWINGS)
-        images = torch.cat([draw(glyphs[part], generator) for part in chosen.split(CHUNK)])
+        images = torch.cat([draw(glyphs[part], generator) for part in torch.split(chosen, CHUNK)])
         found |= {f"{split}_images": images, f"{split}_labels": labels[chosen], f"{split}_groups": chosen}
     return found
 

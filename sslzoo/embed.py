@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from .data import Split
 from .images import load_image, square
+from .splits import Split
 
 BATCH = 256
 
@@ -33,7 +33,7 @@ class Squares(TorchDataset[Tensor]):
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
     """The images of a split, uint8 [N, 3, size, size], in batches."""
     if isinstance(split.images, Tensor):
-        for part in split.images.split(BATCH):
+        for part in torch.split(split.images, BATCH):
             yield square(part, size)
     else:
         yield from DataLoader(Squares(split.images, size), batch_size=BATCH, num_workers=workers)

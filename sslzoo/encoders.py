@@ -22,7 +22,11 @@ class SmallNet(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for fan_in, fan_out, stride in ((3, 16, 1), (16, 32, 2), (32, 64, 2), (64, 128, 2)):
-            layers += [nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False), nn.BatchNorm2d(fan_out), nn.ReLU(inplace=True)]
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(fan_out),
+                nn.ReLU(inplace=True),
+            ]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,9 +50,9 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
     except RuntimeError as error:
         raise UserError(f"{name} cannot be built ({str(error).splitlines()[0]}); choose another backbone.") from None
     if image_size <= SMALL_UP_TO and not pretrained and hasattr(model, "maxpool") and hasattr(model, "conv1"):
-        model.conv1 = nn.Conv2d(3, cast(nn.Conv2d, model.bn1).num_features, 3, 1, 1, bias=False)
-        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-        model.maxpool = nn.Identity()
+        stem = nn.Conv2d(3, cast(nn.BatchNorm2d, model.bn1).num_features, 3, 1, 1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        model.conv1, model.maxpool = stem, nn.Identity()
     return model
 
 

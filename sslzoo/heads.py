@@ -1,5 +1,7 @@
 """The projector and the predictors: multi-layer perceptrons with batch norm where the recipe says so."""
 
+from itertools import pairwise
+
 from torch import nn
 
 from .schema import Heads
@@ -11,7 +13,7 @@ def mlp(widths: list[int], hidden_norm: bool, output_norm: bool, output_affine: 
     A linear layer has no bias where a batch norm with a bias of its own follows.
     """
     layers: list[nn.Module] = []
-    for depth, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False), start=2):
+    for depth, (fan_in, fan_out) in enumerate(pairwise(widths), start=2):
         last = depth == len(widths)
         norm, affine = (output_norm, output_affine) if last else (hidden_norm, True)
         layers.append(nn.Linear(fan_in, fan_out, bias=not norm))

@@ -15,7 +15,7 @@ def std(z: Tensor) -> float:
 
 
 def rank(z: Tensor, epsilon: float = 1e-7) -> float:
-    """RankMe of the l2-normalised rows, uncentred: exp of the entropy of the singular values (Garrido 2023, eq. 1, 2)."""
+    """RankMe of the l2-normalised rows, uncentred: exp of the entropy of the singular values (Garrido 2023)."""
     singular = torch.linalg.svdvals(l2(z.float()))
     p = singular / singular.sum().clamp(min=epsilon) + epsilon
     return float(torch.exp(-(p * p.log()).sum()))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -12,6 +13,7 @@ from .errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 SAMPLED = 500  # files whose headers tell the usual size
+CHUNK = 1024  # images resized at a time
 
 
 def is_image(path: Path) -> bool:
@@ -36,7 +38,9 @@ def read_sizes(paths: Sequence[Path]) -> "np.ndarray[tuple[int, int], np.dtype[n
             with Image.open(path) as image:
                 sizes.append(image.size)
         except Exception as error:
-            raise UserError(f"{path} cannot be read as an image ({type(error).__name__}); repair or remove it.") from None
+            raise UserError(
+                f"{path} cannot be read as an image ({type(error).__name__}); repair or remove it."
+            ) from None
     return np.array(sizes)
 
 
@@ -46,14 +50,12 @@ def square(images: Tensor, size: int) -> Tensor:
     if min(height, width) != size:
         scale = size / min(height, width)
         shape = (max(round(height * scale), size), max(round(width * scale), size))
-        parts = [
-            F.interpolate(part.float(), shape, mode="bilinear", antialias=True, align_corners=False).round().clamp(0, 255).byte()
-            for part in images.split(1024)
-        ]
-        images = parts[0].new_empty((len(images), 3, *shape)) if len(parts) > 1 else parts[0]
-        if len(parts) > 1:
-            for start, part in zip(range(0, len(images), 1024), parts, strict=True):
-                images[start : start + 1024] = part
+        images = torch.cat([_resized(part, shape) for part in torch.split(images, CHUNK)])
         height, width = shape
     top, left = (height - size) // 2, (width - size) // 2
     return images[..., top : top + size, left : left + size].contiguous()
+
+
+def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    found = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
+    return found.round().clamp(0, 255).to(torch.uint8)

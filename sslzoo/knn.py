@@ -33,9 +33,9 @@ def knn(
     """kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
     bank [N, D] and queries [M, D] are l2-normalised here; labels [N] and [M] are whole numbers. A neighbour at cosine
-    similarity s votes exp(s / temperature) for its class (Wu et al. 2018, section 3.4). The result depends on no order of
-    rows: rows within 1e-6 of the k-th similarity share the votes that remain, and of m classes with equal votes the right
-    one earns 1/m. So an embedding whose rows are all equal votes the bank's class prior. recall@K is the chance
+    similarity s votes exp(s / temperature) for its class (Wu et al. 2018, section 3.4). The result depends on no order
+    of rows: rows within 1e-6 of the k-th similarity share the votes that remain, and of m classes with equal votes the
+    right one earns 1/m. So an embedding whose rows are all equal votes the bank's class prior. recall@K is the chance
     that at least one of the first K, ties in random order, has the query's class. A k beyond the bank takes all of it.
     """
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
@@ -95,10 +95,13 @@ def shares(similar: Floats, k: int) -> npt.NDArray[np.float64]:
     above = similar > kth + TIE
     tied = ~above & (similar >= kth - TIE)
     share = (k - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
-    return above + tied * share
+    counted: npt.NDArray[np.float64] = above + tied * share
+    return counted
 
 
-def vote(similar: Floats, labels: Ints, truth: Ints, k: int, temperature: float, classes: int) -> npt.NDArray[np.float64]:
+def vote(
+    similar: Floats, labels: Ints, truth: Ints, k: int, temperature: float, classes: int
+) -> npt.NDArray[np.float64]:
     """What each query earns: 1 where its class alone has the most votes, 1/m where m classes have, 0 elsewhere."""
     top = similar.max(axis=1, keepdims=True).astype(np.float64)
     weights = shares(similar, k) * np.exp((similar - top) / temperature)

@@ -32,4 +32,8 @@ def identity(x: Tensor) -> Tensor:
 
 
 NORMALIZE: dict[str, Callable[[Tensor], Tensor]] = {"none": identity, "l2": l2}
-SIMILARITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"cosine": cosine, "mse": mse, "cross_entropy": cross_entropy}
+SIMILARITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine,
+    "mse": mse,
+    "cross_entropy": cross_entropy,
+}

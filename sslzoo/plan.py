@@ -14,6 +14,7 @@ from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
 from .schema import SMALL_UP_TO, Value, expand, read_knob
 from .schema import defaults as schema_defaults
+from .splits import Dataset
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
 PRECISIONS = ("auto", "float32", "bf16")
@@ -46,7 +47,7 @@ class Plan:
 
     expression: Expression
     recipe: Recipe
-    data: data.Dataset
+    data: Dataset
     options: Options
     device: torch.device
     precision: str
@@ -116,7 +117,7 @@ def recipe_for_data(expression: Expression, options: Options, device: torch.devi
 
 
 def find_device(name: str) -> torch.device:
-    """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not there."""
+    """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, ready in there.items() if ready))
@@ -124,8 +125,12 @@ def find_device(name: str) -> torch.device:
     if kind not in there:
         raise UserError(f"--device cannot be {name!r}; it is auto, {listing(there)}.")
     number = name.removeprefix(kind).removeprefix(":")
-    if not there[kind] or (number and not (number.isdigit() and (kind != "cuda" or int(number) < torch.cuda.device_count()))):
-        raise UserError(f"There is no {name} on this machine; use --device {listing(k for k, ready in there.items() if ready)}.")
+    if not there[kind] or (
+        number and not (number.isdigit() and (kind != "cuda" or int(number) < torch.cuda.device_count()))
+    ):
+        raise UserError(
+            f"There is no {name} on this machine; use --device {listing(k for k, ready in there.items() if ready)}."
+        )
     return torch.device(name)
 
 
@@ -138,7 +143,7 @@ def find_precision(name: str, device: torch.device) -> str:
     return name
 
 
-def backbone_for(dataset: data.Dataset, device: torch.device) -> str:
+def backbone_for(dataset: Dataset, device: torch.device) -> str:
     """The backbone that a data set on a device gets where no recipe says otherwise."""
     scale = "small" if dataset.size <= SMALL_UP_TO else "large"
     layers = [defaults("data", dataset.name)[0], defaults("device", device.type)[0], schema_defaults(scale)]

@@ -157,11 +157,10 @@ def build(
     known = {**switch_values(switches), **values}
     origins = {key: origin for key, origin in origins.items() if read_by(key, known)}
     tree = nested(values)
-    views = {name: View(**tree["views"].pop(name)) for name in PIPELINES}
-    tables = {name: kind(**tree[name]) for name, kind in TABLES.items() if name != "views"}
-    return Recipe(
-        switches=switches, scale=scale, views=Views(**tree["views"], **views), origins=origins, **tables, **rest
-    )
+    for name in PIPELINES:
+        tree["views"][name] = View(**tree["views"][name])
+    tables = {name: kind(**tree[name]) for name, kind in TABLES.items()}
+    return Recipe(switches=switches, scale=scale, origins=origins, **tables, **rest)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -247,8 +246,7 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def dump(recipe: Recipe, **header: str) -> str:
     """A recipe as the text of a method file, which loads to the same values on any data."""
-    switches = {name: value for name, value in switch_values(recipe.switches).items()}
-    return to_toml({**header, "switches": switches, **nested(recipe.knobs())})
+    return to_toml({**header, "switches": switch_values(recipe.switches), **nested(recipe.knobs())})
 
 
 def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:

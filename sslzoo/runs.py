@@ -50,7 +50,9 @@ def write(path: Path, content: bytes | str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written ({error.strerror}); make room or give --out another folder.") from None
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}); make room or give --out another folder."
+        ) from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -96,7 +98,9 @@ def read_run(run: Path) -> dict[str, Any]:
         content = json.loads((run / "run.json").read_text(encoding="utf-8"))
         return dict(content)
     except (OSError, ValueError, TypeError):
-        raise UserError(f"{run} is no run directory: its run.json is missing or broken; 'sslzoo runs' lists them.") from None
+        raise UserError(
+            f"{run} is no run directory: its run.json is missing or broken; 'sslzoo runs' lists them."
+        ) from None
 
 
 def is_run(path: Path) -> bool:
@@ -145,11 +149,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
         else:
             weights = cast(dict[str, torch.Tensor], torch.load(path, map_location="cpu", weights_only=True))
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{path} cannot be read as weights ({type(error).__name__}); give a .safetensors or .pt file.") from None
+        raise UserError(
+            f"{path} cannot be read as weights ({type(error).__name__}); give a .safetensors or .pt file."
+        ) from None
     except Exception as error:  # pickle.UnpicklingError and kin
         raise UserError(f"{path} is no plain state dict ({type(error).__name__}); save it with safetensors.") from None
     try:
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} does not fit the backbone ({detail}); give the --backbone that it was trained with.") from None
+        raise UserError(
+            f"{path} does not fit the backbone ({detail}); give the --backbone that it was trained with."
+        ) from None

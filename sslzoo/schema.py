@@ -95,18 +95,22 @@ class Optimizer:
     warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0)
     lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)
     predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", low=0, when=LEARNS)
-    predictor_schedule: str = knob(
-        "cosine", "the predictor's schedule", choices=("cosine", "constant"), when=LEARNS
-    )
+    predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"), when=LEARNS)
 
 
 @dataclass(frozen=True)
 class Target:
     """How a target copy follows the online network."""
 
-    tau: float = knob(0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1, when={"target": ("momentum",)})
-    tau_end: float = knob(1.0, "the same at the last step; a cosine between", low=0, high=1, when={"target": ("momentum",)})
-    every: int | str = knob(1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1, when={"target": ("snapshot",)})
+    tau: float = knob(
+        0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1, when={"target": ("momentum",)}
+    )
+    tau_end: float = knob(
+        1.0, "the same at the last step; a cosine between", low=0, high=1, when={"target": ("momentum",)}
+    )
+    every: int | str = knob(
+        1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1, when={"target": ("snapshot",)}
+    )
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,8 @@ KNOBS: dict[str, Field[Any]] = dict(_knobs())  # dotted name -> field
 
 def defaults(scale: str) -> dict[str, Value]:
     """Every knob's default at a scale."""
-    return {key: f.default if scale == "small" else f.metadata["large"] for key, f in KNOBS.items()}
+    values: dict[str, Any] = {k: f.default if scale == "small" else f.metadata["large"] for k, f in KNOBS.items()}
+    return values
 
 
 def expand(key: str) -> list[str]:

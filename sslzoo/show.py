@@ -79,6 +79,13 @@ def methods_table(methods: Sequence[Method]) -> None:
         out.print(f"[bold]{method.name}[/bold]  {escape(method.idea)} [dim]{method.paper}[/dim]", soft_wrap=True)
 
 
+def methods_markdown(methods: Sequence[Method]) -> str:
+    """The same table in Markdown, for the README."""
+    rows = [["method", *(name.replace("_", " ") for name in SWITCHES)], ["---"] * (len(SWITCHES) + 1)]
+    rows += [[f"[{m.name}]({m.paper})", *(spoken(m.switches, name) for name in SWITCHES)] for m in methods]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def equation(recipe: Recipe) -> str:
     """The expression, and the method whose switches it has."""
     if recipe.method is None:
@@ -106,7 +113,9 @@ def guards(out: Console, recipe: Recipe) -> None:
     if found:
         out.print(f"kept from collapse by: {', '.join(found)}", soft_wrap=True)
     else:
-        out.print("[yellow]Warning: nothing here is known to prevent collapse; watch std and rank.[/yellow]", soft_wrap=True)
+        out.print(
+            "[yellow]Warning: nothing here is known to prevent collapse; watch std and rank.[/yellow]", soft_wrap=True
+        )
 
 
 def knob_notes(out: Console, recipe: Recipe) -> None:
@@ -130,9 +139,9 @@ def recipe_page(recipe: Recipe, base: Method, about: Mapping[str, str], notes: S
     guards(out, recipe)
     out.print()
     made = table("knob", "value", "origin")
-    for key, value in sorted(described(recipe).items(), key=lambda item: item[0]):
+    for key, knob in sorted(described(recipe).items()):
         first = key if key in recipe.origins else key.replace("views.", "views.first.", 1)
-        made.add_row(key, text(value), f"[dim]{escape(recipe.origins[first])}[/dim]")
+        made.add_row(key, text(knob), f"[dim]{escape(recipe.origins[first])}[/dim]")
     out.print(made)
     knob_notes(out, recipe)
     knobs = recipe.optimizer
@@ -162,14 +171,22 @@ def knn_table(result: Mapping[str, Any]) -> None:
     out = console()
     protocol, rows = result["protocol"], result["rows"]
     names, recalls = list(rows[0]["knn"]), list(rows[0]["recall"])
-    made = table("source", "dim", *(f"kNN {n}" for n in names), *(f"recall@{n[1:]}" for n in recalls), "seconds", title=f"kNN on {result['data']}")
+    made = table(
+        "source",
+        "dim",
+        *(f"kNN {n}" for n in names),
+        *(f"recall@{n[1:]}" for n in recalls),
+        "seconds",
+        title=f"kNN on {result['data']}",
+    )
     for column in made.columns[1:]:
         column.justify = "right"
     for row in sorted(rows, key=lambda r: -r["knn"].get("k20", next(iter(r["knn"].values())))):
         cells = [*(row["knn"][n] for n in names), *(row["recall"][n] for n in recalls)]
         made.add_row(escape(row["source"]), str(row["dimension"]), *map(score, cells), f"{row['seconds']:.1f}")
     out.print(made)
-    out.print(f"[dim]T = {protocol['temperature']}, {protocol['index']}, {protocol['features']}; bank: {protocol['bank']}[/dim]", soft_wrap=True)
+    about = (f"T = {protocol['temperature']}", protocol["index"], protocol["features"], f"bank: {protocol['bank']}")
+    out.print(f"[dim]{', '.join(about)}[/dim]", soft_wrap=True)
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -223,7 +240,12 @@ class Screen:
         out.print(f"run: {escape(str(run))}" + (f", going on after epoch {epoch}" if epoch else ""), soft_wrap=True)
         out.print()
         if out.is_terminal:
-            columns = (TextColumn("epoch {task.fields[epoch]}"), BarColumn(20), MofNCompleteColumn(), TextColumn("{task.fields[state]}"))
+            columns = (
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"),
+            )
             self.progress = Progress(*columns, console=out)
             self.task = self.progress.add_task("", total=None, epoch=f"{epoch + 1}/{self.total}", state="")
             self.progress.start()
@@ -242,7 +264,9 @@ class Screen:
         if self.knn is not None:
             shown.append(f"kNN {self.knn:.3f}")
         shown += [f"{speed:,.0f} images/s", f"{duration(left)} left"]
-        self.progress.update(self.task, total=steps, completed=done, epoch=f"{epoch + 1}/{self.total}", state="  ".join(shown))
+        self.progress.update(
+            self.task, total=steps, completed=done, epoch=f"{epoch + 1}/{self.total}", state="  ".join(shown)
+        )
 
     def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
         """A line for an epoch that has ended; on a terminal only for those with a kNN."""
@@ -269,10 +293,14 @@ class Screen:
             for name, key in (("untrained backbone", "random_knn"), ("raw pixels", "raw_knn")):
                 made.add_row(name, *(score(result[key]) if k == "k20" else "" for k in result["knn"]))
             out.print(made)
-        out.print(f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed), effective rank {result['rank']:.1f} of at most 128")
+        numbers = (f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)", f"rank {result['rank']:.1f} of 128")
+        out.print(", effective ".join(numbers), soft_wrap=True)
         low = [name for name, bound in COLLAPSED.items() if result[name] < bound]
         if low:
-            out.print(f"[yellow]Warning: {' and '.join(low)} this low say that the projections have collapsed.[/yellow]", soft_wrap=True)
+            out.print(
+                f"[yellow]Warning: {' and '.join(low)} this low say that the projections have collapsed.[/yellow]",
+                soft_wrap=True,
+            )
         out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
         out.print(f"run: {escape(result['run'])}", soft_wrap=True)
         out.print(f"next: sslzoo knn {escape(result['run'])} random raw", soft_wrap=True)
@@ -282,5 +310,3 @@ class Screen:
         if self.progress is not None:
             self.progress.stop()
             self.progress = None
-
-

@@ -1,6 +1,7 @@
 """The core: attract a query to a target, repel it from others; ten switches say how."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Network(nn.Module):
 
 
 class Siamese(nn.Module):
-    """Any method: ``loss, keys = model(views, index)``, then after the optimiser's step ``model.update(keys, index, step)``.
+    """Any method: ``loss, keys = model(views, index)``, and after the optimiser's step ``update(keys, index, step)``.
 
     ``encoder`` maps images [N, 3, H, W] to features; its width is found. ``samples`` is the length of the data, for
     recipes that keep a bank of it. The encoder to keep is ``model.online.encoder``.
@@ -60,7 +61,7 @@ class Siamese(nn.Module):
     def forward(self, views: Sequence[Tensor], index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss (a scalar) of a batch, and the keys [T, N, dim] of its T target views, detached.
 
-        views: V tensors [N, 3, H, W], V >= 2, sizes may differ between views; index: [N], the samples' places in the data.
+        views: V >= 2 tensors [N, 3, H, W], of one size each; index: [N], the samples' places in the data.
         """
         pairs = self.pairs(len(views))
         queried, targets = sorted({i for i, _ in pairs}), sorted({j for _, j in pairs})
@@ -84,13 +85,13 @@ class Siamese(nn.Module):
         self, views: Sequence[Tensor], z: dict[int, Tensor], looked: list[int], targets: list[int]
     ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """What the target side sees: keys by view, and their codes; without a graph where the gradient stops."""
-        network = self.online if self.copy is None else self.copy
+        network = cast(Network, self.online if self.copy is None else self.copy)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
             raw = {j: z[j] if self.copy is None else network(views[j]) for j in looked}
             if self.switches.stop_gradient:
                 raw = {j: x.detach() for j, x in raw.items()}  # the stop-gradient
             keys = {j: self.normalize(x) for j, x in raw.items()}
-            if self.switches.clustering == "none":
+            if network.codebook is None:
                 return keys, {}
             kind, knobs = self.switches.clustering, self.recipe.clustering
             return keys, {j: codes(kind, network.codebook(keys[j]), knobs) for j in targets}
@@ -103,7 +104,7 @@ class Siamese(nn.Module):
             terms.append(against_queue(q, k, self.queue.rows, temperature))
         elif self.switches.negatives == "batch":
             terms.append(against_batch(q, k, own, temperature))
-        if code is not None:
+        if code is not None and self.online.codebook is not None:
             terms.append(swapped(self.online.codebook(q), code, temperature))
         return torch.stack(terms).sum() if terms else SIMILARITY[self.switches.similarity](q, k)
 

@@ -51,7 +51,8 @@ def benchmark(
     embeddings = [embed(source, name, device, seed, **options) for source in sources]
     for started, embedding in embeddings:
         found = embedding.arrays
-        scores = knn(*(found[key] for key in ARRAYS), ks, temperature, RECALL_AT)
+        bank, bank_labels, queries, query_labels = (found[key] for key in ARRAYS)
+        scores = knn(bank, bank_labels, queries, query_labels, ks, temperature, RECALL_AT)
         dimension = found["train_features"].shape[1]
         rows.append({"source": embedding.source, "dimension": dimension, **scores, "seconds": time.time() - started})
     about = sorted({embedding.data for _, embedding in embeddings})
@@ -64,7 +65,9 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
         return given
     own = {runs.read_run(Path(s))["options"]["data"] for s in sources if runs.is_run(Path(s))}
     if len(own) > 1:
-        raise UserError(f"These runs were trained on different data ({', '.join(sorted(own))}); choose one with --data.")
+        raise UserError(
+            f"These runs were trained on different data ({', '.join(sorted(own))}); choose one with --data."
+        )
     return str(own.pop()) if own else "digits"
 
 
@@ -127,7 +130,9 @@ def read_features(path: Path) -> Embedding:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files}
     except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
-        raise UserError(f"{path} is not an .npz of plain arrays ({type(error).__name__}); save it with numpy.savez.") from None
+        raise UserError(
+            f"{path} is not an .npz of plain arrays ({type(error).__name__}); save it with numpy.savez."
+        ) from None
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; it has to hold {', '.join(ARRAYS)}.")

@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
-import timm
 import torch
 from torch import Tensor
 
 from . import __version__, runs
 from .batches import Batches
-from .data import Split
 from .embed import features
 from .encoders import build
 from .errors import UserError
@@ -27,6 +26,7 @@ from .optim import optimizer
 from .plan import Options, Plan, prepare
 from .recipe import dump, read_method, switch_values
 from .siamese import Siamese
+from .splits import Split
 
 HEALTH_BATCHES = 10  # an epoch
 
@@ -47,7 +47,9 @@ class Reporter:
     def end(self, result: dict[str, Any]) -> None: ...
 
 
-def train(expression: str | Sequence[str], reporter: Reporter | None = None, stop_after: int | None = None, **options: Any) -> dict[str, Any]:
+def train(
+    expression: str | Sequence[str], reporter: Reporter | None = None, stop_after: int | None = None, **options: Any
+) -> dict[str, Any]:
     """Train an expression and return what ``sslzoo train --json`` prints; ``options`` are those of `plan.Options`.
 
     Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot.
@@ -66,8 +68,12 @@ def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | 
     expression = replace(plan.expression, text=about["expression"])
     recipe = replace(plan.recipe, expression=about["expression"], method=about["method"])
     if recipe.switches != method.switches or len(plan.data.train) != about["images"]:
-        raise UserError(f"The data of {path} has changed since; bring back {about['images']} images or start a new run.")
-    return Training(replace(plan, recipe=recipe, expression=expression), path, checkpoint).run(reporter or Reporter(), stop_after)
+        raise UserError(
+            f"The data of {path} has changed since; bring back {about['images']} images or start a new run."
+        )
+    return Training(replace(plan, recipe=recipe, expression=expression), path, checkpoint).run(
+        reporter or Reporter(), stop_after
+    )
 
 
 class Training:
@@ -82,7 +88,7 @@ class Training:
         self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
         self.model = Siamese(encoder, self.recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model.to(memory_format=torch.channels_last)
         workers = 2 if self.options.workers is None else self.options.workers
         self.workers = workers
         self.batches = Batches(plan.data, self.recipe, self.device, self.options.seed, workers)
@@ -142,11 +148,10 @@ class Training:
         path = runs.create(Path(self.options.out), recipe.expression, data.name, self.options.seed)
         runs.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
         about = {
-            "expression": recipe.expression, "method": recipe.method, "data": data.name, "options": asdict(self.options),
-            "command": sys.argv, "epochs": recipe.training.epochs, "batch_size": recipe.training.batch_size, "backbone": recipe.training.backbone, "image_size": data.size, "mean": data.mean,
-            "std": data.std, "images": len(data.train), "device": _device_name(self.device), "precision": self.plan.precision,
-            "versions": {"sslzoo": __version__, "torch": torch.__version__, "timm": timm.__version__, "python": platform.python_version()},
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "expression": recipe.expression, "method": recipe.method, "data": data.name, "images": len(data.train),
+            "image_size": data.size, "mean": data.mean, "std": data.std, **asdict(recipe.training),
+            "options": asdict(self.options), "command": sys.argv, "device": _device_name(self.device),
+            "precision": self.plan.precision, "versions": versions(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }  # fmt: skip
         about["options"]["data"] = str(Path(self.options.data).resolve()) if data.own else self.options.data
         runs.write_json(path / "run.json", about)
@@ -177,7 +182,7 @@ class Training:
         return result
 
     def train_epoch(self, reporter: Reporter, stopped: list[int]) -> None:
-        """The rest of an epoch. Raises `Interrupted` once the state is saved, `UserError` where the loss is not finite."""
+        """The rest of an epoch. Raises `Interrupted` once its state is saved, `UserError` for a loss not finite."""
         steps, batch_size = len(self.batches), self.recipe.training.batch_size
         every = max(1, steps // HEALTH_BATCHES)
         self.model.train()
@@ -211,10 +216,10 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
             loss, keys = self.model(views, index)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         self.optimizer.step()
         self.model.update(keys, index, step)
-        return loss.detach()
+        return cast(Tensor, loss).detach()
 
     def row(self) -> dict[str, Any]:
         """The epoch's row of the log; clears the sums."""
@@ -242,7 +247,9 @@ class Training:
 
     def score(self, encoder: torch.nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:
         data = self.plan.data
-        found = [features(encoder, s, data.size, data.mean, data.std, self.device, self.workers) for s in (bank, queries)]
+        found = [
+            features(encoder, s, data.size, data.mean, data.std, self.device, self.workers) for s in (bank, queries)
+        ]
         assert bank.labels is not None
         assert queries.labels is not None
         return knn(found[0], bank.labels.numpy(), found[1], queries.labels.numpy())["knn"]
@@ -267,6 +274,13 @@ class Training:
         }  # fmt: skip
 
 
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    packages = ("torch", "torchvision", "timm", "faiss-cpu", "numpy")
+    found = {name: version(name) for name in packages}
+    return {"sslzoo": __version__, **found, "python": platform.python_version()}
+
+
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
@@ -277,13 +291,14 @@ def _device_name(device: torch.device) -> str:
 def _signals() -> Iterator[list[int]]:
     """A list that a first Ctrl-C or SIGTERM fills, for the loop to stop at the end of its step; a second one raises."""
     caught: list[int] = []
+    previous: dict[int, Any] = {}
 
     def handle(number: int, _: object) -> None:
         caught.append(number)
         signal.signal(number, previous[number])
 
     try:
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        previous |= {int(n): signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread: signals are not ours
         yield caught
         return

@@ -1,0 +1,67 @@
+"""House rules: where imports live, what is lazy, how long files are, and that the README says what is so."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from sslzoo.cli import main
+from sslzoo.recipe import method_names
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "sslzoo").glob("*.py"))
+HOMES = {"click": {"cli"}, "rich": {"show"}, "faiss": {"knn"}, "timm": {"encoders", "optim"}}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_is_one_idea(path: Path) -> None:
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "the first line says which idea"
+    assert text.count("\n") <= (400 if path.stem == "cli" else 320)  # all of click is in one file
+    for package, homes in HOMES.items():
+        assert package not in imported(path) or path.stem in homes
+    for name in method_names():
+        assert f'"{name}"' not in text, "a method's name in package code"
+
+
+def test_the_core_is_short() -> None:
+    assert (ROOT / "sslzoo" / "siamese.py").read_text().count("\n") <= 150
+
+
+@pytest.mark.parametrize("statement", ["import sslzoo", "import sslzoo; sslzoo.load('simsiam')", "import sslzoo.cli"])
+def test_importing_is_light(statement: str) -> None:
+    code = f"import sys; {statement}; print(sorted({{'torch', 'faiss', 'timm', 'sklearn'}} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_functions_keep_their_names_beside_modules_of_the_same_name() -> None:
+    code = "import sslzoo, sslzoo.knn, sslzoo.train; assert callable(sslzoo.knn) and callable(sslzoo.train)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_readme_has_the_table_of_methods() -> None:
+    table = CliRunner().invoke(main, ["methods", "list", "--markdown"]).output
+    readme = (ROOT / "README.md").read_text()
+    assert re.search(r"<!-- methods: .* -->\n(.*?)<!-- /methods -->", readme, re.S).group(1) == table  # type: ignore[union-attr]
+    assert table.count("\n") == len(method_names()) + 2
+
+
+def test_the_readme_has_every_file() -> None:
+    readme = (ROOT / "README.md").read_text()
+    unnamed = [path.name for path in FILES if path.name not in readme and not path.name.startswith("__")]
+    assert unnamed == []

@@ -1,0 +1,298 @@
+"""The core's contract on the whole grid of switches, identities between methods, and what moves without gradient."""
+
+from collections import Counter, deque
+from copy import deepcopy
+from itertools import product
+from math import cos, pi
+from random import Random
+
+import pytest
+import torch
+from torch import nn
+
+import sslzoo
+from sslzoo.algebra import refusal
+from sslzoo.encoders import build as backbone
+from sslzoo.memory import Queue
+from sslzoo.schema import SWITCHES, Switches
+from sslzoo.target import move, tau_at
+
+GRID = [Switches(*values) for values in product(*(f.metadata["values"] for f in SWITCHES.values()))]
+ACCEPTED = [switches for switches in GRID if refusal(switches) is None]
+NO_KEYS = torch.empty(0)
+
+
+def words(switches):
+    """All ten switches in words."""
+    return " ".join(f"{name}={str(getattr(switches, name)).lower()}" for name in SWITCHES)
+
+
+def state(module):
+    """A copy of all parameters and buffers."""
+    return deepcopy(dict(module.state_dict())) if module is not None else {}
+
+
+def same(a, b):
+    """Whether two states are equal, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def learnt(model):
+    """A copy of all parameters that are not the target's."""
+    return {name: p.detach().clone() for name, p in model.named_parameters() if not name.startswith("copy.")}
+
+
+def steps(model, batches):
+    """Train; after each step yield the loss."""
+    optimizer = sslzoo.optimizer(model, model.recipe, len(batches))
+    for step, x in enumerate(batches):
+        loss, keys = model(x)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        model.update(keys, None, step)
+        yield loss.detach()
+
+
+def shift(network):
+    """Change all parameters and buffers, as a training step does."""
+    for tensor in network.state_dict().values():
+        tensor += 1
+
+
+# ---- the grid --------------------------------------------------------------------------------------------------------
+
+
+def test_the_grid_is_counted():
+    """4 predictors x 3 targets x 2 stop-gradients x 3 negatives x 3 clusterings x 2 norms x 3 similarities x 2.
+
+    Of 6 pairs (target, stop-gradient) 4 train. Of 54 of the next four, 8 x 2 with others to tell apart and cosine, and
+    3 x 2 - 1 without others; so 4 x 4 x 21 x 2 train.
+    """
+    assert (len(GRID), len(set(GRID))) == (2592, 2592)
+    assert len(ACCEPTED) == 4 * 4 * (8 * 2 + 3 * 2 - 1) * 2 == 672
+    reasons = Counter(refusal(switches).split()[0] for switches in GRID if switches not in set(ACCEPTED))
+    assert reasons == {
+        "No": 4 * 2 * 54 * 2,  # gradient can reach a target copy
+        "similarity=mse": 4 * 4 * 16 * 2,  # beside others
+        "similarity=cross_entropy": 4 * 4 * 16 * 2,
+        "Cosine": 4 * 4 * 2,  # without l2
+    }
+
+
+@pytest.mark.parametrize(
+    ("expression", "mend"),
+    [
+        ("byol - stop_gradient", "add '+ stop_gradient'"),
+        ("simclr similarity=mse", "remove one of the two"),
+        ("simsiam - l2", "add 'similarity=mse' or '+ l2'"),
+    ],
+)
+def test_a_refusal_names_the_mend(refused, expression, mend):
+    with refused(mend):
+        sslzoo.load(expression)
+
+
+@pytest.mark.parametrize("switches", Random(0).sample(ACCEPTED, 150), ids=words)
+def test_any_accepted_combination_trains(build, views, switches):
+    """Two steps: a finite loss, keys of a fixed shape, a pure forward, and an update that moves what it should."""
+    model = build(f"simsiam {words(switches)}")
+    optimizer = sslzoo.optimizer(model, model.recipe, 2)
+    for step in range(2):
+        before, target, rows = learnt(model), state(model.copy), state(model.queue)
+        loss, keys = model(views(seed=step))
+        assert loss.shape == ()
+        assert loss.isfinite()
+        assert (keys.shape, keys.requires_grad) == ((1 + switches.symmetric, 12, 8), False)
+        optimizer.zero_grad()
+        loss.backward()
+        for name, parameter in model.named_parameters():
+            frozen = name.startswith("copy.") or (name.startswith("predictor.") and switches.predictor == "fixed")
+            assert parameter.requires_grad is not frozen
+            assert (parameter.grad is None) if frozen else parameter.grad.isfinite().all(), name
+        optimizer.step()
+
+        after, fixed = learnt(model), {n: p for n, p in model.predictor.named_parameters() if not p.requires_grad}
+        assert not same(before, after)
+        assert all(torch.equal(p, before[f"predictor.{name}"]) for name, p in fixed.items())
+        assert same(rows, state(model.queue))
+        if model.copy is not None:
+            assert all(torch.equal(p, target[name]) for name, p in model.copy.named_parameters())
+
+        model.update(keys, None, step)
+        assert same(after, learnt(model))
+        if switches.target == "snapshot":
+            assert same(state(model.copy), state(model.online))
+        if switches.target == "momentum":
+            tau = 1 - (1 - 0.99) * (cos(pi * step / 2) + 1) / 2
+            for name, p in model.copy.named_parameters():
+                torch.testing.assert_close(p, tau * target[name] + (1 - tau) * after[f"online.{name}"])
+        if switches.negatives == "queue":
+            pushed = torch.cat([*keys])[-20:]  # the queue's length
+            assert torch.equal(model.queue.rows.roll(-int(model.queue.pointer), 0)[-len(pushed) :], pushed)
+
+
+# ---- identities, bit for bit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "holds"),
+    [
+        ("byol - momentum like=simsiam", True),
+        ("byol tau=0 tau_end=0 like=simsiam", True),
+        ("simsiam + snapshot every=1", True),
+        ("byol like=simsiam", False),
+        ("simsiam + snapshot every=2", False),
+        ("simsiam - stop_gradient", False),
+    ],
+)
+def test_trains_as_simsiam_bit_for_bit(build, views, expression, holds):
+    """Losses and parameters of three steps; the last expressions show that the test can tell."""
+    batches = [views(seed=seed) for seed in range(3)]
+    model, simsiam = build(expression), build("simsiam")
+    start = learnt(simsiam)
+    losses, expected = torch.stack([*steps(model, batches)]), torch.stack([*steps(simsiam, batches)])
+    assert not same(start, learnt(simsiam))
+    assert torch.equal(losses, expected) is holds
+    assert same(learnt(model), learnt(simsiam)) is holds
+
+
+# ---- views -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "count", "online", "copy"),
+    [
+        ("simsiam", 2, [0, 1], []),
+        ("simsiam - symmetric", 2, [0, 1], []),
+        ("simsiam", 4, [0, 1, 2, 3], []),
+        ("byol", 2, [0, 1], [0, 1]),
+        ("byol - symmetric", 2, [0], [1]),
+        ("byol", 4, [0, 1, 2, 3], [0, 1]),
+        ("moco_v2", 2, [0], [1]),
+        ("moco_v2", 4, [0, 2, 3], [1]),
+        ("moco_v2 views.pairs=2", 4, [0, 2], [1, 3]),
+        ("moco_v2 negatives=batch", 2, [0], [0, 1]),
+        ("moco_v2 negatives=batch own_view=false", 2, [0], [1]),
+        ("moco_v2 negatives=batch views.pairs=2", 4, [0, 2], [0, 1, 2, 3]),
+    ],
+)
+def test_only_needed_views_pass_a_network(build, views, expression, count, online, copy):
+    """Each network sees each view that a pair needs once, and no other."""
+    model, x, seen = build(expression), views(*[8] * count), {"online": [], "copy": []}
+    place = {id(view): i for i, view in enumerate(x)}
+    for name, passed in seen.items():
+        if getattr(model, name) is not None:
+            getattr(model, name).register_forward_pre_hook(lambda _, args, to=passed: to.append(place[id(args[0])]))
+    model(x)
+    assert seen == {"online": online, "copy": copy}
+
+
+@pytest.mark.parametrize("base", ["simsiam - symmetric", "moco_v2", "simclr - symmetric", "swav - symmetric"])
+def test_two_pairs_are_the_mean_of_two_losses(build, views, base):
+    """``views.pairs=2`` takes the views (0, 1) and (2, 3); keys are those of views 1 and 3."""
+    one, two, x = build(base), build(f"{base} views.pairs=2"), views(8, 8, 8, 8)
+    losses, keys = zip(one(x[:2]), one(x[2:]), strict=True)
+    loss, both = two(x)
+    torch.testing.assert_close(loss, torch.stack(losses).mean())
+    assert torch.equal(both, torch.cat(keys))
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda: backbone("small", 8),
+        lambda: backbone("mobilenetv3_small_050", 8),
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 16)),
+    ],
+    ids=["small", "mobilenet", "flat"],
+)
+def test_an_encoders_width_is_found(views, encoder):
+    """Also where timm's ``num_features`` is not the width of what comes out, and where images have one size only."""
+    model = sslzoo.Siamese(encoder(), sslzoo.load("simsiam hidden=16 dim=8 predictor_hidden=8"))
+    assert model(views())[0].isfinite()
+
+
+# ---- the target ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["encoder", "projector", "codebook"])
+def test_a_copy_gives_the_keys_and_their_codes(build, views, part):
+    """All of the target side is the copy's, the codebook too: a change there changes the loss."""
+    model, x = build("swav + momentum"), views()
+    before = model(x)[0]
+    for parameter in getattr(model.copy, part).parameters():
+        parameter.add_(torch.randn_like(parameter))
+    assert not torch.equal(model(x)[0], before)
+
+
+@pytest.mark.parametrize("tau", [0, 0.3, 0.99, 1])
+def test_move_averages_parameters_and_no_statistics(build, tau):
+    """copy <- tau copy + (1 - tau) online, exactly so at both ends; batch norm's buffers stay."""
+    model = build("byol like=simsiam", dtype=torch.float64)
+    shift(model.online)
+    before, online = state(model.copy), state(model.online)
+    move(model.copy, model.online, tau)
+    averaged = dict(model.copy.named_parameters())
+    assert averaged.keys() < before.keys()
+    for name, now in model.copy.state_dict().items():
+        expected = tau * before[name] + (1 - tau) * online[name] if name in averaged else before[name]
+        torch.testing.assert_close(now, expected, rtol=0, atol=0 if tau in (0, 1) else 1e-15)
+
+
+@pytest.mark.parametrize(("step", "tau"), [(0, 0.9), (25, 0.95 - 0.05 * 0.5**0.5), (50, 0.95), (100, 1), (150, 1)])
+def test_tau_follows_a_cosine(step, tau):
+    """BYOL section 3.1 at the start, a quarter, the middle, the end and beyond."""
+    assert tau_at(step, 100, 0.9, 1.0) == pytest.approx(tau, abs=1e-15)
+    assert tau_at(step, None, 0.9, 1.0) == 0.9
+    assert tau_at(step, 100, 0.9, 0.9) == pytest.approx(0.9, abs=1e-15)
+
+
+def test_update_moves_by_the_tau_of_its_step(build):
+    """The optimiser tells the length of the training; in its middle tau is half way."""
+    model = build("byol tau=0.5 tau_end=1.0", dtype=torch.float64)
+    sslzoo.optimizer(model, model.recipe, 10)
+    before = learnt(model)
+    shift(model.online)
+    model.update(NO_KEYS, None, 5)
+    for name, p in model.copy.named_parameters():
+        torch.testing.assert_close(p, before[f"online.{name}"] + 0.25)
+
+
+@pytest.mark.parametrize(
+    ("every", "refreshed", "at_epoch"),
+    [
+        ("1", [True] * 7, False),
+        ("3", [False, False, True, False, False, True, False], False),
+        ("epoch", [False] * 7, True),
+    ],
+)
+def test_a_snapshot_is_taken_every_k_steps_or_epoch(build, every, refreshed, at_epoch):
+    """A snapshot is the online network, statistics too, and stays what it was in between."""
+    model = build(f"simsiam + snapshot every={every}")
+    assert same(state(model.copy), state(model.online))
+    for step, expected in enumerate(refreshed):
+        shift(model.online)
+        before = state(model.copy)
+        model.update(NO_KEYS, None, step)
+        assert same(state(model.copy), state(model.online)) is expected
+        assert same(state(model.copy), before) is not expected
+    shift(model.online)
+    model.begin_epoch()
+    assert same(state(model.copy), state(model.online)) is at_epoch
+
+
+# ---- the queue -------------------------------------------------------------------------------------------------------
+
+
+def test_the_queue_is_a_deque_of_the_latest_keys():
+    """Whatever the lengths of the pushes: shorter, wrapping around, equal, longer, several times longer."""
+    queue, generator = Queue(5, 2), torch.Generator().manual_seed(0)
+    torch.testing.assert_close(queue.rows.norm(dim=1), torch.ones(5))
+    expected = deque(queue.rows.clone(), maxlen=5)
+    for rows in (3, 3, 1, 5, 4, 7, 2, 0, 23, 5, 6, 1):
+        keys = torch.randn(rows, 2, generator=generator)
+        queue.push(keys)
+        expected.extend(keys)
+        assert torch.equal(queue.rows.roll(-int(queue.pointer), 0), torch.stack([*expected]))
+    assert set(queue.state_dict()) == {"rows", "pointer"}  # a checkpoint has all of it
