@@ -38,7 +38,7 @@ def parse(words: str | Iterable[str]) -> Expression:
         tokens = tokenize([words] if isinstance(words, str) else words)
     except ValueError as error:
         raise UserError(f"The expression cannot be read: {str(error).lower()}; close the quote.") from None
-    if not tokens or tokens[0] in ("+", "-") or "=" in tokens[0]:
+    if not tokens or tokens[0] in ("+", "-") or ("=" in tokens[0] and not tokens[0].endswith(".toml")):
         raise UserError("An expression starts with a method's name or file, as in 'byol - momentum'.")
     base = find_method(tokens[0])
     values = switch_values(base.switches)

@@ -4,6 +4,7 @@ A method has to learn shape here: place and colours say nothing about the digit.
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +17,9 @@ SEED = 20201120  # of the drawings and of the split; the data set is the same fo
 CHUNK = 1024
 
 
+@cache
 def load() -> dict[str, Tensor]:
-    """Images uint8 [N, 3, 32, 32], labels and glyph numbers [N], for "train" (5,748) and "test" (1,440)."""
+    """Images uint8 [N, 3, 32, 32], labels and glyph numbers [N], for "train" (5,748) and "test" (1,440); not to be changed."""
     from sklearn.datasets import load_digits
 
     source = load_digits()

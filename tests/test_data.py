@@ -591,6 +591,7 @@ def test_a_broken_cache_is_refused(fashion, cached, refused):
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     for name, value, expected in (
         ("SSLZOO_CACHE", "", tmp_path / ".cache" / "sslzoo"),
         ("XDG_CACHE_HOME", "", tmp_path / ".cache" / "sslzoo"),

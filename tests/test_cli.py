@@ -1,0 +1,305 @@
+"""The commands as a person types them: output, errors, exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from sslzoo.cli import main, part_signs
+from sslzoo.recipe import method_names
+
+Invoke = Callable[..., Result]
+QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
+
+
+@pytest.fixture
+def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
+    """Run a command line in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(main, list(words))
+
+    return run
+
+
+def refused(result: Result, *parts: str) -> None:
+    """One sentence on standard error, exit code 2, no traceback, nothing on standard output."""
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.rstrip().endswith(".")
+    for part in parts:
+        assert part in result.stderr
+
+
+def loaded(result: Result) -> dict[str, Any]:
+    """The one JSON object on standard output."""
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("\n") == 1
+    return dict(json.loads(result.stdout))
+
+
+def save_npz(path: Path, n: int = 40, **more: Any) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = {f"{s}_images": rng.integers(0, 255, (n, 16, 16, 3), dtype=np.uint8) for s in ("train", "test")}
+    arrays |= {f"{s}_labels": np.arange(n)[:, None] % 3 for s in ("train", "test")}
+    np.savez(path, **{**arrays, **more})
+    return path
+
+
+# ---- methods
+
+
+def test_methods_lists_every_method(invoke: Invoke) -> None:
+    for words in (["methods"], ["methods", "list"]):
+        output = invoke(*words).stdout
+        assert all(name in output for name in method_names())
+    rows = loaded(invoke("methods", "list", "--json"))["methods"]
+    assert [row["name"] for row in rows] == list(method_names())
+    assert all(len(row["switches"]) == 10 for row in rows)
+
+
+def test_show_as_json(invoke: Invoke) -> None:
+    found = loaded(invoke("methods", "show", "byol", "-momentum", "tau=0.9", "+momentum", "--json"))
+    assert {"expression", "method", "switches", "knobs", "guards", "tables"} <= set(found)
+    assert found["expression"] == "byol - momentum tau=0.9 + momentum"
+    assert found["method"] == "byol"
+    assert found["knobs"]["tau"] == found["tables"]["target"]["tau"] == 0.9
+    assert found["tables"]["views"]["second"]["solarize"] == 0.2
+    assert found["guards"] == ["predictor with stop-gradient"]
+    assert loaded(invoke("methods", "show", "swav", "--scale", "large", "--json"))["tables"]["views"]["local_crops"] == 6
+    assert loaded(invoke("methods", "show", "swav", "--data", "digits", "--json"))["tables"]["training"]["backbone"] == "small"
+    assert loaded(invoke("methods", "show", "simsiam - stop_gradient", "--json"))["method"] is None
+
+
+def test_show_says_whose_switches_they_are_and_what_went(invoke: Invoke) -> None:
+    assert "these are simsiam's switches" in invoke("methods", "show", "byol", "-", "momentum").stdout
+    output = invoke("methods", "show", "simclr", "-negatives", "+predictor", "+stop_gradient").stdout
+    assert "no longer used: loss.temperature" in output
+    assert "(was batch)" in output
+    assert "nothing here is known to prevent collapse" in invoke("methods", "show", "simsiam", "-predictor").stdout
+
+
+def test_diff(invoke: Invoke) -> None:
+    found = loaded(invoke("methods", "diff", "byol - momentum like=simsiam", "simsiam", "--json"))
+    assert found["switches"] == {}
+    assert found["knobs"] == {}
+    assert loaded(invoke("methods", "diff", "byol", "simsiam", "--json"))["switches"] == {"target": ["momentum", "shared"]}
+    assert "are the same" in invoke("methods", "diff", "simsiam", "simsiam").stdout
+
+
+def test_a_copied_method_is_a_method(invoke: Invoke, tmp_path: Path) -> None:
+    assert invoke("methods", "copy", "simsiam", "mine.toml").exit_code == 0
+    assert loaded(invoke("methods", "show", "mine.toml", "+momentum", "--json"))["method"] == "byol"
+    refused(invoke("methods", "copy", "simsiam", "mine.toml"), "is there already")
+    refused(invoke("methods", "copy", "simsaim", "other.toml"), "did you mean 'simsiam'")
+    refused(invoke("methods", "copy", "simsiam", "missing/mine.toml"), "folder that exists")
+    assert os.listdir(tmp_path) == ["mine.toml"]
+
+
+# ---- train, runs, knn, embed
+
+
+def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("train", "byol", "-momentum", *QUICK, "--json", "--quiet")
+    found = loaded(result)
+    keys = "run expression method switches data epochs loss std rank knn raw_knn random_knn seconds images_per_second"
+    assert list(found) == keys.split()
+    assert result.stderr == ""
+    assert (found["method"], found["data"], found["epochs"]) == ("simsiam", "digits", 1)
+    assert set(found["knn"]) == {"k1", "k5", "k20", "k200"}
+    assert found["run"] == os.path.join("runs", "byol-no-momentum-digits-s0-1")
+    files = {"recipe.toml", "run.json", "log.csv", "last.pt", "encoder.safetensors", "knn.json"}
+    assert set(os.listdir(found["run"])) == files
+
+    rows = loaded(invoke("knn", found["run"], "random", "raw", "--limit", "64", "--json"))
+    assert rows["data"] == "digits"
+    assert rows["protocol"]["temperature"] == 0.07
+    by_source = {row["source"]: row for row in rows["rows"]}
+    assert by_source[found["run"]]["knn"]["k20"] == pytest.approx(found["knn"]["k20"])
+    assert by_source["raw"]["knn"]["k20"] == pytest.approx(found["raw_knn"])
+    assert by_source["random"]["knn"]["k20"] == pytest.approx(found["random_knn"])
+    assert by_source["raw"]["dimension"] == 3 * 32 * 32
+
+    assert loaded(invoke("embed", found["run"], "--limit", "64", "--out", "f.npz", "--json"))["arrays"]["train_features"] == [64, 2048]
+    again = loaded(invoke("knn", "f.npz", "--json"))["rows"][0]
+    assert again["knn"] == by_source[found["run"]]["knn"]
+    assert "f.npz" in invoke("knn", "f.npz").stdout
+    listed = loaded(invoke("runs", "--json"))["runs"]
+    assert [(row["run"], row["done"], row["knn"]) for row in listed] == [(found["run"], 1, found["knn"]["k20"])]
+    assert "byol-no-momentum" in invoke("runs").stdout
+
+
+def test_what_a_person_reads(invoke: Invoke) -> None:
+    output = invoke("train", "simsiam", "-stop_gradient", *QUICK).stdout
+    for part in (
+        "simsiam - stop_gradient: no shipped method has these switches",
+        "Warning: nothing here is known to prevent collapse",
+        "epoch 1/1  loss",
+        "untrained backbone",
+        "raw pixels",
+        "std x sqrt(d)",
+        "next: sslzoo knn runs/",
+    ):
+        assert part in output
+
+
+def test_a_dry_run_prints_origins_and_writes_nothing(invoke: Invoke, tmp_path: Path) -> None:
+    found = loaded(invoke("train", "simclr", "temperature=0.3", "--epochs", "7", "--batch-size", "32", "--dry-run", "--json"))
+    assert found["origins"]["loss.temperature"] == "expression"
+    assert found["origins"]["training.epochs"] == "--epochs"
+    assert found["origins"]["views.first.flip"] == "data digits"
+    assert found["learning_rate"] == pytest.approx(found["tables"]["optimizer"]["lr"] * 32 / 256)
+    assert "effective learning rate" in invoke("train", "simclr", "--dry-run").stdout
+    assert os.listdir(tmp_path) == []
+
+
+def test_own_data_without_configuration(invoke: Invoke, tmp_path: Path) -> None:
+    save_npz(tmp_path / "mine.npz")
+    found = loaded(invoke("train", "simclr", "--data", "mine.npz", "--epochs", "2", "--json"))
+    assert found["data"] == "mine"
+    again = loaded(invoke("knn", found["run"], "--json"))["rows"][0]
+    assert again["knn"]["k20"] == pytest.approx(found["knn"]["k20"])
+    for i in range(12):
+        Image.new("RGB", (20 + i, 24), (i * 20, 90, 5)).save(tmp_path / f"{i}.png")
+    bare = invoke("train", "simsiam", "--data", ".", "--epochs", "1", "--json")
+    assert loaded(bare)["knn"] is None
+    assert "no labels" in bare.stderr
+    refused(invoke("knn", loaded(bare)["run"]), "no labels for kNN")
+
+
+def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -> None:
+    first = loaded(invoke("train", "simsiam", *QUICK, "--json"))
+    second = loaded(invoke("train", "simsiam", *QUICK, "--init", first["run"], "--json"))
+    assert second["random_knn"] == pytest.approx(first["knn"]["k20"])
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    refused(invoke("train", "simsiam", *QUICK, "--init", "bad.safetensors"), "cannot be read as weights")
+    refused(invoke("train", "simsiam", *QUICK, "--init", "missing.pt"), "no weights at missing.pt")
+    refused(invoke("train", "simsiam", *QUICK, "--backbone", "resnet18", "--init", first["run"]), "does not fit")
+    assert len(os.listdir("runs")) == 2
+
+
+# ---- errors
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("train", "Name a method"),
+        ("train simsaim", "did you mean 'simsiam'"),
+        ("train simsiam - momentum", "no momentum to remove"),
+        ("train simsiam + negative", "did you mean 'negatives'"),
+        ("train simsiam predictor=big", "predictor cannot be 'big'"),
+        ("train simsiam tau=0.9", "would not be read"),
+        ("train simsiam optimizer.learning_rate=1", "no knob"),
+        ("train simsiam --epoch 3", "--epochs"),
+        ("train simsiam --epochs three", "not a valid integer"),
+        ("train simsiam --epochs 0", "at least 1"),
+        ("train simsiam --batch-size 1", "--batch-size cannot be 1; it is at least 2"),
+        ("train simsiam --limit 32 --batch-size 64", "larger than the 32 training images"),
+        ("train simsiam --data nowhere", "no data 'nowhere'"),
+        ("train simsiam --data cifar11", "did you mean 'cifar10'"),
+        ("train simsiam --data nowhere.npz", "no file nowhere.npz"),
+        ("train simsiam --data empty", "holds no images"),
+        ("train simsiam --data corrupt", "0.png cannot be read as an image"),
+        ("train simsiam --data text.npz", "not an .npz of plain arrays"),
+        ("train simsiam --data other.npz", "no array 'train_images'"),
+        ("train simsiam --device cuda", "no cuda on this machine"),
+        ("train simsiam --device gpu", "auto, cuda, mps or cpu"),
+        ("train simsiam --precision fp8", "auto, float32 or bf16"),
+        ("train simsiam --eval train", "val or test"),
+        ("train simsiam --seed -1", "at least 0"),
+        ("train simsiam --backbone resnet19", "did you mean 'resnet"),
+        ("train simsiam --limit 64 --batch-size 16 --out text.npz", "--out"),
+        ("train simsiam --limit 64 --batch-size 16 --stop-after 0", "at least 1"),
+        ("train --resume nowhere", "There is no run nowhere"),
+        ("train --resume empty", "no run directory"),
+        ("train simsiam --resume empty", "takes no expression"),
+        ("knn", "SOURCE"),
+        ("knn nowhere", "no method 'nowhere'"),
+        ("knn empty", "no run directory"),
+        ("knn nowhere.npz", "no file nowhere.npz"),
+        ("knn other.npz", "lacks train_features"),
+        ("knn raw -k 0", "at least 1"),
+        ("knn raw --temperature 0", "above 0"),
+        ("knn timm:resnet19", "timm has no model 'resnet19'"),
+        ("embed raw", "--out"),
+        ("embed raw --out f.txt", "end in .npz"),
+        ("embed raw --out missing/f.npz", "no folder missing"),
+        ("methods show", "starts with a method's name"),
+        ("methods show simsiam --scale medium", "medium"),
+        ("methods show simsiam --scale small --data digits", "one of the two"),
+        ("methods shwo", "No such command"),
+        ("tarin simsiam", "No such command"),
+    ],
+)
+def test_bad_input_is_one_sentence(invoke: Invoke, tmp_path: Path, words: str, part: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "corrupt").mkdir()
+    (tmp_path / "corrupt" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "other.npz", pictures=np.zeros(3))
+    before = sorted(path for path in tmp_path.rglob("*"))
+    refused(invoke(*words.split()), part)
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+def test_pretrained_weights_that_are_not_there_are_named(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    refused(invoke("knn", "timm:resnet18", "--data", "digits"), "weights of timm:resnet18", "once with a network")
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not os.path.exists("/proc/self"), reason="needs a folder nobody can write")
+def test_a_folder_that_cannot_be_written(invoke: Invoke) -> None:
+    refused(invoke("train", "simsiam", *QUICK, "--out", "/proc/self/runs"), "cannot be written")
+
+
+def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_path: Path) -> None:
+    run = loaded(invoke("train", "simsiam", "--limit", "64", "--epochs", "2", "--batch-size", "16", "--stop-after", "1", "--json"))
+    assert run["epochs"] == 1
+    refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
+    refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
+    assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2
+    (tmp_path / run["run"] / "last.pt").write_bytes(b"something else")
+    refused(invoke("train", "--resume", run["run"]), "is no checkpoint")
+    (tmp_path / run["run"] / "last.pt").unlink()
+    refused(invoke("train", "--resume", run["run"]), "holds no last.pt")
+
+
+def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) -> None:
+    save_npz(tmp_path / "mine.npz")
+    one = loaded(invoke("train", "simsiam", *QUICK, "--json"))["run"]
+    two = loaded(invoke("train", "simsiam", "--data", "mine.npz", "--epochs", "1", "--batch-size", "8", "--json"))["run"]
+    refused(invoke("knn", one, two), "different data", "--data")
+
+
+# ---- the shell
+
+
+def test_signs_are_parted_from_words_but_not_from_options() -> None:
+    train = main.commands["train"].params
+    args = ["simclr", "-negatives", "--out", "-odd", "+x", "-", "y", "--", "-z"]
+    assert part_signs(args, train) == ["simclr", "-", "negatives", "--out", "-odd", "+x", "-", "y", "--", "-z"]
+
+
+def test_completion(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_SSLZOO_COMPLETE" in invoke("completion", shell).stdout
+    env = {**os.environ, "_SSLZOO_COMPLETE": "bash_complete", "COMP_WORDS": "sslzoo train sims", "COMP_CWORD": "2"}
+    found = subprocess.run([sys.executable, "-m", "sslzoo"], env=env, capture_output=True, text=True, check=False)
+    assert "simsiam" in found.stdout
+
+
+def test_version_and_module() -> None:
+    found = subprocess.run([sys.executable, "-m", "sslzoo", "--version"], capture_output=True, text=True, check=True)
+    assert found.stdout.startswith("sslzoo, version ")

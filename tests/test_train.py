@@ -1,0 +1,161 @@
+"""Training: resuming bit for bit, interruptions, own generators, the run directory."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file
+
+import sslzoo
+from sslzoo import runs
+from sslzoo.errors import UserError
+from sslzoo.train import Interrupted, Reporter, resume, train
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A small .npz of noise around a colour per class."""
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for split, n in (("train", 60), ("test", 20)):
+        labels = np.arange(n) % 4
+        colours = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])[labels]
+        noise = rng.integers(-40, 40, (n, 12, 12, 3))
+        arrays[f"{split}_images"] = (colours[:, None, None] + noise).clip(0, 255).astype(np.uint8)
+        arrays[f"{split}_labels"] = labels[:, None]
+    np.savez(tmp_path / "colours.npz", **arrays)
+    return str(tmp_path / "colours.npz")
+
+
+def options(data: str, tmp_path: Path, **more: Any) -> dict[str, Any]:
+    return {"data": data, "out": str(tmp_path / "runs"), "epochs": 4, "batch_size": 16, "knn_every": 1, **more}
+
+
+def same_state(a: str, b: str) -> None:
+    """Two runs ended with the same bits."""
+    left, right = (runs.read_checkpoint(Path(path)) for path in (a, b))
+    assert left["model"].keys() == right["model"].keys()
+    for name, value in left["model"].items():
+        assert torch.equal(value, right["model"][name]), name
+    timed = ("images_per_second",)
+    for row, other in zip(left["log"], right["log"], strict=True):
+        assert {k: v for k, v in row.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
+    assert all(torch.equal(left["random"][name], right["random"][name]) for name in left["random"])
+
+
+EXPRESSIONS = ["simsiam", "byol", "simclr", "swav", "moco_v2", "simsiam + snapshot every=2", "moco_v3 optimizer.name=adamw"]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_stopped_after_two_of_four_epochs_and_resumed(data: str, tmp_path: Path, expression: str) -> None:
+    whole = train(expression, **options(data, tmp_path))
+    half = train(expression, stop_after=2, **options(data, tmp_path))
+    assert (half["epochs"], whole["epochs"]) == (2, 4)
+    torch.manual_seed(123)  # whatever happened in between
+    again = resume(half["run"])
+    same_state(whole["run"], again["run"])
+    assert {k: again[k] for k in ("loss", "std", "rank", "knn")} == {k: whole[k] for k in ("loss", "std", "rank", "knn")}
+    assert again["run"] == half["run"]
+
+
+class Stopper(Reporter):
+    """Presses Ctrl-C after some steps."""
+
+    def __init__(self, after: int):
+        self.left = after
+
+    def step(self, *_: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.mark.parametrize("after", [1, 4, 6])
+def test_ctrl_c_inside_an_epoch_saves_and_the_rest_is_the_same(data: str, tmp_path: Path, after: int) -> None:
+    whole = train("simclr", **options(data, tmp_path))
+    with pytest.raises(Interrupted) as stop:
+        train("simclr", Stopper(after), **options(data, tmp_path))
+    same_state(whole["run"], resume(str(stop.value))["run"])
+
+
+def test_like_trains_bit_for_bit_as_the_other_method(data: str, tmp_path: Path) -> None:
+    one = train("byol - momentum like=simsiam", **options(data, tmp_path))
+    two = train("simsiam", **options(data, tmp_path))
+    same_state(one["run"], two["run"])
+    assert one["method"] == "simsiam"
+
+
+def test_evaluation_does_not_disturb_training(data: str, tmp_path: Path) -> None:
+    often = train("byol", **options(data, tmp_path, knn_every=1))
+    seldom = train("byol", **options(data, tmp_path, knn_every=4, eval="test"))
+    states = [runs.read_checkpoint(Path(r["run"]))["model"] for r in (often, seldom)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_seeds_differ_and_repeat(data: str, tmp_path: Path) -> None:
+    losses = [train("simsiam", **options(data, tmp_path, epochs=1, seed=seed))["loss"] for seed in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_the_run_directory(data: str, tmp_path: Path) -> None:
+    result = train("byol - momentum", **options(data, tmp_path))
+    run = Path(result["run"])
+    assert run.name == "byol-no-momentum-colours-s0-1"
+    about = json.loads((run / "run.json").read_text())
+    assert {"command", "versions", "device", "options", "backbone", "image_size", "mean", "std", "started"} <= set(about)
+    assert (run / "log.csv").read_text().count("\n") == 5
+    assert json.loads((run / "knn.json").read_text()) == result
+    with safe_open(run / "encoder.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["backbone"]) == "small"
+    encoder = sslzoo.encoder(run)
+    assert not encoder.training
+    weights = load_file(run / "encoder.safetensors")
+    assert encoder.state_dict().keys() == weights.keys()
+    model = runs.read_checkpoint(run)["model"]
+    assert all(torch.equal(value, model[f"online.encoder.{name}"]) for name, value in weights.items())
+    again = sslzoo.load(str(run / "recipe.toml"))
+    assert again.method == "simsiam"
+    second = train(str(run / "recipe.toml"), **options(data, tmp_path))
+    same_state(result["run"], second["run"])
+
+
+def test_colours_are_learnt_or_at_least_kept(data: str, tmp_path: Path) -> None:
+    result = train("simclr jitter=0 grayscale=0", **options(data, tmp_path))
+    assert result["knn"]["k5"] == 1.0
+    assert result["images_per_second"] > 0
+    assert result["seconds"] > 0
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice(data: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Lower optimizer.lr"):
+        train("simsiam - l2 similarity=mse optimizer.lr=1e30", **options(data, tmp_path))
+
+
+def test_files_are_streamed_and_resumed_like_tensors(data: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        folder = tmp_path / "photos" / ("train" if i < 32 else "test") / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (60, 50 + i, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    some = options(str(tmp_path / "photos"), tmp_path, batch_size=8, image_size=16, workers=1, epochs=2)
+    whole = train("simclr", **some)
+    half = train("simclr", stop_after=1, **some)
+    same_state(whole["run"], resume(half["run"])["run"])
+    assert whole["knn"] is not None
+
+
+def test_changed_data_are_refused_on_resume(data: str, tmp_path: Path) -> None:
+    half = train("simsiam", stop_after=1, **options(data, tmp_path))
+    with np.load(data) as file:
+        arrays = dict(file)
+    np.savez(data, **{key: value[:18] for key, value in arrays.items()})
+    with pytest.raises(UserError, match="has changed since; bring back 60 images"):
+        resume(half["run"])
