@@ -19,7 +19,7 @@ CHUNK = 1024
 
 @cache
 def load() -> dict[str, Tensor]:
-    """Images uint8 [N, 3, 32, 32], labels and glyph numbers [N], for "train" (5,748) and "test" (1,440); not to be changed."""
+    """Images uint8 [N, 3, 32, 32], labels and glyph numbers [N], for "train" and "test" (5,748, 1,440); read only."""
     from sklearn.datasets import load_digits
 
     source = load_digits()

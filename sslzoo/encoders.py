@@ -3,11 +3,14 @@
 from typing import cast
 
 import timm
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import UserError, did_you_mean
 from .schema import SMALL_UP_TO
+
+USUAL_SIZES = (32, 224, 64, 96, 28, 16, 8, 128, 256)  # px, to find the width of an unknown encoder
 
 
 class SmallNet(nn.Module):
@@ -76,3 +79,25 @@ def pretrained(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[floa
         ) from None
     config = timm.data.resolve_model_data_config(model)
     return model, int(config["input_size"][-1]), tuple(config["mean"]), tuple(config["std"])
+
+
+def feature_width(encoder: nn.Module) -> int:
+    """The width of an encoder's features: what timm's attributes say, else what it gives for an image."""
+    for name in ("head_hidden_size", "num_features"):
+        width = getattr(encoder, name, None)
+        if isinstance(width, int):
+            return width
+    training = encoder.training
+    parameter = next(encoder.parameters(), torch.zeros(()))
+    encoder.eval()
+    try:
+        for size in USUAL_SIZES:
+            try:
+                with torch.no_grad():
+                    features: Tensor = encoder(parameter.new_zeros(1, 3, size, size))
+                return features.flatten(1).shape[1]
+            except RuntimeError:  # made for images of another size
+                continue
+    finally:
+        encoder.train(training)
+    raise UserError(f"The encoder takes images of none of {USUAL_SIZES} px; give it an attribute num_features.")

@@ -10,6 +10,8 @@ from torch import nn
 from .recipe import Recipe
 from .siamese import Siamese
 
+TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
+
 
 def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
     """An optimiser whose learning rate follows the recipe's schedule over ``steps`` of its own ``step()`` calls.
@@ -22,7 +24,9 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     if knobs.name == "lars":
         options |= {"trust_coeff": knobs.trust, "trust_clip": knobs.trust_clip}
     options |= {"betas": (knobs.momentum, 0.999)} if knobs.name == "adamw" else {"momentum": knobs.momentum}
-    made = cast(torch.optim.Optimizer, timm.optim.create_optimizer_v2(groups(model, recipe), knobs.name, **options))
+    made = cast(
+        torch.optim.Optimizer, timm.optim.create_optimizer_v2(groups(model, recipe), TIMM[knobs.name], **options)
+    )
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
     schedule = timm.scheduler.CosineLRScheduler(
         made,

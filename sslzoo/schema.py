@@ -90,7 +90,7 @@ class Optimizer:
     momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", low=0, high=1)
     weight_decay: float = knob(5e-4, "weight decay", large=1e-4, low=0)
     decay_all: bool = knob(True, "decay biases and norms too")
-    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=0, when=LARS)
+    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=1e-6, when=LARS)
     trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
     warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0)
     lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)

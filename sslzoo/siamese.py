@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from . import distributed
 from .clustering import Codebook, codes, swapped
+from .encoders import feature_width
 from .heads import predictor, projector
 from .losses import NORMALIZE, SIMILARITY
 from .memory import Queue
@@ -123,16 +124,3 @@ class Siamese(nn.Module):
         """Refresh what holds for an epoch."""
         if self.switches.target == "snapshot" and self.recipe.target.every == "epoch" and self.copy is not None:
             refresh(self.copy, self.online)
-
-
-def feature_width(encoder: nn.Module) -> int:
-    """The width of an encoder's features: what it says (timm's ``num_features``), else what it gives for one image."""
-    width = getattr(encoder, "num_features", None)
-    if isinstance(width, int):
-        return width
-    training = encoder.training
-    parameter = next(encoder.parameters(), torch.zeros(()))
-    with torch.no_grad():
-        features: Tensor = encoder.eval()(parameter.new_zeros(1, 3, 224, 224))
-    encoder.train(training)
-    return features.flatten(1).shape[1]

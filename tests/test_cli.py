@@ -77,8 +77,13 @@ def test_show_as_json(invoke: Invoke) -> None:
     assert found["knobs"]["tau"] == found["tables"]["target"]["tau"] == 0.9
     assert found["tables"]["views"]["second"]["solarize"] == 0.2
     assert found["guards"] == ["predictor with stop-gradient"]
-    assert loaded(invoke("methods", "show", "swav", "--scale", "large", "--json"))["tables"]["views"]["local_crops"] == 6
-    assert loaded(invoke("methods", "show", "swav", "--data", "digits", "--json"))["tables"]["training"]["backbone"] == "small"
+    assert (
+        loaded(invoke("methods", "show", "swav", "--scale", "large", "--json"))["tables"]["views"]["local_crops"] == 6
+    )
+    assert (
+        loaded(invoke("methods", "show", "swav", "--data", "digits", "--json"))["tables"]["training"]["backbone"]
+        == "small"
+    )
     assert loaded(invoke("methods", "show", "simsiam - stop_gradient", "--json"))["method"] is None
 
 
@@ -94,7 +99,9 @@ def test_diff(invoke: Invoke) -> None:
     found = loaded(invoke("methods", "diff", "byol - momentum like=simsiam", "simsiam", "--json"))
     assert found["switches"] == {}
     assert found["knobs"] == {}
-    assert loaded(invoke("methods", "diff", "byol", "simsiam", "--json"))["switches"] == {"target": ["momentum", "shared"]}
+    assert loaded(invoke("methods", "diff", "byol", "simsiam", "--json"))["switches"] == {
+        "target": ["momentum", "shared"]
+    }
     assert "are the same" in invoke("methods", "diff", "simsiam", "simsiam").stdout
 
 
@@ -131,7 +138,9 @@ def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
     assert by_source["random"]["knn"]["k20"] == pytest.approx(found["random_knn"])
     assert by_source["raw"]["dimension"] == 3 * 32 * 32
 
-    assert loaded(invoke("embed", found["run"], "--limit", "64", "--out", "f.npz", "--json"))["arrays"]["train_features"] == [64, 2048]
+    assert loaded(invoke("embed", found["run"], "--limit", "64", "--out", "f.npz", "--json"))["arrays"][
+        "train_features"
+    ] == [64, 2048]
     again = loaded(invoke("knn", "f.npz", "--json"))["rows"][0]
     assert again["knn"] == by_source[found["run"]]["knn"]
     assert "f.npz" in invoke("knn", "f.npz").stdout
@@ -155,7 +164,9 @@ def test_what_a_person_reads(invoke: Invoke) -> None:
 
 
 def test_a_dry_run_prints_origins_and_writes_nothing(invoke: Invoke, tmp_path: Path) -> None:
-    found = loaded(invoke("train", "simclr", "temperature=0.3", "--epochs", "7", "--batch-size", "32", "--dry-run", "--json"))
+    found = loaded(
+        invoke("train", "simclr", "temperature=0.3", "--epochs", "7", "--batch-size", "32", "--dry-run", "--json")
+    )
     assert found["origins"]["loss.temperature"] == "expression"
     assert found["origins"]["training.epochs"] == "--epochs"
     assert found["origins"]["views.first.flip"] == "data digits"
@@ -265,7 +276,11 @@ def test_a_folder_that_cannot_be_written(invoke: Invoke) -> None:
 
 
 def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_path: Path) -> None:
-    run = loaded(invoke("train", "simsiam", "--limit", "64", "--epochs", "2", "--batch-size", "16", "--stop-after", "1", "--json"))
+    run = loaded(
+        invoke(
+            "train", "simsiam", "--limit", "64", "--epochs", "2", "--batch-size", "16", "--stop-after", "1", "--json"
+        )
+    )
     assert run["epochs"] == 1
     refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
@@ -279,7 +294,9 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
 def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) -> None:
     save_npz(tmp_path / "mine.npz")
     one = loaded(invoke("train", "simsiam", *QUICK, "--json"))["run"]
-    two = loaded(invoke("train", "simsiam", "--data", "mine.npz", "--epochs", "1", "--batch-size", "8", "--json"))["run"]
+    two = loaded(invoke("train", "simsiam", "--data", "mine.npz", "--epochs", "1", "--batch-size", "8", "--json"))[
+        "run"
+    ]
     refused(invoke("knn", one, two), "different data", "--data")
 
 

@@ -162,7 +162,12 @@ def test_lars_leaves_what_does_not_decay_to_sgd(build):
 
 @pytest.mark.parametrize(
     "words",
-    [*(f"{name} optimizer.momentum=0" for name in STEPS), "lars trust=0", "lars trust=0 warmup_epochs=99", "lars lr=0"],
+    [
+        *(f"{name} optimizer.momentum=0" for name in STEPS),
+        "lars trust=1e-6",
+        "lars trust=1e-6 warmup_epochs=99",
+        "lars lr=0",
+    ],
 )
 def test_the_schemas_bounds_are_finite(build, words):
     """What the schema lets a person write makes steps, also at the learning rate 0 where a warm-up begins."""

@@ -1,0 +1,128 @@
+"""Train named runs over seeds and write a table of what they reached, with protocol, device and versions.
+
+    python benchmarks/results.py digits                # the default data set: methods, and SimSiam's stop-gradient
+    python benchmarks/results.py cifar DATA [DATA...]  # SimCLR on real images: an .npz or folders
+    python benchmarks/results.py digits --jobs 2 --threads 1 --seeds 3
+
+Each row is the last epoch's kNN (k = 20) on the test split; nothing is chosen on it. Finished runs are kept in the JSON
+file beside the table and not run again.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+DIGITS = [
+    "simsiam",
+    "byol",
+    "simclr",
+    "swav",
+    "moco_v2",
+    "moco_v3",
+    "simsiam - stop_gradient",
+    "simsiam batchnorm=hidden",
+    "simsiam - stop_gradient batchnorm=hidden",
+]
+COLUMNS = ("knn", "random_knn", "raw_knn", "std", "rank", "loss", "seconds")
+
+
+def run(expression: str, data: str, seed: int, threads: int) -> dict:
+    """One run by the command line, as a person would type it."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "sslzoo", "train", expression, "--data", data, "--seed", str(seed)]
+        done = subprocess.run([*command, "--out", out, "--json"], env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+        result = json.loads(done.stdout)
+        about = json.loads((Path(result["run"]) / "run.json").read_text())
+    result |= {"knn": result["knn"]["k20"], "seed": seed, "expression": expression}
+    kept = ("seed", "expression", "method", "data", "epochs", "images_per_second", *COLUMNS)
+    more = {key: about[key] for key in ("batch_size", "backbone", "image_size", "images", "device", "versions")}
+    return {**{key: result[key] for key in kept}, **more}
+
+
+def mean(values: list[float]) -> str:
+    """Mean and sample deviation."""
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.3f}{deviation}"
+
+
+def markdown(title: str, rows: list[dict]) -> str:
+    """The table, its protocol above it."""
+    one = rows[0]
+    versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+    lines = [
+        f"# {title}",
+        "",
+        f"Device: {one['device']}, {platform.machine()}, {os.cpu_count()} cores, {one['jobs']} runs at a time.",
+        f"Versions: {versions}. Commit {rows[-1]['commit']}.",
+        "Protocol: `sslzoo train EXPRESSION --data DATA --seed SEED` and no other option; the last epoch; kNN on the",
+        "test split, k = 20, T = 0.07, the whole un-augmented training split as the bank, exact search.",
+        "Mean ± sample deviation over the seeds; std is times sqrt(d).",
+        "",
+        "| data | expression | seeds | epochs | batch | kNN | untrained | raw | std | rank | loss | seconds |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for data, expression in dict.fromkeys((row["data"], row["expression"]) for row in rows):
+        same = sorted((r for r in rows if (r["data"], r["expression"]) == (data, expression)), key=lambda r: r["seed"])
+        cells = [mean([row[key] for row in same]) for key in COLUMNS[:-1]]
+        seconds = f"{statistics.mean(row['seconds'] for row in same):.0f}"
+        seeds = ", ".join(str(row["seed"]) for row in same)
+        numbers = [seeds, str(same[0]["epochs"]), str(same[0]["batch_size"]), *cells, seconds]
+        lines.append(f"| {data} | `{expression}` | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["digits", "cifar"])
+    parser.add_argument("data", nargs="*")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--expressions", nargs="+", help="instead of the usual ones")
+    parser.add_argument("--name", help="of the files to write")
+    args = parser.parse_args()
+    expressions = args.expressions or (DIGITS if args.what == "digits" else ["simclr"])
+    sets = args.data or ["digits"]
+    jobs = [(e, data, seed) for seed in range(args.seeds) for data in sets for e in expressions]
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{args.name or args.what}.json"
+    rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    done = {(row["expression"], row["asked"], row["seed"]) for row in rows}
+
+    def one(job: tuple[str, str, int]) -> None:
+        if (job[0], Path(job[1]).name, job[2]) in done:
+            return
+        rows.append({**run(*job, args.threads), "asked": Path(job[1]).name, "commit": commit, "jobs": args.jobs})
+        path.write_text(json.dumps(rows, indent=1) + "\n")
+        path.with_suffix(".md").write_text(
+            markdown(f"kNN on {args.what}", sorted(rows, key=lambda r: jobs_order(r, jobs)))
+        )
+        print(rows[-1]["expression"], rows[-1]["asked"], job[2], rows[-1]["knn"], flush=True)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        list(pool.map(one, jobs))
+
+
+def jobs_order(row: dict, jobs: list[tuple[str, str, int]]) -> int:
+    """Rows in the order in which they were asked for, whichever ended first."""
+    asked = [(expression, Path(data).name) for expression, data, _ in jobs]
+    key = (row["expression"], row["asked"])
+    return asked.index(key) if key in asked else len(asked)
+
+
+if __name__ == "__main__":
+    main()
