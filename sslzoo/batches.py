@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision.transforms.functional import pil_to_tensor
 
+from .errors import from_workers
 from .images import load_image
 from .recipe import Recipe
 from .schema import View
@@ -32,8 +33,8 @@ def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
 def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     """An epoch's batches: n places shuffled by seed and epoch alone, the incomplete last batch left out."""
     generator = Generator().manual_seed(seed * 1_000_003 + epoch)
-    shuffled = torch.randperm(n, generator=generator)[: n // batch_size * batch_size]
-    return list(shuffled.chunk(n // batch_size))
+    shuffled = torch.randperm(n, generator=generator)
+    return [shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size)]
 
 
 class Batches:
@@ -75,7 +76,7 @@ class Batches:
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn" if self.workers and self.device.type != "cpu" else None,
         )
-        for index, crops in zip(batches, loader, strict=True):
+        for index, crops in zip(batches, from_workers(loader), strict=True):
             yield (
                 index.to(self.device),
                 [
@@ -109,6 +110,6 @@ class Crops(TorchDataset[list[Tensor]]):
         for view, size in self.pipelines:
             top, left, height, width = draw_boxes(draw, image.height, image.width, view)[0].tolist()
             box = (left, top, left + width, top + height)
-            cropped = pil_to_tensor(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+            cropped = pil_to_tensor(image.crop(box).resize((size, size), Image.Resampling.BILINEAR))
             views.append(cropped.flip(-1) if bool(draw.chance(view.flip)) else cropped)
         return views

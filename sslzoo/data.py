@@ -1,6 +1,7 @@
 """Data sets: the embedded digits, torchvision's by name, a folder of images, or an .npz."""
 
 import hashlib
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +15,7 @@ from .downloads import TORCHVISION
 from .errors import UserError, did_you_mean, listing
 from .folders import read_folder
 from .images import square
-from .splits import MOST, Dataset, Split, count_classes, hold_out
+from .splits import MOST, Dataset, Split, count_classes, hold_out, whole_numbers
 
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
@@ -32,14 +33,16 @@ def load(name: str, image_size: int | None = None, limit: int | None = None) -> 
     training images of a seeded shuffle, for a quick try.
     """
     path = Path(name).expanduser()
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
         dataset = _from_arrays(name, digits.load(), image_size)
     elif name in TORCHVISION:
         dataset = _from_arrays(name, TORCHVISION[name](), image_size)
-    elif path.is_dir():
+    elif name and os.path.isdir(path):
         dataset = read_folder(path, image_size)
     elif path.suffix == ".npz":
-        dataset = _from_arrays(path.stem, _read_npz(path), image_size, own=True)
+        dataset = _from_arrays(path.stem, _own_arrays(path), image_size, own=True)
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
@@ -103,26 +106,33 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
     return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _own_arrays(path: Path) -> dict[str, Any]:
+    """A person's arrays, by MedMNIST's keys."""
+    arrays = read_npz(path, "give a folder, an .npz file or a data set's name")
+    return {key: array for key, array in arrays.items() if not key.endswith("_groups")}
+
+
+def read_npz(path: Path, mend: str) -> dict[str, Any]:
+    """The arrays of an .npz file, pickled ones refused. Raises `UserError`."""
     if not path.is_file():
-        raise UserError(f"There is no file {path}; give a folder, an .npz file or a data set's name.")
+        raise UserError(f"There is no file {path}; {mend}.")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
-        raise UserError(
-            f"{path} is not an .npz of plain arrays ({type(error).__name__}); save it with numpy.savez."
-        ) from None
+        kind = type(error).__name__
+        raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
 
 
 def _as_images(key: str, array: Any) -> Tensor:
     """uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or a tensor; 28 px are padded to 32."""
-    images = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
-    if images.dtype != torch.uint8:
-        raise UserError(f"{key} is {images.dtype}; it has to be uint8.".replace("torch.", ""))
+    pixels = np.asarray(array)
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
+    images = torch.from_numpy(np.ascontiguousarray(pixels))
     if images.ndim == 3:
         images = images[..., None]
-    if images.ndim != 4 or len(images) == 0 or not (images.shape[-1] in (1, 3) or images.shape[1] == 3):
+    if images.ndim != 4 or 0 in images.shape or not (images.shape[-1] in (1, 3) or images.shape[1] == 3):
         raise UserError(f"{key} has shape {list(images.shape)}; it has to be [N, H, W] or [N, H, W, 3], N at least 1.")
     if images.shape[-1] in (1, 3):
         images = images.permute(0, 3, 1, 2)
@@ -135,7 +145,7 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
     """int64 [N], or None where there is not one label per image."""
     if array is None:
         return None
-    labels = array if isinstance(array, Tensor) else torch.from_numpy(np.ascontiguousarray(array))
+    labels = np.asarray(array)
     if len(labels) != n:
         raise UserError(f"{key} has {len(labels)} rows for {n} images; give one label per image.")
     labels = labels.reshape(n, -1)
@@ -143,6 +153,4 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
         note = f"{labels.shape[1]} labels per image: kNN needs one, so it is left out"
         notes += [] if note in notes else [note]
         return None
-    if labels.is_floating_point() and not bool((labels == labels.round()).all()):
-        raise UserError(f"{key} is not whole numbers; give class numbers.")
-    return labels.squeeze(1).long()
+    return torch.from_numpy(whole_numbers(key, labels))

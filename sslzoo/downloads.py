@@ -12,7 +12,7 @@ from .errors import UserError
 
 def cache() -> Path:
     """Where downloads go: ``SSLZOO_CACHE``, else ``sslzoo`` in the user's cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "sslzoo"
+    default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sslzoo"
     return Path(os.environ.get("SSLZOO_CACHE") or default).expanduser()
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from .errors import from_workers
 from .images import load_image, square
 from .splits import Split
 
@@ -36,7 +37,7 @@ def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
         for part in torch.split(split.images, BATCH):
             yield square(part, size)
     else:
-        yield from DataLoader(Squares(split.images, size), batch_size=BATCH, num_workers=workers)
+        yield from from_workers(DataLoader(Squares(split.images, size), batch_size=BATCH, num_workers=workers))
 
 
 @torch.no_grad()

@@ -1,7 +1,10 @@
 """The one error that a person's input can cause, and the did-you-mean behind its sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class UserError(ValueError):
@@ -18,3 +21,11 @@ def listing(words: Iterable[object]) -> str:
     """``a, b or c``, for the sentence that lists what is allowed."""
     items = [str(word) for word in words]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+def from_workers(items: Iterable[T]) -> Iterator[T]:
+    """The items of a loader; an error of one of its processes comes as its sentence, without a traceback."""
+    try:
+        yield from items
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None

@@ -1,7 +1,7 @@
 """Folders of images: their classes and splits, read into a tensor where that loses nothing, else left as files."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ def read_folder(root: Path, image_size: int | None) -> Dataset:
     if not len(train):
         raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.")
     if test is not None and not len(test):
-        raise UserError(f"{held} holds no images; fill it or remove it.")
+        raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
     if names and test is None:
         paths = cast(tuple[Path, ...], train.images)
         train, test, note = hold_out(train, [hashlib.sha1(path.read_bytes()).digest() for path in paths])
@@ -48,16 +48,27 @@ def read_folder(root: Path, image_size: int | None) -> Dataset:
 
 
 def _class_names(start: Path) -> list[str]:
-    """The class folders' names; none where images lie beside them or they hold no images."""
+    """The names of folders that hold images; none where images lie beside them."""
     if any(is_image(path) for path in start.iterdir()):
         return []
-    return sorted(path.name for path in start.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in start.iterdir() if path.is_dir() and any(image_paths(path)))
+
+
+def image_paths(start: Path) -> Iterator[Path]:
+    """The images below a folder at any depth, less what is hidden."""
+    for path in start.iterdir():
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from image_paths(path)
+        elif is_image(path):
+            yield path
 
 
 def _list_split(start: Path, names: list[str]) -> Split:
     """The images below a folder, in order of their paths, labelled by the first folder where there are classes."""
     number = {name: i for i, name in enumerate(names)}
-    paths = [path for path in sorted(start.rglob("*")) if is_image(path)]
+    paths = sorted(image_paths(start))
     if not names:
         return Split(tuple(paths))
     paths = [path for path in paths if path.relative_to(start).parts[0] in number]

@@ -1,5 +1,7 @@
 """Health of projections: two numbers, always together, since each has a blind spot."""
 
+from math import nan
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def rank(z: Tensor, epsilon: float = 1e-7) -> float:
 
 
 def health(projections: list[Tensor]) -> tuple[float, float]:
-    """(std x sqrt(d), rank) of the first rows of each view's projections [N, d], 128 rows in all."""
+    """(std x sqrt(d), rank) of the first rows of each view's projections [N, d], 128 rows in all; nan if not finite."""
     each = -(-ROWS // len(projections))
     z = torch.cat([x[:each] for x in projections])[:ROWS].cpu()
-    return std(z), rank(z)
+    return (std(z), rank(z)) if bool(z.isfinite().all()) else (nan, nan)

@@ -25,7 +25,12 @@ def load_image(path: Path) -> Image.Image:
     """An RGB image, turned as its EXIF says. Raises `UserError` for one that cannot be read."""
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            turned = ImageOps.exif_transpose(image)
+            if turned.mode.startswith("I"):  # 16 bits
+                turned = Image.fromarray((np.asarray(turned).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+            elif turned.mode == "P" and "transparency" in turned.info:
+                turned = turned.convert("RGBA")
+            return turned.convert("RGB")
     except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ... for broken files
         raise UserError(f"{path} cannot be read as an image ({type(error).__name__}); repair or remove it.") from None
 

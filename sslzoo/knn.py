@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UserError
+from .splits import whole_numbers
 
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
@@ -39,7 +40,7 @@ def knn(
     that at least one of the first K, ties in random order, has the query's class. A k beyond the bank takes all of it.
     """
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
-    bl, ql = whole_numbers("bank", bank_labels), whole_numbers("queries", query_labels)
+    bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)
     if b.shape[1] != q.shape[1]:
         raise UserError(f"The bank has {b.shape[1]} columns and the queries {q.shape[1]}; embed both with one encoder.")
     if len(bl) != len(b) or len(ql) != len(q):
@@ -79,14 +80,6 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
         raise UserError(f"{name} has {len(bad)} rows that are not finite, the first at {bad[0]}; check the encoder.")
     norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
     return (x / np.where(norm == 0, 1, norm)).astype(np.float32)
-
-
-def whole_numbers(name: str, labels: npt.ArrayLike) -> Ints:
-    """Labels as int64 [rows]. Raises `UserError` for what is no whole numbers."""
-    x = np.asarray(labels).ravel()
-    if x.dtype.kind not in "iub" and not (x.dtype.kind == "f" and bool((np.isfinite(x) & (x == np.rint(x))).all())):
-        raise UserError(f"The labels of {name} are not whole numbers ({x.dtype}); number the classes.")
-    return x.astype(np.int64)
 
 
 def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:

@@ -124,15 +124,7 @@ def embed(
 
 def read_features(path: Path) -> Embedding:
     """Features that ``sslzoo embed`` wrote, or anybody. Raises `UserError`."""
-    if not path.is_file():
-        raise UserError(f"There is no file {path}; 'sslzoo embed SOURCE --out {path}' writes one.")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {key: file[key] for key in file.files}
-    except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
-        raise UserError(
-            f"{path} is not an .npz of plain arrays ({type(error).__name__}); save it with numpy.savez."
-        ) from None
+    arrays = data.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
         raise UserError(f"{path} lacks {', '.join(missing)}; it has to hold {', '.join(ARRAYS)}.")

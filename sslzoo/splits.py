@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -76,3 +78,11 @@ def count_classes(*splits: Split | None) -> int:
     """The number of classes over all splits."""
     labels = [split.labels for split in splits if split is not None and split.labels is not None]
     return len(torch.unique(torch.cat(labels))) if labels else 0
+
+
+def whole_numbers(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Labels as int64 [rows]. Raises `UserError` for what is no whole numbers."""
+    x = np.asarray(labels).ravel()
+    if x.dtype.kind not in "iub" and not (x.dtype.kind == "f" and bool((np.isfinite(x) & (x == np.rint(x))).all())):
+        raise UserError(f"{name} are no whole numbers ({x.dtype}); number the classes.")
+    return x.astype(np.int64)
