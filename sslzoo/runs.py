@@ -114,7 +114,8 @@ def listed(out: Path) -> list[dict[str, Any]]:
     for path in sorted(out.iterdir() if out.is_dir() else [], key=lambda p: p.stat().st_mtime):
         if is_run(path):
             about = read_run(path)
-            log = list(csv.DictReader((path / "log.csv").open())) if (path / "log.csv").is_file() else []
+            text = (path / "log.csv").read_text() if (path / "log.csv").is_file() else ""
+            log = list(csv.DictReader(text.splitlines()))
             result = json.loads((path / "knn.json").read_text()) if (path / "knn.json").is_file() else {}
             keys = ("expression", "method", "data", "epochs", "started")
             row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
