@@ -22,12 +22,11 @@ Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
 
 
 def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
-    """The views of a recipe in order: pairs of a query's and a target's view, then the local crops."""
+    """The views of a recipe in order: the full ones, first and second in turn, then the local crops."""
     views = recipe.views
-    pairs = 1 if recipe.switches.symmetric else views.pairs
-    return [(views.first, size), (views.second, size)] * pairs + [
-        (views.local, min(views.local_size, size))
-    ] * views.local_crops
+    full = views.targets if recipe.switches.symmetric else 2 * views.pairs
+    turns = [((views.first, views.second)[i % 2], size) for i in range(full)]
+    return turns + [(views.local, min(views.local_size, size))] * views.local_crops
 
 
 def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:

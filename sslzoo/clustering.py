@@ -1,4 +1,6 @@
-"""Online clustering: a codebook, and the codes that a query has to predict."""
+"""Online clustering: codebooks, and the codes that a query has to predict."""
+
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -6,39 +8,114 @@ from torch import Tensor, nn
 
 from . import distributed
 from .losses import l2
+from .memory import Bank
 from .schema import Clustering
+
+Scores = Callable[[Tensor], Tensor]  # of x [N, D] against H codebooks: [H, N, K]
 
 
 class Codebook(nn.Module):
-    """Prototypes [K, D]; the scores of x [N, D] are its dot products with them, normalised inside the graph."""
+    """Prototypes [H, K, D]; the scores of x [N, D] are its dot products with them, normalised inside the graph."""
 
-    def __init__(self, prototypes: int, dim: int):
+    frozen = False  # no gradient for the prototypes, as in the first epochs of SwAV
+
+    def __init__(self, codebooks: int, prototypes: int, dim: int):
         super().__init__()
-        self.weight = nn.Parameter(l2(torch.randn(prototypes, dim)))
+        self.weight = nn.Parameter(l2(torch.randn(codebooks, prototypes, dim)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ l2(self.weight).T  # NxK
+        return x @ l2(self.weight.detach() if self.frozen else self.weight).mT  # HxNxK
+
+
+class Codes(nn.Module):
+    """The codes of targets, and what they need to remember: DINO's centre, or k-means' assignments."""
+
+    centre: Tensor
+    assigned: Tensor
+
+    def __init__(self, kind: str, knobs: Clustering, samples: int | None):
+        super().__init__()
+        self.kind, self.knobs = kind, knobs
+        if kind == "centering":
+            self.register_buffer("centre", torch.zeros(knobs.codebooks, 1, knobs.prototypes))
+        if kind == "kmeans":
+            self.register_buffer("assigned", torch.zeros(knobs.codebooks, samples or 0, dtype=torch.long))
+
+    def forward(
+        self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, epoch: float
+    ) -> Tensor:
+        """Codes [H, N, K] of targets [N, D] in a book; they have a gradient where the targets' scores do.
+
+        The rows of the ``queue`` [M, D] may join Sinkhorn (SwAV section 3.2). With k-means, the codes of samples
+        ``index`` are those of the epoch's start; without it those of the nearest centroid.
+        """
+        scores, knobs = book(targets), self.knobs
+        if self.kind == "sinkhorn":
+            if knobs.sinkhorn_queue and queue is not None and epoch >= knobs.queue_epoch:
+                scores = torch.cat([book(queue.to(targets.dtype)), scores], dim=1)
+            return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
+        if self.kind == "kmeans":
+            nearest = scores.argmax(dim=2) if index is None else self.assigned[:, index]
+            return F.one_hot(nearest, scores.shape[2]).to(scores.dtype)
+        centred = scores - self.centre.to(scores.dtype) if self.kind == "centering" else scores
+        return F.softmax(centred / self.temperature(epoch), dim=2)
+
+    def temperature(self, epoch: float) -> float:
+        """The codes' temperature: linear from its start for some epochs, then constant (DINO section 3.2)."""
+        knobs = self.knobs
+        passed = min(epoch / knobs.code_warmup_epochs, 1.0) if knobs.code_warmup_epochs else 1.0
+        return knobs.code_temperature_start + (knobs.code_temperature - knobs.code_temperature_start) * passed
+
+    @torch.no_grad()
+    def update(self, scores: Tensor) -> None:
+        """Move the centre by the scores [H, N, K] of a batch's targets: DINO eq. 4."""
+        if self.kind == "centering":
+            mean = distributed.gather(scores.transpose(0, 1)).mean(dim=0)  # HxK
+            self.centre.lerp_(mean[:, None].to(self.centre.dtype), 1 - self.knobs.centre_momentum)
+
+    @torch.no_grad()
+    def assign(self, bank: Bank, codebook: Codebook) -> None:
+        """Cluster the bank anew, each codebook from its own random start: DeepCluster v2, at an epoch's start."""
+        for h, weight in enumerate(codebook.weight):
+            seen = bank.rows[bank.seen] if bool(bank.seen.any()) else bank.rows
+            start = seen[torch.randperm(len(seen))[: len(weight)].to(seen.device)]
+            start = torch.cat([start, weight[len(start) :].to(seen.dtype)])
+            centroids, _ = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
+            weight.copy_(centroids)
+            self.assigned[h] = nearest_centroid(l2(bank.rows), centroids)
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Codes [N, K] of scores [N, K], all prototypes used alike: SwAV section 3.1, Cuturi 2013.
+    """Codes [H, N, K] of scores [H, N, K], all prototypes used alike: SwAV section 3.1, Cuturi 2013.
 
     In float32 at least and in the log domain: exp(scores / epsilon) overflows without l2.
     """
     log_codes = scores.to(torch.promote_types(scores.dtype, torch.float32)) / epsilon
     for _ in range(iterations):
-        log_codes = log_codes - distributed.logsumexp(log_codes)  # each prototype the same mass
-        log_codes = log_codes - torch.logsumexp(log_codes, dim=1, keepdim=True)  # each sample one code
+        log_codes = log_codes - distributed.logsumexp(log_codes, dim=-2)  # each prototype the same mass
+        log_codes = log_codes - torch.logsumexp(log_codes, dim=-1, keepdim=True)  # each sample one code
     return log_codes.exp()
 
 
-def codes(kind: str, scores: Tensor, knobs: Clustering) -> Tensor:
-    """The codes [N, K] of a kind for the keys' scores [N, K]."""
-    if kind == "sinkhorn":
-        return sinkhorn(scores, knobs.epsilon, knobs.iterations)
-    return F.softmax(scores / knobs.code_temperature, dim=1)
-
-
 def swapped(scores: Tensor, code: Tensor, temperature: float) -> Tensor:
-    """Predict the key's code from the query's scores: SwAV eq. 2, mean over rows."""
-    return -(code * F.log_softmax(scores / temperature, dim=1)).sum(dim=1).mean()
+    """Predict the key's code from the query's scores, both [H, N, K]: SwAV eq. 2, mean over rows and codebooks."""
+    return -(code * F.log_softmax(scores / temperature, dim=-1)).sum(dim=-1).mean()
+
+
+def spherical_kmeans(rows: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
+    """Centroids [K, D] of length 1 from a start, and the rows' assignments [N] to them; rows [N, D].
+
+    A centroid is the normalised mean of its rows; one that loses all of them stays where it was.
+    """
+    rows, centroids = l2(rows), l2(centroids)
+    for _ in range(iterations):
+        near = nearest_centroid(rows, centroids)
+        sums = torch.zeros_like(centroids).index_add_(0, near, rows)
+        count = torch.bincount(near, minlength=len(centroids))
+        centroids = torch.where(count[:, None] > 0, l2(sums), centroids)
+    return centroids, nearest_centroid(rows, centroids)
+
+
+def nearest_centroid(rows: Tensor, centroids: Tensor) -> Tensor:
+    """The centroid of largest dot product for each row, in parts: the product of all does not fit for large banks."""
+    return torch.cat([(part @ centroids.T).argmax(dim=1) for part in torch.split(rows, 65_536)])

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def gather(x: Tensor) -> Tensor:
-    """The rows [N, D] of all processes, in rank order, with gradient."""
+    """The rows [N, ...] of all processes, in rank order, with gradient."""
     return x
 
 
@@ -14,6 +14,6 @@ def first_row(x: Tensor) -> int:
     return 0
 
 
-def logsumexp(x: Tensor) -> Tensor:
-    """log sum exp over the rows of all processes: [N, K] to [1, K]."""
-    return torch.logsumexp(x, dim=0, keepdim=True)
+def logsumexp(x: Tensor, dim: int) -> Tensor:
+    """log sum exp over the rows of all processes, which lie along ``dim``; keeps the dimension."""
+    return torch.logsumexp(x, dim=dim, keepdim=True)

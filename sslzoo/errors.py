@@ -23,6 +23,11 @@ def listing(words: Iterable[object]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
 
 
+def too_few_to_whiten(rows: int, dim: int) -> str:
+    """The sentence for a covariance that has no inverse; said before training, and where a batch is whitened."""
+    return f"Whitening {rows} rows of dimension {dim} needs more rows than dimensions; lower dim or raise the batch."
+
+
 def from_workers(items: Iterable[T]) -> Iterator[T]:
     """The items of a loader; an error of one of its processes comes as its sentence, without a traceback."""
     try:

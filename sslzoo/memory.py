@@ -1,8 +1,9 @@
-"""Memory of keys: the queue of the latest ones."""
+"""Memory of keys: the queue of the latest ones, and the bank with a row for every sample."""
 
 import torch
 from torch import Tensor, nn
 
+from . import distributed
 from .losses import l2
 
 
@@ -20,6 +21,14 @@ class Queue(nn.Module):
         self.register_buffer("rows", l2(torch.randn(length, dim)))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """The queue as a codebook: scores [1, N, length] of x [N, dim] (ReSSL)."""
+        return (x @ self.rows.T)[None]
+
+    def nearest(self, x: Tensor) -> Tensor:
+        """The row of largest cosine for each of x [N, dim] (NNCLR eq. 3)."""
+        return self.rows[(l2(x) @ l2(self.rows).T).argmax(dim=1)]
+
     @torch.no_grad()
     def push(self, keys: Tensor) -> None:
         """Overwrite the oldest rows by keys [M, dim]; of more than ``length`` the last ones stay."""
@@ -29,3 +38,32 @@ class Queue(nn.Module):
         places = (self.pointer + skipped + torch.arange(len(keys), device=keys.device)) % length
         self.rows[places] = keys.to(self.rows.dtype)
         self.pointer.copy_((self.pointer + skipped + len(keys)) % length)
+
+
+class Bank(nn.Module):
+    """A row [dim] for every sample, the running average of its keys (InstDisc section 3.2).
+
+    Starts with random unit rows; a sample's first key replaces its own. ``unit``: averages are brought to length 1.
+    """
+
+    rows: Tensor
+    seen: Tensor
+
+    def __init__(self, samples: int, dim: int, momentum: float, unit: bool):
+        super().__init__()
+        self.momentum, self.unit = momentum, unit
+        self.register_buffer("rows", l2(torch.randn(samples, dim)))
+        self.register_buffer("seen", torch.zeros(samples, dtype=torch.bool))
+
+    def average(self, keys: Tensor, index: Tensor) -> Tensor:
+        """The samples' rows with the keys [N, dim] mixed in."""
+        stays = self.momentum * self.seen[index, None].to(keys.dtype)
+        mixed = stays * self.rows[index].to(keys.dtype) + (1 - stays) * keys
+        return l2(mixed) if self.unit else mixed
+
+    @torch.no_grad()
+    def push(self, keys: Tensor, index: Tensor) -> None:
+        """Move the rows of samples ``index`` [N] towards their keys [N, dim]."""
+        keys, index = distributed.gather(keys), distributed.gather(index)
+        self.rows[index] = self.average(keys, index).to(self.rows.dtype)
+        self.seen[index] = True

@@ -46,7 +46,7 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
 
     follow(0)
     made.register_step_post_hook(lambda optimizer, *_: follow(optimizer.param_groups[0]["done"] + 1))
-    model.steps = steps
+    model.clock.steps = steps
     return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import data
-from .algebra import Expression, parse, resolve
+from .algebra import Expression, misfit, parse, resolve
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
 from .schema import SMALL_UP_TO, Value, expand, read_knob
@@ -90,6 +90,8 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
             f"A batch of {recipe.training.batch_size} is larger than the {len(dataset.train)} training images; "
             f"use --batch-size {max(2, len(dataset.train) // 2)} or less."
         )
+    if (why := misfit(recipe, len(dataset.train))) is not None:
+        raise UserError(why)
     return Plan(expression, recipe, dataset, options, device, precision)
 
 
@@ -105,7 +107,12 @@ def recipe_for(
     if "training.batch_size" in device_knobs:  # a device that is slow: few passes, and steps enough in each
         device_knobs["training.epochs"] = max(1, round(CPU_PASSES / samples))
         device_knobs["training.batch_size"] = max(2, min(int(device_knobs["training.batch_size"]), samples // 4))
-    return resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+    recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+    if misfit(recipe, samples) and recipe.switches.normalize == "whiten" and "heads.dim" not in expression.written:
+        knobs = data_knobs or device_knobs  # whoever asked for a batch too small to be whitened
+        knobs["heads.dim"] = max(2, min(recipe.training.batch_size, recipe.normalize.whiten_size) // 2)
+        recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+    return recipe
 
 
 def recipe_for_data(expression: Expression, options: Options, device: torch.device) -> Recipe:

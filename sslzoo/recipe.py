@@ -17,7 +17,9 @@ from .schema import (
     Clustering,
     Heads,
     Loss,
+    Memory,
     Negatives,
+    Normalize,
     Optimizer,
     Switches,
     Target,
@@ -35,7 +37,7 @@ from .schema import (
 
 PACKAGE = Path(__file__).parent
 METHODS = next(p for p in (PACKAGE / "methods", PACKAGE.parent / "methods") if p.is_dir() or p.parent != PACKAGE)
-HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str}
+HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": bool}
 
 Knobs = dict[str, Value]
 
@@ -55,6 +57,7 @@ class Method:
     paper: str = ""
     idea: str = ""
     variant_of: str = ""
+    hub: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,8 +75,10 @@ class Recipe:
     heads: Heads
     optimizer: Optimizer
     target: Target
+    memory: Memory
     negatives: Negatives
     clustering: Clustering
+    normalize: Normalize
     loss: Loss
     views: Views
     training: Training
@@ -85,6 +90,10 @@ class Recipe:
     def learning_rate(self) -> float:
         """The effective learning rate: base x batch / 256 (Goyal et al. 2017, linear scaling)."""
         return self.optimizer.lr * self.training.batch_size / 256
+
+    def reads(self, key: str) -> bool:
+        """Whether the switches read a knob; state that a knob describes exists where it is read."""
+        return key in self.origins
 
     def knobs(self) -> Knobs:
         """The knobs that the switches read, dotted, with their values."""
@@ -206,7 +215,8 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
         if key not in known:
             raise UserError(f"Unknown key {key!r}{did_you_mean(key, known)}; it can be {listing(known)}.")
         if not isinstance(value, HEADER.get(key, dict)):
-            raise UserError(f"{key!r} has to be a {'text' if key in HEADER else 'table'}.")
+            kind = {str: "text", bool: "true or false"}.get(HEADER.get(key, dict), "table")
+            raise UserError(f"{key!r} has to be a {kind}.")
     header = {key: content[key] for key in HEADER if key in content}
     switches = _read_switches(content.get("switches", {}))
     tables = {scale: _read_tables(switches, scale, content.get(scale, {})) for scale in SCALES}

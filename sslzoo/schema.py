@@ -28,12 +28,12 @@ class Switches:
     predictor: str = switch("none", "mlp", "linear", "fixed", doc="h in q = h(z)")
     target: str = switch("shared", "momentum", "snapshot", doc="the network that gives the keys")
     stop_gradient: bool = switch(False, True, doc="whether keys are detached")
-    negatives: str = switch("none", "batch", "queue", doc="other samples to repel")
-    clustering: str = switch("none", "sinkhorn", "softmax", doc="codes to predict")
-    positive: str = switch("view", doc="which vector is the target", usual=False)
-    normalize: str = switch("none", "l2", doc="last map of queries and keys")
-    similarity: str = switch("cosine", "mse", "cross_entropy", doc="what moves closer", usual=False)
-    regularizer: str = switch("none", doc="extra term on the projections", usual=False)
+    negatives: str = switch("none", "batch", "queue", "bank", doc="other samples to repel")
+    clustering: str = switch("none", "sinkhorn", "centering", "softmax", "kmeans", "relation", doc="codes to predict")
+    positive: str = switch("view", "neighbour", "average", doc="which vector is the target")
+    normalize: str = switch("none", "l2", "whiten", "standardize", doc="last map of queries and keys")
+    similarity: str = switch("cosine", "mse", "cross_entropy", "correlation", doc="what moves closer", usual=False)
+    regularizer: str = switch("none", "variance", "decorrelation", "gaussian", doc="extra term on the projections")
     symmetric: bool = switch(False, True, doc="whether both views are targets")
 
 
@@ -61,6 +61,16 @@ def knob(
 
 LEARNS: When = {"predictor": ("mlp", "linear")}
 LARS: When = {"optimizer.name": ("lars",)}
+REPELS: When = {"negatives": ("batch", "queue", "bank")}
+REGULARIZES: When = {"regularizer": ("variance", "decorrelation", "gaussian")}
+LEARNT_BOOK: When = {"clustering": ("sinkhorn", "centering", "softmax")}
+SOFT: When = {"clustering": ("centering", "softmax", "relation")}
+SINKHORN: When = {"clustering": ("sinkhorn",)}
+QUEUED: When = {
+    "negatives": ("queue",), "positive": ("neighbour",), "clustering": ("relation",),
+    "clustering.sinkhorn_queue": (True,),
+}  # fmt: skip
+BANKED: When = {"negatives": ("bank",), "positive": ("average",), "clustering": ("kmeans",)}
 
 
 @dataclass(frozen=True)
@@ -114,31 +124,80 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """What is remembered of earlier batches: one queue and one bank, shared by whoever reads them."""
+
+    queue_length: int = knob(4096, "keys in the queue", large=65536, low=1, when=QUEUED)
+    bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1, when=BANKED)
+    read: str = knob(
+        "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after"),
+        when={"positive": ("average",)},
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Negatives:
     """Other samples."""
 
-    own_view: bool = knob(True, "repel the query's own view's rows too", when={"negatives": ("batch",)})
-    queue_length: int = knob(4096, "keys in the queue", large=65536, low=1, when={"negatives": ("queue",)})
+    own_view: bool = knob(True, "repel the anchor's own view's rows too", when={"negatives": ("batch",)})
+    anchor: str = knob(
+        "query", "what is told apart from the other side's rows", choices=("query", "key"),
+        when={"negatives": ("batch",)},
+    )  # fmt: skip
+    positive_in_denominator: bool = knob(True, "the positive is one of the rows that are told apart", when=REPELS)
+    bank_sample: int = knob(
+        0, "rows of the bank drawn in a step; 0 takes all", large=4096, low=0, when={"negatives": ("bank",)}
+    )
 
 
 @dataclass(frozen=True)
 class Clustering:
     """The codebook and its codes."""
 
-    prototypes: int = knob(512, "rows of the codebook", large=3000, low=2, when={"clustering": ("sinkhorn", "softmax")})
-    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4, when={"clustering": ("sinkhorn",)})
-    iterations: int = knob(3, "Sinkhorn iterations", low=1, when={"clustering": ("sinkhorn",)})
-    code_temperature: float = knob(0.05, "temperature of softmax codes", low=1e-4, when={"clustering": ("softmax",)})
+    prototypes: int = knob(
+        512, "rows of a codebook", large=3000, low=2, when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")}
+    )
+    codebooks: int = knob(
+        1, "codebooks beside each other", low=1, high=16, when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")}
+    )
+    freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", low=0, when=LEARNT_BOOK)
+    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4, when=SINKHORN)
+    iterations: int = knob(3, "Sinkhorn iterations", low=1, when=SINKHORN)
+    sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn", when=SINKHORN)
+    queue_epoch: float = knob(0.0, "epoch from which they do", low=0, when={"clustering.sinkhorn_queue": (True,)})
+    code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4, when=SOFT)
+    code_temperature_start: float = knob(0.04, "the same at the first step", low=1e-4, when=SOFT)
+    code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", low=0, when=SOFT)
+    centre_momentum: float = knob(
+        0.9, "part of the centre that stays in a step", low=0, high=1, when={"clustering": ("centering",)}
+    )
+    kmeans_iterations: int = knob(10, "k-means iterations an epoch", low=1, when={"clustering": ("kmeans",)})
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """Whitening."""
+
+    whiten_size: int = knob(128, "rows whitened together", low=2, when={"normalize": ("whiten",)})
+    whiten_epsilon: float = knob(
+        1e-4, "part of the unit matrix in the covariance", low=0, high=1, when={"normalize": ("whiten",)}
+    )
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss."""
+    """The loss: loss_scale x (similarity_weight x mean over pairs + regularizer_weight x regularizer)."""
 
     temperature: float = knob(
         0.2, "temperature of a query against negatives or prototypes", low=1e-4,
-        when={"negatives": ("batch", "queue"), "clustering": ("sinkhorn", "softmax")},
+        when={**REPELS, "clustering": ("sinkhorn", "centering", "softmax", "kmeans", "relation")},
     )  # fmt: skip
+    similarity_weight: float = knob(1.0, "factor on the pairs' term beside a regularizer", low=0, when=REGULARIZES)
+    regularizer_weight: float = knob(1.0, "factor on the regularizer", low=0, when=REGULARIZES)
+    covariance: float = knob(
+        0.08, "weight of the covariances beside the variances", low=0, when={"regularizer": ("variance",)}
+    )
+    slices: int = knob(1024, "random directions in a step", low=1, when={"regularizer": ("gaussian",)})
     loss_scale: float = knob(1.0, "factor on the whole loss", low=0)
 
 
@@ -163,6 +222,9 @@ class View:
 class Views:
     """How many views, and how each is augmented. A key of the views beside these sets it for all views."""
 
+    targets: int = knob(
+        2, "views that serve as targets, each to all others", low=2, high=8, when={"symmetric": (True,)}
+    )
     pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8, when={"symmetric": (False,)})
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
     local_size: int = knob(96, "their size in px", low=8)
@@ -181,8 +243,8 @@ class Training:
 
 
 TABLES: dict[str, type] = {
-    "heads": Heads, "optimizer": Optimizer, "target": Target, "negatives": Negatives, "clustering": Clustering,
-    "loss": Loss, "views": Views, "training": Training,
+    "heads": Heads, "optimizer": Optimizer, "target": Target, "memory": Memory, "negatives": Negatives,
+    "clustering": Clustering, "normalize": Normalize, "loss": Loss, "views": Views, "training": Training,
 }  # fmt: skip
 PIPELINES = ("first", "second", "local")
 VIEW_KEYS = tuple(f.name for f in fields(View))
@@ -277,7 +339,9 @@ def read_by(key: str, values: Mapping[str, Any]) -> bool:
     if key.startswith("views.local") and key != "views.local_crops":
         return bool(values.get("views.local_crops", 0))
     when = KNOBS[key].metadata["when"]
-    return when is None or any(values[name] in allowed for name, allowed in when.items())
+    return when is None or any(
+        values[name] in allowed and (name not in KNOBS or read_by(name, values)) for name, allowed in when.items()
+    )
 
 
 def reason(key: str) -> str:

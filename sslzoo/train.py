@@ -187,6 +187,9 @@ class Training:
         every = max(1, steps // HEALTH_BATCHES)
         self.model.train()
         if self.position == 0:
+            if self.epoch == 0 and self.recipe.switches.clustering == "kmeans":
+                for index, views in self.batches.epoch(0):
+                    self.model.remember(views, index)
             self.model.begin_epoch()
         started = time.perf_counter()
         before = self.trained_seconds

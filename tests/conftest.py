@@ -10,9 +10,22 @@ from sslzoo import Siamese, UserError
 from sslzoo.algebra import parse, resolve
 
 TINY = {
-    "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "negatives.queue_length": 20,
-    "clustering.prototypes": 6, "training.batch_size": 12, "optimizer.lr": 1.0,
+    "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,
+    "clustering.prototypes": 6, "loss.slices": 16, "training.batch_size": 12, "optimizer.lr": 1.0,
 }  # fmt: skip
+
+
+def pytest_addoption(parser):
+    """``pytest --slow`` runs also what takes minutes."""
+    parser.addoption("--slow", action="store_true", help="run the tests that take minutes too")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave those out otherwise."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
 
 
 @pytest.fixture
@@ -23,7 +36,7 @@ def build():
         recipe = resolve(parse(expression), scale, data="tiny", data_knobs=TINY)
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16))
-        return Siamese(encoder, recipe).to(dtype)
+        return Siamese(encoder, recipe, samples=40).to(dtype)
 
     return make
 

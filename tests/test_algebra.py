@@ -15,6 +15,18 @@ EQUATIONS = {
     "swav - sinkhorn + predictor": "simsiam",
     "simclr + momentum + queue + stop_gradient - symmetric": "moco_v2",
     "simsiam + momentum": "byol",
+    "simsiam + neighbour + batch": "nnclr",
+    "dino - centering + predictor": "byol",
+    "simsiam + neighbour": "nnsiam",
+    "byol + neighbour": "nnbyol",
+    "moco_v2 + symmetric": "moco_v2_plus",
+    "moco_v1": "moco_v1",
+    "ressl - relation + queue": "moco_v2",
+    "swav clustering=kmeans": "deepcluster_v2",
+    "w_mse normalize=l2 + negatives": "simclr",
+    "vicreg regularizer=gaussian": "lejepa",
+    "vicreg + standardize similarity=correlation regularizer=decorrelation": "barlow_twins",
+    "instdisc - average + momentum negatives=queue": "moco_v2",
 }
 
 
@@ -37,13 +49,13 @@ def test_every_shipped_method_keeps_its_name_and_guards(name: str) -> None:
 def test_one_method_without_variant_of_has_each_set_of_switches() -> None:
     named = [find_method(name) for name in method_names()]
     plain = [method.switches for method in named if not method.variant_of]
-    assert len(plain) == len(set(plain)) == 6
+    assert len(plain) == len(set(plain)) == 18
     assert all(find_method(m.variant_of).switches == m.switches for m in named if m.variant_of)
 
 
 def test_words_are_unique_over_all_switches() -> None:
     words = [v for f in SWITCHES.values() for v in f.metadata["values"] if v not in ("none", True, False)]
-    assert len(words) == len(set(words)) == 15
+    assert len(words) == len(set(words)) == 27
     assert not set(words) & set(SWITCHES)
     assert len(SWITCHES) == 10
 
@@ -92,7 +104,7 @@ def test_tokens_apply_from_left_to_right_and_rules_at_the_end() -> None:
         ("simsiam + momentun", "did you mean 'momentum'"),
         ("simsiam +", "There is no switch or value ''"),
         ("simsiam momentum", "'momentum' needs a sign"),
-        ("simsiam + similarity", "has no usual value; write similarity=cosine, mse or cross_entropy"),
+        ("simsiam + similarity", "has no usual value; write similarity=cosine, mse, cross_entropy or correlation"),
         ("simsiam predictor=mpl", "predictor cannot be 'mpl' \\(did you mean 'mlp'\\?\\)"),
         ("simsiam symmetric=1", "symmetric cannot be '1'; it is false or true"),
         ("simsiam tau=0.9", "target.tau would not be read: it is read where target is momentum"),
@@ -166,6 +178,18 @@ def test_load_takes_a_scale_and_knobs() -> None:
         ("simclr", ["negatives"]),
         ("swav", ["balanced codes (sinkhorn) with stop-gradient"]),
         ("swav clustering=softmax", []),
+        ("dino", ["centred codes with stop-gradient"]),
+        ("deepcluster_v2", ["codes of k-means with stop-gradient"]),
+        ("ressl", ["relations to a queue with stop-gradient"]),
+        ("nnclr", ["negatives", "predictor with stop-gradient"]),
+        ("simsiam - predictor + average", ["a target averaged over epochs"]),
+        ("simsiam - predictor + neighbour", []),
+        ("w_mse", ["whitening"]),
+        ("w_mse normalize=standardize", []),
+        ("vicreg", ["variance regularizer"]),
+        ("lejepa", ["gaussian regularizer"]),
+        ("barlow_twins", ["decorrelation of standardized channels"]),
+        ("barlow_twins normalize=l2", []),
     ],
 )
 def test_collapse_guards(expression: str, guards: list[str]) -> None:

@@ -83,7 +83,7 @@ def test_the_model_is_told_the_length(build):
     """For tau's schedule."""
     model = build("byol")
     sslzoo.optimizer(model, model.recipe, 77)
-    assert model.steps == 77
+    assert model.clock.steps == 77
 
 
 # ---- parameter groups ------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def test_the_decay_spares_biases_and_norms_if_told(build, expression, decay_all)
     model = build(expression.replace("+ fixed", "predictor=fixed") + f" weight_decay=0.1 decay_all={decay_all}")
     optimizer = sslzoo.optimizer(model, model.recipe, 10)
     learnt = [p for p in model.parameters() if p.requires_grad]
-    assert {p.ndim for p in learnt} == {1, 2}
+    assert {p.ndim for p in learnt} >= {1, 2}
     assert sorted(map(id, learnt)) == sorted(id(p) for group in optimizer.param_groups for p in group["params"])
     for parameter in learnt:
         spared = parameter.ndim == 1 and not decay_all
@@ -105,7 +105,7 @@ def test_the_decay_spares_biases_and_norms_if_told(build, expression, decay_all)
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     for parameter in learnt:
-        assert bool((parameter < 1).all()) is (decay_all or parameter.ndim == 2)
+        assert bool((parameter < 1).all()) is (decay_all or parameter.ndim > 1)
 
 
 # ---- each optimiser's step -------------------------------------------------------------------------------------------
