@@ -34,7 +34,15 @@ from .schema import (
 )
 
 PACKAGE = Path(__file__).parent
-METHODS = next(p for p in (PACKAGE / "methods", PACKAGE.parent / "methods") if p.is_dir() or p.parent != PACKAGE)
+
+
+def shipped(name: str, source: str) -> Path:
+    """A folder of files beside the code: in the package where that is installed, else in the repository."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / source
+
+
+METHODS = shipped("methods", "methods")
 HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str}
 
 Knobs = dict[str, Value]

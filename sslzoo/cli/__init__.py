@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 
 from .. import __version__, show
 from ..errors import UserError
+from .ablate import ablate
 from .bench import embed, knn, runs
 from .expression import part_signs
 from .methods import methods
@@ -70,5 +71,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, knn, embed, runs, methods):
+for command in (train, ablate, knn, embed, runs, methods):
     main.add_command(command)
