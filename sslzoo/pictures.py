@@ -63,7 +63,8 @@ def lattice(result: Row) -> Figure:
     if untrained is not None and shade.vmin <= untrained <= shade.vmax:  # type: ignore[operator]
         bar.ax.axhline(untrained, color="white", linewidth=2)
         bar.ax.axhline(untrained, color="black", linewidth=1, linestyle=":")
-        _beside(bar.ax, -0.4, untrained, "untrained", size=7, ha="right")
+        note = f"dotted line: the untrained backbone, {untrained:.3f}"
+        axes.annotate(note, (0, high), (0, -8), textcoords="offset points", va="top", size=7.5, annotation_clip=False)
     return figure
 
 
@@ -95,6 +96,9 @@ def _square(axes: Axes, x: float, y: float, cell: Row, shade: Normalize) -> None
         digits = 3 if cell["knn"] else 1
         axes.text(x + 0.5, y + 0.4, f"{value:.{digits}f}", ha="center", va="center", color=ink, size=12, weight="bold")
         axes.text(x + 0.5, y + 0.72, word + deviation, ha="center", va="center", color=ink, size=7.5)
+        if word in ("collapsed", "partial"):
+            frame = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, fill=False, edgecolor=VERDICTS[word], linewidth=2)
+            axes.add_patch(frame)
     axes.add_patch(Rectangle((x, y), 1, 1, fill=False, edgecolor="white", linewidth=2))
 
 

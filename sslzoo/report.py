@@ -122,16 +122,13 @@ def comma_separated(result: Row) -> str:
     return text.getvalue()
 
 
-def write(result: Row, picture: str | None) -> None:
-    """Write table.md, table.csv and the picture of this kind into the table's folder, and name them in ``files``."""
-    from . import runs  # torch: the screen, which reads this module, starts without it
+def write(result: Row, *kinds: str) -> None:
+    """Write table.md, table.csv and pictures of these kinds into the table's folder, and name them in ``files``."""
+    from . import pictures, runs  # matplotlib and torch: the screen, which reads this module, starts without them
 
     folder = Path(result["folder"])
     files: dict[str, bytes | str] = {"table.md": markdown(result), "table.csv": comma_separated(result)}
-    if picture is not None:
-        from . import pictures
-
-        files[f"{picture}.png"] = pictures.draw(picture, result)
+    files |= {f"{kind}.png": pictures.draw(kind, result) for kind in kinds}
     for name, content in files.items():
         runs.write(folder / name, content)
     result["files"] = [str(folder / name) for name in ("cells.json", *files)]

@@ -10,7 +10,7 @@ from click.shell_completion import get_completion_class
 
 from .. import __version__, show
 from ..errors import UserError
-from .ablate import ablate
+from .ablate import ablate, study
 from .bench import embed, knn, runs
 from .expression import part_signs
 from .methods import methods
@@ -58,6 +58,8 @@ def main() -> None:
     \b
     sslzoo train simsiam                        train on the embedded digits
     sslzoo train byol - momentum --data DIR     remove a component, on your own images
+    sslzoo ablate simsiam --flip predictor      every combination of some switches, in one table
+    sslzoo study stop_gradient                  a table of a paper
     sslzoo knn runs/RUN raw random              benchmark embeddings
     """
 
@@ -71,5 +73,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, ablate, knn, embed, runs, methods):
+for command in (train, ablate, study, knn, embed, runs, methods):
     main.add_command(command)

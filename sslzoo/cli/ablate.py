@@ -1,4 +1,4 @@
-"""``sslzoo ablate``: every combination of some switches; and what all tables of runs share."""
+"""``sslzoo ablate`` and ``sslzoo study``: tables of runs."""
 
 import json
 import sys
@@ -67,3 +67,38 @@ def ablate(
     from ..ablate import ablate as run
 
     run_table(lambda screen: run(list(expression), flip, seeds, screen, **options), as_json, quiet)
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.option("--seeds", type=int, help="Runs of each variant, with seeds 0, 1, ...")
+@click.option("--epochs", type=int)
+@click.option("--data", help=DATA_HELP)
+@click.option("--batch-size", type=int, help="Images in a batch.")
+@click.option("--backbone", help="A name of timm's, or 'small'.")
+@click.option("--image-size", type=int, help="Size of a view in px.")
+@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
+@click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
+@AS_JSON
+def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Run a table of a paper, with the published numbers beside; without a name, list the tables.
+
+    \b
+    sslzoo study
+    sslzoo study stop_gradient
+    sslzoo study predictor --epochs 32 --seeds 3
+    sslzoo study mine.toml --data cifar10
+
+    What is not given is as the study's file says. The same command goes on where it was stopped, and adds seeds.
+    """
+    from .. import study as studies
+
+    if name is not None:
+        run_table(lambda screen: studies.study(name, seeds, screen, **options), as_json, quiet)
+    elif as_json:
+        click.echo(json.dumps({"studies": studies.listed()}))
+    else:
+        show.studies_table(studies.listed(), studies.SPEED)

@@ -92,3 +92,20 @@ def cells_table(result: dict[str, Any]) -> None:
         out.print(escape(sentence), soft_wrap=True)
     for path in result["files"]:
         out.print(escape(path), soft_wrap=True)
+
+
+def studies_table(rows: Sequence[Mapping[str, Any]], speed: int) -> None:
+    """The studies, and what each costs."""
+    out = console()
+    made = table("study", "table", "source", "cells x seeds x epochs", "cost")
+    for row in rows:
+        size = f"{row['cells']} x {row['seeds']} x {row['epochs']}"
+        made.add_row(f"[bold]{row['name']}[/bold]", escape(row["title"]), escape(row["source"]), size, cost(row))
+    made.columns[3].justify = made.columns[4].justify = "right"
+    out.print(made)
+    out.print(f"[dim]cost: image passes at {speed:,} images/s; --epochs, --seeds and --limit change it[/dim]")
+
+
+def cost(row: Mapping[str, Any]) -> str:
+    """Minutes in words."""
+    return f"about {max(1, round(row['minutes']))} min"
