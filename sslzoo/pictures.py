@@ -18,9 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
+from . import report
 from .lattice import spoken
 from .runs import read_log
-from .summary import average
 
 Row = dict[str, Any]
 VERDICTS = {"healthy": "#2a7f62", "partial": "#d98e04", "collapsed": "#b3261e", "diverged": "#6b4c9a"}
@@ -59,7 +59,7 @@ def lattice(result: Row) -> Figure:
     axes.set_title(_title(result), loc="left", y=1, pad=18 * len(across) + 12)
     bar = figure.colorbar(ScalarMappable(shade, "viridis"), ax=axes, fraction=0.25 / (1.25 * wide), aspect=12 * high)
     bar.set_label("kNN (k = 20, test split)" if any(c["knn"] for c in result["cells"]) else "effective rank")
-    untrained = average(cell["random_knn"] for cell in result["cells"])
+    untrained = report.untrained(result)
     if untrained is not None and shade.vmin <= untrained <= shade.vmax:  # type: ignore[operator]
         bar.ax.axhline(untrained, color="white", linewidth=2)
         bar.ax.axhline(untrained, color="black", linewidth=1, linestyle=":")
@@ -166,15 +166,15 @@ def curves(result: Row) -> Figure:
                 alpha=0.15,
                 linewidth=0,
             )
+    untrained = report.untrained(result)
+    if untrained is not None and "knn" in panels:
+        axes[-1].axhline(untrained, color=GREY, linewidth=1, linestyle=":")
+        _beside(axes[-1], 1, untrained, "untrained (test)", color=GREY, size=7, va="bottom", ha="right")
     for axis, name in zip(axes, panels, strict=True):
         axis.set(xlabel="epoch", title=PANELS[name])
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name in ("std", "rank", "knn"):
             axis.set_ylim(bottom=0)
-    untrained = average(cell["random_knn"] for cell in result["cells"])
-    if untrained is not None and "knn" in panels:
-        axes[-1].axhline(untrained, color=GREY, linewidth=1, linestyle=":")
-        _beside(axes[-1], 1, untrained, "untrained (test)", color=GREY, size=7, va="bottom", ha="right")
     figure.suptitle(_title(result), x=0.02, ha="left")
     if trained:
         handles, labels = axes[0].get_legend_handles_labels()
@@ -210,7 +210,7 @@ def bars(result: Row) -> Figure:
         _beside(axis, 1.02, -0.8, "paper", color=GREY)
     axis.set_yticks(range(len(cells)), [cell["label"] for cell in cells])
     axis.set(ylim=(len(cells) - 0.5, -0.5 - 0.6), xlabel="kNN (k = 20, test split)")
-    untrained = average(cell["random_knn"] for cell in cells)
+    untrained = report.untrained(result)
     if untrained is not None:
         axis.axvline(untrained, color="black", linewidth=1, linestyle=":")
         axis.text(untrained, -0.8, "untrained", ha="center", va="center", size=7)

@@ -88,6 +88,12 @@ def notes(result: Row) -> list[str]:
     return [text for text in (result.get("question"), result.get("note")) if text]
 
 
+def untrained(result: Row) -> float | None:
+    """kNN of the untrained backbone, the mean over the cells; None without labels."""
+    there = [cell["random_knn"] for cell in result["cells"] if cell["random_knn"] is not None]
+    return sum(there) / len(there) if there else None
+
+
 def title(result: Row) -> str:
     """The table's title."""
     return str(result.get("title") or f"{result['expression']}, every combination of {', '.join(result['flip'])}")

@@ -105,7 +105,7 @@ def read(name: str, content: Mapping[str, Any]) -> Study:
         _check(variant, VARIANT)
         for key in ("label", "expression"):
             if key not in variant:
-                raise UserError(f"A variant has to have a {key}; {dict(variant)} lacks it.")
+                raise UserError(f"A variant has to have label and expression; {dict(variant)} lacks {key}.")
     for key in ("epochs", "seeds"):
         if content[key] < 1:
             raise UserError(f"{key} cannot be {content[key]}; it is at least 1.")

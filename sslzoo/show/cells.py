@@ -14,6 +14,7 @@ from .plain import console, duration, score, table
 if TYPE_CHECKING:
     from ..lattice import Cell
 
+NARROW = 110  # columns; a narrower terminal goes without what table.md has too
 COLOURS = {"healthy": "green", "partial": "yellow", "collapsed": "red", "diverged": "magenta", "refused": "dim"}
 
 
@@ -76,16 +77,24 @@ def cells_table(result: dict[str, Any]) -> None:
     """The table, why cells were refused, what ranks them, and where the files are."""
     out = console()
     heads, rows = report.columns(result)
-    out.print()
-    made = table(*heads)
-    for column, head in zip(made.columns, heads, strict=True):
-        if head in ("paper", "kNN", "untrained", "std", "rank", "loss"):
+    narrow = out.width < NARROW
+    kept = [n for n, head in enumerate(heads) if not (narrow and head in ("untrained", "guards"))]
+    made = table(*(heads[n] for n in kept))
+    made.padding = (0, 1, 0, 0) if narrow else made.padding
+    for column in made.columns:
+        column.overflow = "fold"
+        if column.header in ("paper", "kNN", "untrained", "std", "rank", "loss"):
             column.justify, column.no_wrap = "right", True
+    made.columns[-1].no_wrap = True
     for row, cell in zip(rows, result["cells"], strict=True):
         colour = "dim" if cell["refused"] else COLOURS.get(cell["verdict"] or "", "default")
-        *others, verdict = map(escape, row)
+        *others, verdict = (escape(row[n]) for n in kept)
         made.add_row(*others, f"[{colour}]{verdict}[/{colour}]", style="dim" if cell["refused"] else "")
+    out.print()
     out.print(made)
+    if narrow:
+        untrained = score(report.untrained(result))
+        out.print(f"untrained backbone: kNN {untrained}; what guards each cell is in table.md", soft_wrap=True)
     for sentence in report.refusals(result):
         out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
     for sentence in [*report.notes(result), *report.findings(result)]:
@@ -97,15 +106,11 @@ def cells_table(result: dict[str, Any]) -> None:
 def studies_table(rows: Sequence[Mapping[str, Any]], speed: int) -> None:
     """The studies, and what each costs."""
     out = console()
-    made = table("study", "table", "source", "cells x seeds x epochs", "cost")
+    made = table("study", "table", "cells x seeds x epochs", "about")
     for row in rows:
         size = f"{row['cells']} x {row['seeds']} x {row['epochs']}"
-        made.add_row(f"[bold]{row['name']}[/bold]", escape(row["title"]), escape(row["source"]), size, cost(row))
-    made.columns[3].justify = made.columns[4].justify = "right"
+        about = f"{escape(row['title'])} [dim]({escape(row['source'])})[/dim]"
+        made.add_row(f"[bold]{row['name']}[/bold]", about, size, f"{max(1, round(row['minutes']))} min")
+    made.columns[2].justify = made.columns[3].justify = "right"
     out.print(made)
-    out.print(f"[dim]cost: image passes at {speed:,} images/s; --epochs, --seeds and --limit change it[/dim]")
-
-
-def cost(row: Mapping[str, Any]) -> str:
-    """Minutes in words."""
-    return f"about {max(1, round(row['minutes']))} min"
+    out.print(f"[dim]about: at {speed:,} images/s; --epochs, --seeds and --limit change it[/dim]", soft_wrap=True)
