@@ -8,7 +8,8 @@ from typing import Any
 
 from .errors import UserError, did_you_mean, listing, too_few_to_whiten
 from .recipe import Method, Recipe, build, find_method, method_names, switch_values
-from .schema import SWITCHES, WORDS, Switches, Value, defaults, dotted, expand, read_by, read_knob, read_switch, reason
+from .schema import SWITCHES, WORDS, Switches, Value
+from .values import defaults, dotted, expand, read_by, read_knob, read_switch, reason
 
 
 @dataclass(frozen=True)

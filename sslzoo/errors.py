@@ -11,6 +11,10 @@ class UserError(ValueError):
     """Something a person wrote cannot be done; the message is one sentence that names the mend."""
 
 
+class Diverged(UserError):
+    """The loss of a run is no longer finite: for one run an error, in a table of runs a result."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
     near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)

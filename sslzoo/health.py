@@ -28,3 +28,11 @@ def health(projections: list[Tensor]) -> tuple[float, float]:
     each = -(-ROWS // len(projections))
     z = torch.cat([x[:each] for x in projections])[:ROWS].cpu()
     return (std(z), rank(z)) if bool(z.isfinite().all()) else (nan, nan)
+
+
+def verdict(std: float, rank: float, dim: int) -> str:
+    """ "collapsed", "partial" or "healthy", from the two numbers of projections of this dimension; nan is collapsed."""
+    most = min(ROWS, dim)
+    if not (std >= 0.2 and rank >= 0.04 * most):
+        return "collapsed"
+    return "healthy" if std >= 0.5 and rank >= 0.1 * most else "partial"

@@ -12,9 +12,10 @@ from . import data
 from .algebra import Expression, misfit, parse, resolve
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
-from .schema import SMALL_UP_TO, Value, expand, read_knob
-from .schema import defaults as schema_defaults
+from .schema import SMALL_UP_TO, Value
 from .splits import Dataset
+from .values import defaults as schema_defaults
+from .values import expand, read_knob
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
 PRECISIONS = ("auto", "float32", "bf16")

@@ -27,17 +27,21 @@ from .schema import (
     Value,
     View,
     Views,
-    defaults,
-    expand,
-    read_by,
-    read_knob,
-    read_switch,
-    reason,
 )
+from .values import defaults, expand, read_by, read_knob, read_switch, reason
 
 PACKAGE = Path(__file__).parent
-METHODS = next(p for p in (PACKAGE / "methods", PACKAGE.parent / "methods") if p.is_dir() or p.parent != PACKAGE)
+
+
+def shipped(name: str, source: str) -> Path:
+    """A folder of files beside the code: in the package where that is installed, else in the repository."""
+    inside = PACKAGE / name
+    return inside if inside.is_dir() else PACKAGE.parent / source
+
+
+METHODS = shipped("methods", "methods")
 HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": bool}
+KINDS = {str: "a text", bool: "true or false", dict: "a table"}
 
 Knobs = dict[str, Value]
 
@@ -215,8 +219,7 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
         if key not in known:
             raise UserError(f"Unknown key {key!r}{did_you_mean(key, known)}; it can be {listing(known)}.")
         if not isinstance(value, HEADER.get(key, dict)):
-            kind = {str: "text", bool: "true or false"}.get(HEADER.get(key, dict), "table")
-            raise UserError(f"{key!r} has to be a {kind}.")
+            raise UserError(f"{key!r} has to be {KINDS[HEADER.get(key, dict)]}.")
     header = {key: content[key] for key in HEADER if key in content}
     switches = _read_switches(content.get("switches", {}))
     tables = {scale: _read_tables(switches, scale, content.get(scale, {})) for scale in SCALES}

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,13 +21,17 @@ from .errors import UserError
 FORMAT = 1  # of last.pt
 
 
+def slug(expression: str) -> str:
+    """An expression as a part of a file's name."""
+    words = re.sub(r"\s*([+-])\s*", r"\1", expression.replace(" - ", " -no-").replace(" + ", "+"))
+    return re.sub(r"[^A-Za-z0-9_.=+-]+", "-", words).strip("-.")[:80]
+
+
 def create(out: Path, expression: str, data: str, seed: int) -> Path:
     """A new directory ``<expression>-<data>-s<seed>-<n>`` below ``out``. Raises `UserError` where none can be made."""
-    words = re.sub(r"\s*([+-])\s*", r"\1", expression.replace(" - ", " -no-").replace(" + ", "+"))
-    slug = re.sub(r"[^A-Za-z0-9_.=+-]+", "-", words).strip("-.")[:80]
     data = re.sub(r"[^A-Za-z0-9_.-]+", "-", data).strip("-.")[:40] or "data"
     for n in range(1, 100_000):
-        path = out / f"{slug}-{data}-s{seed}-{n}"
+        path = out / f"{slug(expression)}-{data}-s{seed}-{n}"
         try:
             path.mkdir(parents=True)
         except FileExistsError:
@@ -122,6 +127,23 @@ def listed(out: Path) -> list[dict[str, Any]]:
             row |= {key: float(log[-1][key]) if log else None for key in ("loss", "std", "rank")}
             rows.append({**row, "knn": (result.get("knn") or {}).get("k20")})
     return rows
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The numbers of a run's log, a row an epoch; empty where the run has gone."""
+    file = path / "log.csv"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return [
+        {key: float(value) for key, value in row.items() if _is_number(value)}
+        for row in csv.DictReader(text.splitlines())
+    ]
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        return isfinite(float(text or ""))
+    except ValueError:
+        return False
 
 
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:

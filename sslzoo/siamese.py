@@ -45,8 +45,8 @@ class Siamese(nn.Module):
         self.queue = Queue(knobs.queue_length, dim) if recipe.reads("memory.queue_length") else None
         banked = recipe.reads("memory.bank_momentum")
         self.bank = Bank(samples or 0, dim, knobs.bank_momentum, unit) if banked else None
-        clusters = self.switches.clustering != "none"
-        self.codes = Codes(self.switches.clustering, recipe.clustering, samples) if clusters else None
+        kind = self.switches.clustering
+        self.codes = Codes(kind, recipe.clustering, samples) if kind != "none" else None
         self.normalize = partial(NORMALIZE[self.switches.normalize], knobs=recipe.normalize)
         self.clock = Clock(recipe.training.epochs)
         self.z: list[Tensor] = []  # the last projections, and the codes, detached, for the health numbers
@@ -55,8 +55,7 @@ class Siamese(nn.Module):
     def forward(self, views: Sequence[Tensor], index: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The loss (a scalar) of a batch, and the keys [T, N, dim] of its T target views, detached.
 
-        views: V >= 2 tensors [N, 3, H, W], of one size each; index: [N], the samples' places in the data, which only
-        recipes with a bank need.
+        views: V >= 2 tensors [N, 3, H, W], of one size each; index [N]: the samples' places in the data, for a bank.
         """
         if self.bank is not None and index is None:
             raise UserError("This recipe keeps a bank of the data; give the samples' places: model(views, index).")

@@ -19,7 +19,7 @@ from . import __version__, runs
 from .batches import Batches
 from .embed import features
 from .encoders import build
-from .errors import UserError
+from .errors import Diverged, UserError
 from .health import health
 from .knn import knn
 from .optim import optimizer
@@ -182,7 +182,7 @@ class Training:
         return result
 
     def train_epoch(self, reporter: Reporter, stopped: list[int]) -> None:
-        """The rest of an epoch. Raises `Interrupted` once its state is saved, `UserError` for a loss not finite."""
+        """The rest of an epoch. Raises `Interrupted` once its state is saved, `Diverged` for a loss not finite."""
         steps, batch_size = len(self.batches), self.recipe.training.batch_size
         every = max(1, steps // HEALTH_BATCHES)
         self.model.train()
@@ -208,7 +208,7 @@ class Training:
         loss = float(self.loss) / steps  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
         if not torch.isfinite(torch.tensor(loss)):
-            raise UserError(
+            raise Diverged(
                 f"The loss of epoch {self.epoch + 1} is {loss}; {self.path} keeps the epoch before. Lower optimizer.lr "
                 f"(now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
             )

@@ -1,13 +1,20 @@
 """Shared by the tests: tiny models, views, and what a refusal looks like."""
 
+import json
+import os
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
 from sslzoo import Siamese, UserError
 from sslzoo.algebra import parse, resolve
+from sslzoo.cli import main
+from sslzoo.errors import Diverged
+from sslzoo.train import Interrupted
 
 TINY = {
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,
@@ -66,3 +73,56 @@ def refused():
         assert "\n" not in message, message
 
     return expect
+
+
+class FakeTrain:
+    """In place of `sslzoo.cells.train`: a run directory in no time, and a count of what was asked for."""
+
+    def __init__(self):
+        self.asked, self.diverging, self.stopping = [], set(), set()
+
+    def __call__(self, words, reporter, **options):
+        if words[0] in self.stopping:
+            raise Interrupted("somewhere")
+        self.asked.append((words[0], options["seed"]))
+        run = Path(options["out"]) / f"run-{len(os.listdir(options['out']))}"
+        run.mkdir(parents=True)
+        reporter.begin(None, run, 0)
+        if words[0] in self.diverging:
+            raise Diverged("The loss of epoch 1 is nan; lower optimizer.lr.")
+        n = len(self.asked)
+        row = {"loss": -n / 10, "std": n / 10, "rank": n * 2.0}
+        (run / "log.csv").write_text(
+            f"epoch,loss,std,rank,lr,images_per_second,alignment,knn\n1,{row['loss']},{row['std']},{row['rank']},1,1,{-n},0.5\n"
+        )
+        knn = {"k20": 0.1 * n % 1, "k200": 0.0}
+        return {**row, "knn": knn, "random_knn": 0.25, "raw_knn": 0.4}
+
+
+@pytest.fixture
+def trained(monkeypatch, tmp_path):
+    """Train nothing, in an empty folder; what was asked for is in ``trained.asked``."""
+    fake = FakeTrain()
+    monkeypatch.setattr("sslzoo.cells.train", fake)
+    monkeypatch.chdir(tmp_path)
+    return fake
+
+
+@pytest.fixture
+def run_cli():
+    """Run a command line."""
+    return lambda *words: CliRunner().invoke(main, list(words))
+
+
+@pytest.fixture
+def loaded(run_cli):
+    """The one JSON object that a command prints."""
+
+    def run(*words):
+        result = run_cli(*words, "--json", "--quiet")
+        assert result.exit_code == 0, result.output
+        assert result.stdout.count("\n") == 1
+        assert result.stderr == ""
+        return json.loads(result.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    return run

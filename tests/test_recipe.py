@@ -8,7 +8,8 @@ import sslzoo
 from sslzoo.algebra import parse, resolve
 from sslzoo.errors import UserError
 from sslzoo.recipe import METHODS, described, dump, find_method, method_names, read_method
-from sslzoo.schema import KNOBS, expand
+from sslzoo.schema import KNOBS
+from sslzoo.values import expand
 
 TEXT = (METHODS / "simsiam.toml").read_text()
 
@@ -53,6 +54,8 @@ def test_shipped_methods_are_found_by_several_spellings() -> None:
         ("[small.optimizer]", "[smal.optimizer]", "Unknown key 'smal' \\(did you mean 'small'\\?\\)"),
         ("[switches]", "[switches", "not valid TOML"),
         ("title = ", "title = 1 #", "'title' has to be a text"),
+        ("hub = true", 'hub = "yes"', "'hub' has to be true or false"),
+        ("[switches]", "heads = 1\n[switches]", "'heads' has to be a table"),
     ],
 )
 def test_strict_keys(tmp_path: Path, old: str, new: str, message: str) -> None:

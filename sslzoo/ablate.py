@@ -1,0 +1,33 @@
+"""Ablations: an expression's lattice, trained over seeds, in one folder with its table and its picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import cells, report, runs
+from .algebra import parse
+from .cells import Setting, Watch
+from .lattice import lattice, read_flips
+from .plan import Options
+from .recipe import dump
+
+
+def ablate(
+    words: str | Sequence[str], flip: Sequence[str], seeds: int = 1, watch: Watch | None = None, **options: Any
+) -> dict[str, Any]:
+    """Train every combination of the flipped switches and return what ``sslzoo ablate --json`` prints.
+
+    ``options`` are those of `plan.Options` but for ``seed``. Finished runs are kept in the folder below ``out`` and not
+    run again. Raises `UserError`.
+    """
+    words = [words] if isinstance(words, str) else list(words)
+    base = parse(words)
+    flips = read_flips(flip, base.switches, base.base.name)
+    setting = Setting.of(words, Options(**options))
+    recipe = setting.recipe(base)
+    values = {one.key: list(one.values) for one in flips}
+    folder = Path(setting.options.out) / f"ablate-{runs.slug(base.text)}-{setting.digest(dump(recipe), values)}"
+    head = {"expression": base.text, "flip": values, **setting.head(recipe, seeds)}
+    result = cells.run(lattice(words, flips, setting.recipe), setting, head, folder, watch or Watch())
+    report.write(result, "lattice")
+    return result

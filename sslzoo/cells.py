@@ -1,0 +1,180 @@
+"""Cells: expressions trained over seeds, every run kept as it ends; what is missing is trained, and no run twice."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import runs
+from .algebra import Expression
+from .errors import Diverged, UserError
+from .lattice import Cell
+from .plan import Options, Plan, prepare, recipe_for
+from .recipe import Recipe, dump
+from .summary import summarize
+from .train import Reporter, resume, train, versions
+
+Row = dict[str, Any]
+USUAL = {"epoch", "loss", "std", "rank", "lr", "images_per_second", "knn"}  # columns of a log; others are scores
+
+
+class Watch:
+    """Told how the runs go; this one says nothing, and the screen is another."""
+
+    def begin(self, head: Mapping[str, Any], cells: Sequence[Cell], todo: int, kept: int) -> None: ...
+
+    def start(self, cell: Cell, seed: int, number: int, todo: int) -> None: ...
+
+    def epoch(self, row: Row, epochs: int) -> None: ...
+
+    def end(self, cell: Cell, record: Row, number: int, todo: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all cells share: the options of the runs, and the data and device that they mean."""
+
+    options: Options
+    data: str
+    size: int
+    facts: Mapping[str, Any]  # all but the recipe and the seed that a number depends on
+    images: int
+    device: torch.device
+
+    @staticmethod
+    def of(words: str | Sequence[str], options: Options) -> "Setting":
+        """The setting of an expression's run. Raises `UserError` where that cannot be."""
+        plan: Plan = prepare(words, options)
+        data = plan.data
+        facts = {
+            "data": str(Path(options.data).resolve()) if data.own else data.name, "images": len(data.train),
+            "image_size": data.size, "mean": data.mean, "std": data.std, "device": plan.device.type,
+            "precision": plan.precision,
+        }  # fmt: skip
+        return Setting(options, data.name, data.size, facts, len(data.train), plan.device)
+
+    def recipe(self, expression: Expression) -> Recipe:
+        """The recipe of an expression here. Raises `UserError`."""
+        return recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
+
+    def digest(self, *parts: object) -> str:
+        """A short hash of the setting and of what else numbers depend on."""
+        return hashlib.sha256(json.dumps([self.facts, *parts], default=str).encode()).hexdigest()[:8]
+
+    def key(self, cell: Cell) -> str:
+        """What the numbers of a cell depend on, but for the seed: cells of the same key are trained once."""
+        return self.digest(dump(cell.recipe)) if cell.recipe is not None else ""
+
+    def head(self, recipe: Recipe, seeds: int) -> Row:
+        """The protocol, as tables and JSON state it."""
+        training = recipe.training
+        return {
+            "data": self.data, "epochs": training.epochs, "seeds": seeds, "batch_size": training.batch_size,
+            "backbone": training.backbone, "images": self.images, "image_size": self.size,
+            "device": str(self.device), "precision": self.facts["precision"], "versions": versions(),
+        }  # fmt: skip
+
+
+class Store:
+    """cells.json of a folder: the protocol and the table as they stand, the runs that ended, and those that began."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.path = folder, folder / "cells.json"
+        self.table: Row = {}
+        self.ended: list[Row] = []
+        self.begun: dict[str, str] = {}  # "key-seed" -> run, below the folder
+        try:
+            (folder / "runs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be written ({error.strerror}); give --out another folder.") from None
+        if self.path.is_file():
+            try:
+                content = json.loads(self.path.read_text(encoding="utf-8"))
+                self.ended, self.begun = list(content["ended"]), dict(content["begun"])
+            except (OSError, ValueError, TypeError, KeyError):
+                raise UserError(f"{self.path} is broken; remove {folder} to start anew.") from None
+
+    def find(self, key: str, seed: int) -> Row | None:
+        """The record of a run that has ended."""
+        return next((row for row in self.ended if (row["key"], row["seed"]) == (key, seed)), None)
+
+    def save(self) -> None:
+        """Write all, whole."""
+        runs.write_json(self.path, {**self.table, "ended": self.ended, "begun": self.begun})
+
+
+class _Pulse(Reporter):
+    """Notes in the store which run has begun, and passes its epochs on."""
+
+    def __init__(self, watch: Watch, store: Store, name: str):
+        self.watch, self.store, self.name = watch, store, name
+
+    def begin(self, plan: Plan, run: Path, epoch: int) -> None:
+        self.store.begun[self.name] = run.relative_to(self.store.folder).as_posix()
+        self.store.save()
+
+    def epoch(self, row: Row, epochs: int) -> None:
+        self.watch.epoch(row, epochs)
+
+
+def run(cells: Sequence[Cell], setting: Setting, head: Row, folder: Path, watch: Watch, looks: bool = False) -> Row:
+    """Train what is missing of the cells and seeds, and say what all came to; ``looks`` keeps the looks at kNN.
+
+    Seed by seed, so that an interrupted table is whole as far as it goes. A run whose loss is no longer finite is a
+    result. Raises `UserError`, and `train.Interrupted` once the state of the run is saved.
+    """
+    if head["seeds"] < 1:
+        raise UserError(f"--seeds cannot be {head['seeds']}; it is at least 1.")
+    store, distinct = Store(folder), dict[str, Cell]()
+    for cell in cells:
+        if cell.recipe is not None:
+            distinct.setdefault(setting.key(cell), cell)
+    wanted = [(key, seed) for seed in range(head["seeds"]) for key in distinct]
+    todo = [(key, seed) for key, seed in wanted if store.find(key, seed) is None]
+
+    def save() -> None:
+        found = [[row for seed in range(head["seeds"]) if (row := store.find(setting.key(c), seed))] for c in cells]
+        store.table = {**head, "folder": str(folder), **summarize(cells, found, folder)}
+        store.save()
+
+    save()
+    watch.begin(head, cells, len(todo), len(wanted) - len(todo))
+    for number, (key, seed) in enumerate(todo, 1):
+        watch.start(distinct[key], seed, number, len(todo))
+        record = {"key": key, "seed": seed, **_run(distinct[key], seed, f"{key}-{seed}", setting, store, watch, looks)}
+        store.ended.append(record)
+        save()
+        watch.end(distinct[key], record, number, len(todo))
+    return store.table
+
+
+def _run(cell: Cell, seed: int, name: str, setting: Setting, store: Store, watch: Watch, looks: bool) -> Row:
+    """One run, from its start or from where it was stopped."""
+    assert cell.recipe is not None
+    pulse, started = _Pulse(watch, store, name), time.perf_counter()
+    every = None if looks else cell.recipe.training.epochs
+    options = asdict(replace(setting.options, seed=seed, out=str(store.folder / "runs"), knn_every=every))
+    stopped = store.folder / store.begun.get(name, "nowhere")
+    try:
+        found = resume(stopped, pulse) if (stopped / "last.pt").is_file() else train([cell.text], pulse, **options)
+    except Diverged:
+        found = {}
+    path = store.begun.pop(name, None)
+    numbers = {key: found.get(key) for key in ("random_knn", "raw_knn", "loss", "std", "rank")}
+    return {
+        "expression": cell.text, "diverged": not found, "knn": (found.get("knn") or {}).get("k20"),
+        **{key: value if value is not None and isfinite(value) else None for key, value in numbers.items()},
+        "scores": scores(runs.read_log(store.folder / path)) if path else {}, "seconds": time.perf_counter() - started,
+        "run": path,
+    }  # fmt: skip
+
+
+def scores(log: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The label-free scores of a log's last row beyond the usual ones."""
+    return {key: value for key, value in (log[-1] if log else {}).items() if key not in USUAL}

@@ -1,0 +1,77 @@
+"""The command line: click only; every command imports what it needs when it runs."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from click.shell_completion import get_completion_class
+
+from .. import __version__, show
+from ..errors import UserError
+from .ablate import ablate, study
+from .bench import embed, knn, runs
+from .expression import part_signs
+from .methods import methods
+from .train import INTERRUPTED, train
+
+__all__ = ["main", "part_signs"]
+
+
+class Zoo(click.Group):
+    """A group whose every error is one sentence on standard error and exit code 2."""
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> Any:
+        """Run a command and exit."""
+        standalone = extra.pop("standalone_mode", True)
+        if not standalone:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name or "sslzoo", standalone_mode=False, **extra)
+            sys.stdout.flush()
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message())
+            code = 0
+        except click.ClickException as error:
+            show.error(error.format_message())
+            code = 2
+        except UserError as error:
+            show.error(str(error))
+            code = 2
+        except (KeyboardInterrupt, click.Abort):
+            show.error("Interrupted.")
+            code = INTERRUPTED
+        except BrokenPipeError:  # the reader has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(cls=Zoo, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="sslzoo")
+def main() -> None:
+    """Self-supervised image learning on one Siamese core: every method is a choice of switches.
+
+    \b
+    sslzoo train simsiam                        train on the embedded digits
+    sslzoo train byol - momentum --data DIR     remove a component, on your own images
+    sslzoo ablate simsiam --flip predictor      every combination of some switches, in one table
+    sslzoo study stop_gradient                  a table of a paper
+    sslzoo knn runs/RUN raw random              benchmark embeddings
+    """
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print a shell's completion script; for bash: source <(sslzoo completion bash)."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
+
+
+for command in (train, ablate, study, knn, embed, runs, methods):
+    main.add_command(command)

@@ -1,0 +1,104 @@
+"""``sslzoo ablate`` and ``sslzoo study``: tables of runs."""
+
+import json
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import click
+
+from .. import show
+from ..errors import UserError
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+from .train import INTERRUPTED
+
+
+def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
+    """Train a table with a screen and print what came of it."""
+    interrupted = import_module("sslzoo.train").Interrupted
+    screen = show.CellsScreen(as_json, quiet)
+    try:
+        result = train(screen)
+    except (interrupted, KeyboardInterrupt):
+        screen.close()
+        show.error("Stopped; what was trained is kept, and the same command goes on.")
+        sys.exit(INTERRUPTED)
+    finally:
+        screen.close()
+    if as_json:
+        click.echo(json.dumps(result))
+    elif not quiet:
+        show.cells_table(result)
+
+
+@click.command(cls=ExpressionCommand)
+@EXPRESSION
+@click.option("--flip", multiple=True, help="Switches, values or knobs, e.g. predictor,momentum,'tau=0.9|0.99'.")
+@click.option("--seeds", type=int, default=1, show_default=True, help="Runs of each cell, with seeds 0, 1, ...")
+@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@click.option("--epochs", type=int, help="Epochs; by default the recipe's, or what the data and the device ask for.")
+@click.option("--batch-size", type=int, help="Images in a batch.")
+@click.option("--backbone", help="A name of timm's, or 'small'.")
+@click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
+@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
+@click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
+@AS_JSON
+def ablate(
+    expression: tuple[str, ...], flip: tuple[str, ...], seeds: int, quiet: bool, as_json: bool, **options: Any
+) -> None:
+    """Train every combination of the flipped switches of an expression: one table, one picture.
+
+    \b
+    sslzoo ablate simsiam --flip predictor,stop_gradient
+    sslzoo ablate simclr --flip negatives,predictor,stop_gradient --seeds 3
+    sslzoo ablate byol --flip "target=shared|momentum|snapshot" --flip "predictor_lr_scale=1|10"
+
+    A switch is flipped between the expression's value and off, or on where it is off. The same command goes on where
+    it was stopped, and adds seeds; finished runs are never run again.
+    """
+    if not expression:
+        raise UserError("Name a method, as in 'sslzoo ablate simsiam --flip predictor'; 'sslzoo methods' lists them.")
+    if not flip:
+        raise UserError("Name what to flip, as in '--flip predictor,stop_gradient'.")
+    from ..ablate import ablate as run
+
+    run_table(lambda screen: run(list(expression), flip, seeds, screen, **options), as_json, quiet)
+
+
+@click.command()
+@click.argument("name", required=False, metavar="[NAME|FILE]")
+@click.option("--seeds", type=int, help="Runs of each variant, with seeds 0, 1, ...")
+@click.option("--epochs", type=int)
+@click.option("--data", help=DATA_HELP)
+@click.option("--batch-size", type=int, help="Images in a batch.")
+@click.option("--backbone", help="A name of timm's, or 'small'.")
+@click.option("--image-size", type=int, help="Size of a view in px.")
+@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
+@click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
+@AS_JSON
+def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **options: Any) -> None:
+    """Run a table of a paper, with the published numbers beside; without a name, list the tables.
+
+    \b
+    sslzoo study
+    sslzoo study stop_gradient
+    sslzoo study predictor --epochs 32 --seeds 3
+    sslzoo study mine.toml --data cifar10
+
+    What is not given is as the study's file says. The same command goes on where it was stopped, and adds seeds.
+    """
+    from .. import study as studies
+
+    if name is not None:
+        run_table(lambda screen: studies.study(name, seeds, screen, **options), as_json, quiet)
+    elif as_json:
+        click.echo(json.dumps({"studies": studies.listed()}))
+    else:
+        show.studies_table(studies.listed(), studies.SPEED)

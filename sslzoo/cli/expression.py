@@ -1,0 +1,49 @@
+"""The argument EXPRESSION of a command: its signs, its completion; and the options that commands share."""
+
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import CompletionItem
+
+from .. import recipe
+from ..schema import SWITCHES, WORDS
+
+
+class ExpressionCommand(click.Command):
+    """A command whose expression may have glued signs: ``-negatives`` is no option, but ``- negatives``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Part glued signs before click takes them for options."""
+        return super().parse_args(ctx, part_signs(args, self.params))
+
+
+def part_signs(args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:
+    """``-word`` as ``-``, ``word``, but for declared options and their values, and for all after ``--``."""
+    declared = {name: option for option in params if isinstance(option, click.Option) for name in option.opts}
+    parted: list[str] = []
+    rest = iter(args)
+    for arg in rest:
+        option = declared.get(arg)
+        if arg == "--":
+            return [*parted, arg, *rest]
+        if option is not None and not option.is_flag:
+            parted += [arg, *(value for value in [next(rest, None)] if value is not None)]
+        elif len(arg) > 2 and arg[0] == "-" and arg[1] != "-" and arg[:2] not in declared:
+            parted += ["-", arg[1:]]
+        else:
+            parted.append(arg)
+    return parted
+
+
+def complete_expression(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names first, then words and files."""
+    words = [*SWITCHES, *WORDS] if ctx.params.get(param.name or "") else list(recipe.method_names())
+    found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+EXPRESSION = click.argument(
+    "expression", nargs=-1, metavar="EXPRESSION...", type=click.UNPROCESSED, shell_complete=complete_expression
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."

@@ -1,0 +1,132 @@
+"""``sslzoo methods``: list, show, compare and copy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import algebra, recipe, show
+from ..errors import UserError
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+
+
+def summary(found: recipe.Recipe) -> dict[str, Any]:
+    """What ``methods show --json`` prints."""
+    knobs = found.knobs()
+    plain = ("target", "negatives", "clustering", "loss")
+    return {
+        "expression": found.expression,
+        "method": found.method,
+        "switches": recipe.switch_values(found.switches),
+        "knobs": {key.partition(".")[2]: value for key, value in knobs.items() if key.partition(".")[0] in plain},
+        "guards": algebra.collapse_guards(found.switches),
+        "tables": recipe.nested(knobs),
+        "origins": dict(found.origins),
+        "dropped": list(found.dropped),
+        "learning_rate": found.learning_rate,
+        "scale": found.scale,
+    }
+
+
+@click.group(cls=click.Group, invoke_without_command=True)
+@click.pass_context
+def methods(ctx: click.Context) -> None:
+    """List, show, compare, map and copy methods."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(list_)
+
+
+@methods.command("list")
+@click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
+@AS_JSON
+def list_(as_json: bool = False, markdown: bool = False) -> None:
+    """All methods and their ten switches."""
+    found = [recipe.find_method(name) for name in recipe.method_names()]
+    if as_json:
+        keys = ("name", "title", "paper", "idea")
+        rows = [{**{k: getattr(m, k) for k in keys}, "switches": recipe.switch_values(m.switches)} for m in found]
+        click.echo(json.dumps({"methods": rows}))
+    elif markdown:
+        click.echo(show.methods_markdown(found))
+    else:
+        show.methods_table(found)
+
+
+@methods.command("show", cls=ExpressionCommand)
+@EXPRESSION
+@click.option("--data", help=DATA_HELP + " Adds what the data and this device change.")
+@click.option("--scale", type=click.Choice(["small", "large"]), help="small: images up to 64 px; large: above.")
+@AS_JSON
+def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_json: bool) -> None:
+    """The switches and the resolved knobs of an expression, each with its origin."""
+    parsed = algebra.parse(list(expression))
+    about: dict[str, str] = {}
+    if data is None:
+        found = algebra.resolve(parsed, scale or "small")
+    else:
+        if scale is not None:
+            raise UserError("--scale follows from --data; give one of the two.")
+        from .. import plan as plans
+
+        device = plans.find_device("auto")
+        found = plans.recipe_for_data(parsed, plans.Options(data=data), device)
+        about = {"data": data, "device": str(device)}
+    if as_json:
+        click.echo(json.dumps(summary(found)))
+    else:
+        show.recipe_page(found, parsed.base, about)
+
+
+@methods.command()
+@click.argument("a", metavar="EXPRESSION")
+@click.argument("b", metavar="EXPRESSION")
+@click.option("--scale", type=click.Choice(["small", "large"]), default="small", show_default=True)
+@AS_JSON
+def diff(a: str, b: str, scale: str, as_json: bool) -> None:
+    """The switches and knobs in which two expressions differ."""
+    left, right = (algebra.resolve(algebra.parse(text), scale) for text in (a, b))
+    switches = algebra.diff(left.switches, right.switches)
+    one, two = recipe.described(left), recipe.described(right)
+    knobs = {key: (one.get(key), two.get(key)) for key in sorted({*one, *two}) if one.get(key) != two.get(key)}
+    if as_json:
+        click.echo(json.dumps({"a": left.expression, "b": right.expression, "switches": switches, "knobs": knobs}))
+    else:
+        show.diff_table(left.expression, right.expression, switches, knobs)
+
+
+@methods.command("map")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the map as an .svg file, too.")
+@AS_JSON
+def map_(out: Path | None, as_json: bool) -> None:
+    """The methods as a tree: joined by the fewest changes of switches."""
+    from .. import map as maps
+
+    root = maps.spanning_tree([recipe.find_method(name) for name in recipe.method_names()])
+    if out is not None:
+        maps.write(out, maps.svg(root))
+    if as_json:
+        click.echo(json.dumps(maps.described(root)))
+        return
+    show.map_tree(root)
+    if out is not None:
+        show.line(f"{out} is the same as a drawing.")
+
+
+@methods.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+def copy(name: str, file: Path) -> None:
+    """Copy a method's file, to change it; it works wherever a name does."""
+    if name.replace("-", "_") not in recipe.method_names():
+        recipe.find_method(name)  # says what is wrong with it
+    if file.exists():
+        raise UserError(f"{file} is there already; give another name.")
+    if file.suffix != ".toml" or not file.parent.is_dir():
+        raise UserError(f"{file} has to be a .toml file in a folder that exists.")
+    source = recipe.METHODS / f"{name.replace('-', '_')}.toml"
+    try:
+        file.write_text((source if source.is_file() else Path(name)).read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file} cannot be written ({error.strerror}); give another place.") from None
+    show.line(f"{file} is yours: change it, then 'sslzoo train {file}'.")

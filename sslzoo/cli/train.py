@@ -1,0 +1,109 @@
+"""``sslzoo train``."""
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import show
+from ..errors import UserError
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+from .methods import summary
+
+INTERRUPTED = 130
+
+
+@click.command(cls=ExpressionCommand)
+@EXPRESSION
+@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@click.option("--epochs", type=int, help="Epochs; by default the recipe's, or what the data and the device ask for.")
+@click.option("--batch-size", type=int, help="Images in a batch.")
+@click.option("--backbone", help="A name of timm's, or 'small'.")
+@click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
+@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", default="runs", show_default=True, help="The folder of run directories.")
+@click.option("--init", help="Start from the weights of a run or a file.")
+@click.option("--knn-every", type=int, help="Epochs between two looks at kNN; by default about eight looks a run.")
+@click.option(
+    "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
+)
+@click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
+@click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
+@click.option("--resume", metavar="RUN", help="Go on with a run; takes no expression.")
+@click.option("--stop-after", type=int, metavar="N", help="Stop after epoch N, on the same schedule.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, each value with its origin, and stop.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
+@AS_JSON
+@click.pass_context
+def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> None:
+    """Train an expression: a method, and the components to add or remove.
+
+    \b
+    sslzoo train simsiam
+    sslzoo train byol - momentum
+    sslzoo train simclr -negatives +predictor +stop_gradient
+    sslzoo train "swav - sinkhorn + predictor" --data cifar10
+    sslzoo train simsiam batchnorm=hidden optimizer.lr=0.1
+    """
+    names = {"eval_": "eval", "compile_": "compile"}
+    control = {key: flags.pop(key) for key in ("resume", "stop_after", "dry_run", "quiet", "as_json")}
+    options = {names.get(key, key): value for key, value in flags.items()}
+    if control["resume"] is None and not expression:
+        raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
+    from .. import plan as plans
+
+    training = import_module("sslzoo.train")  # the module: the package's attribute of that name is the function
+    screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
+    try:
+        if control["resume"] is not None:
+            if expression:
+                raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
+            _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
+            result = training.resume(control["resume"], screen, control["stop_after"])
+        elif control["dry_run"]:
+            plan = plans.prepare(list(expression), plans.Options(**options))
+            about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
+            if control["as_json"]:
+                click.echo(json.dumps({**summary(plan.recipe), **about}))
+            else:
+                show.recipe_page(plan.recipe, plan.expression.base, about, plan.data.notes)
+            return
+        else:
+            result = training.train(list(expression), screen, control["stop_after"], **options)
+    except training.Interrupted as stop:
+        screen.close()
+        show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")
+        sys.exit(INTERRUPTED)
+    finally:
+        screen.close()
+    if control["as_json"]:
+        click.echo(json.dumps(result))
+
+
+def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
+    """Refuse flags beside --resume that differ from the run's own."""
+    from ..runs import read_run
+
+    about = read_run(run)
+    own = {
+        **about["options"],
+        "epochs": about["epochs"],
+        "batch_size": about["batch_size"],
+        "backbone": about["backbone"],
+    }
+    for param in ctx.command.params:
+        name = names.get(param.name or "", param.name or "")
+        if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
+            value = flags[name]
+            if name == "data" and Path(value).exists():
+                value = str(Path(value).resolve())
+            if value != own.get(name):
+                raise UserError(
+                    f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."
+                )

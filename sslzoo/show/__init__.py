@@ -1,0 +1,12 @@
+"""What a person sees: rich only. Coloured tables and a live line on a terminal, plain lines elsewhere."""
+
+from .bench import knn_table, runs_table
+from .cells import CellsScreen, cells_table, studies_table
+from .pages import diff_table, map_tree, methods_markdown, methods_table, recipe_page
+from .plain import error, line
+from .screen import Screen
+
+__all__ = [
+    "CellsScreen", "Screen", "cells_table", "diff_table", "error", "knn_table", "line", "map_tree", "methods_markdown",
+    "methods_table", "recipe_page", "runs_table", "studies_table",
+]  # fmt: skip

@@ -1,0 +1,124 @@
+"""A training run on the screen, as it goes."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from .pages import equation, guards, knob_notes, switches_table
+from .plain import console, duration, score, table
+
+if TYPE_CHECKING:
+    from ..plan import Plan
+
+REFRESH = 0.5  # seconds between two looks at the loss
+COLLAPSED = {"std": 0.2, "rank": 12.0}  # below: of 128 rows
+
+
+class Screen:
+    """Shows a training run as it goes: what a `train.Reporter` is told."""
+
+    def __init__(self, as_json: bool = False, quiet: bool = False):
+        self.quiet = quiet
+        self.out = console(stderr=as_json)
+        self.progress: Progress | None = None
+        self.total = self.from_epoch = 0
+        self.started = self.drawn = time.monotonic()
+        self.last: dict[str, Any] = {}
+        self.knn: float | None = None
+
+    def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
+        """The expression, its switches, and what will be done."""
+        self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
+        if self.quiet:
+            return
+        recipe, out, data = plan.recipe, self.out, plan.data
+        out.print(f"[bold]{escape(equation(recipe))}[/bold]", soft_wrap=True)
+        out.print(switches_table(recipe.switches, plan.expression.base.switches))
+        guards(out, recipe)
+        knob_notes(out, recipe)
+        training = recipe.training
+        out.print(
+            f"{escape(data.name)}: {len(data.train):,} images of {data.size} px; {training.backbone} on {plan.device} "
+            f"({plan.precision}); {training.epochs} epochs ({recipe.origins['training.epochs']}), "
+            f"batch {training.batch_size}, learning rate {recipe.learning_rate:.4g} ({recipe.optimizer.name})",
+            soft_wrap=True,
+        )
+        for note in data.notes:
+            out.print(f"note: {escape(note)}", soft_wrap=True)
+        out.print(f"run: {escape(str(run))}" + (f", going on after epoch {epoch}" if epoch else ""), soft_wrap=True)
+        out.print()
+        if out.is_terminal:
+            columns = (
+                TextColumn("epoch {task.fields[epoch]}"),
+                BarColumn(20),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[state]}"),
+            )
+            self.progress = Progress(*columns, console=out)
+            self.task = self.progress.add_task("", total=None, epoch=f"{epoch + 1}/{self.total}", state="")
+            self.progress.start()
+
+    def step(self, epoch: int, done: int, steps: int, loss: Callable[[], float], speed: float) -> None:
+        """Move the live line, seldom enough not to wait for the device at every step."""
+        now = time.monotonic()
+        if self.progress is None or (now - self.drawn < REFRESH and done < steps):
+            return
+        self.drawn = now
+        passed = epoch - self.from_epoch + done / steps
+        left = (now - self.started) / passed * (self.total - epoch - done / steps)
+        shown = [f"loss {loss():.3f}"]
+        if self.last:
+            shown += [f"std {self.last['std']:.2f}", f"rank {self.last['rank']:.1f}"]
+        if self.knn is not None:
+            shown.append(f"kNN {self.knn:.3f}")
+        shown += [f"{speed:,.0f} images/s", f"{duration(left)} left"]
+        self.progress.update(
+            self.task, total=steps, completed=done, epoch=f"{epoch + 1}/{self.total}", state="  ".join(shown)
+        )
+
+    def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
+        """A line for an epoch that has ended; on a terminal only for those with a kNN."""
+        self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
+        if self.quiet or (self.progress is not None and row["knn"] is None and row["epoch"] < epochs):
+            return
+        knn = f"  kNN (validation) {row['knn']:.3f}" if row["knn"] is not None else ""
+        self.out.print(
+            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  std {row['std']:.2f}  "
+            f"rank {row['rank']:.1f}{knn}  {row['images_per_second']:,.0f} images/s",
+            soft_wrap=True,
+        )
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """The kNN table beside raw pixels and the untrained backbone, and what to type next."""
+        self.close()
+        if self.quiet:
+            return
+        out = self.out
+        out.print()
+        if result["knn"] is not None:
+            made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result["knn"]))
+            made.add_row(f"[bold]{escape(result['expression'])}[/bold]", *map(score, result["knn"].values()))
+            for name, key in (("untrained backbone", "random_knn"), ("raw pixels", "raw_knn")):
+                made.add_row(name, *(score(result[key]) if k == "k20" else "" for k in result["knn"]))
+            out.print(made)
+        numbers = (f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)", f"rank {result['rank']:.1f} of 128")
+        out.print(", effective ".join(numbers), soft_wrap=True)
+        low = [name for name, bound in COLLAPSED.items() if result[name] < bound]
+        if low:
+            out.print(
+                f"[yellow]Warning: {' and '.join(low)} this low say that the projections have collapsed.[/yellow]",
+                soft_wrap=True,
+            )
+        out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
+        out.print(f"run: {escape(result['run'])}", soft_wrap=True)
+        out.print(f"next: sslzoo knn {escape(result['run'])} random raw", soft_wrap=True)
+
+    def close(self) -> None:
+        """Stop the live line."""
+        if self.progress is not None:
+            self.progress.stop()
+            self.progress = None
