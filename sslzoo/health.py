@@ -1,6 +1,7 @@
-"""Health of projections: two numbers, always together, since each has a blind spot."""
+"""Health of projections and codes: label-free numbers, always together, since each has a blind spot; and advice."""
 
-from math import nan
+from collections.abc import Mapping, Sequence
+from math import log, nan
 
 import torch
 from torch import Tensor
@@ -23,11 +24,76 @@ def rank(z: Tensor, epsilon: float = 1e-7) -> float:
     return float(torch.exp(-(p * p.log()).sum()))
 
 
-def health(projections: list[Tensor]) -> tuple[float, float]:
-    """(std x sqrt(d), rank) of the first rows of each view's projections [N, d], 128 rows in all; nan if not finite."""
+def alignment(a: Tensor, b: Tensor) -> float:
+    """Mean squared distance of two views' l2-normalised projections of the same images (Wang & Isola 2020)."""
+    return float((l2(a.float()) - l2(b.float())).square().sum(dim=1).mean())
+
+
+def uniformity(z: Tensor) -> float:
+    """log mean exp(-2 |x - y|^2) over pairs of l2-normalised rows: 0 in one point, near -4 all over the sphere."""
+    return float(torch.pdist(l2(z.float())).square().mul(-2).exp().mean().log())
+
+
+def code_entropy(codes: Tensor) -> tuple[float, float]:
+    """Entropy of a sample's code [.., N, K] over ln K (1: it says nothing), and of the mean code (0: one takes all).
+
+    The latter over ln min(K, N), all that N codes can reach.
+    """
+    n, k = codes.shape[-2:]
+    p, usage = codes.float(), codes.float().mean(dim=-2)
+    each, together = (torch.special.entr(x).sum(dim=-1).mean() for x in (p, usage))
+    return float(each) / log(k), float(together) / log(min(n, k))
+
+
+def health(projections: list[Tensor], codes: Tensor | None = None) -> dict[str, float]:
+    """Label-free numbers of the first rows of each view's projections [N, d], 128 in all; nan if not finite.
+
+    "code_entropy" and "code_usage" only where there are codes [H, N, K].
+    """
     each = -(-ROWS // len(projections))
-    z = torch.cat([x[:each] for x in projections])[:ROWS].cpu()
-    return (std(z), rank(z)) if bool(z.isfinite().all()) else (nan, nan)
+    views = [x[:each].cpu() for x in projections]
+    z = torch.cat(views)[:ROWS]
+    if not bool(z.isfinite().all()):
+        found = dict.fromkeys(("std", "rank", "alignment", "uniformity"), nan)
+    else:
+        found = {
+            "std": std(z), "rank": rank(z), "alignment": alignment(views[0], views[1]) if len(views) > 1 else nan,
+            "uniformity": sum(map(uniformity, views)) / len(views),
+        }  # fmt: skip
+    if codes is not None:
+        found["code_entropy"], found["code_usage"] = code_entropy(codes.cpu())
+    return found
+
+
+def average(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of several looks."""
+    return {key: sum(look[key] for look in looks) / len(looks) for key in looks[0]}
+
+
+def advice(numbers: Mapping[str, float], dim: int) -> dict[str, str]:
+    """What trips, each with a sentence that says what to try; empty where all is well. ``dim`` is the projections'."""
+    most, found = min(ROWS, dim), {}
+    if not numbers["std"] >= 0.2:
+        found["std"] = (
+            f"std x sqrt(d) is {numbers['std']:.2f}: all images have nearly one projection; lower optimizer.lr, put "
+            "batch norm at the projector's output (batchnorm=default), or bring back what prevents collapse."
+        )
+    elif numbers["rank"] < 0.1 * most:
+        found["rank"] = (
+            f"Projections fill {numbers['rank']:.1f} of {most} directions while std looks well, which sees no such "
+            "collapse; lower optimizer.lr, or bring back what prevents it."
+        )
+    if numbers.get("code_entropy", 0.0) > 0.98:
+        found["code_entropy"] = (
+            "Codes are all but uniform, so that the loss stands near ln K; lower epsilon or code_temperature, or "
+            "raise optimizer.lr."
+        )
+    if numbers.get("code_usage", 1.0) < 0.3:
+        found["code_usage"] = (
+            "Few prototypes take all images; raise epsilon or code_temperature, take fewer prototypes, or balance them "
+            "(clustering=sinkhorn)."
+        )
+    return found
 
 
 def verdict(std: float, rank: float, dim: int) -> str:

@@ -20,7 +20,7 @@ from .batches import Batches
 from .embed import features
 from .encoders import build
 from .errors import Diverged, UserError
-from .health import health
+from .health import advice, average, health
 from .knn import knn
 from .optim import optimizer
 from .plan import Options, Plan, prepare
@@ -29,6 +29,7 @@ from .siamese import Siamese
 from .splits import Split
 
 HEALTH_BATCHES = 10  # an epoch
+HEALTH = ("std", "rank", "alignment", "uniformity", "code_entropy", "code_usage")
 
 
 class Interrupted(Exception):
@@ -98,7 +99,7 @@ class Training:
             self.model.compile()
         self.epoch, self.position, self.trained_seconds, self.images = 0, 0, 0.0, 0
         self.loss = torch.zeros((), device=self.device)  # summed over the epoch so far
-        self.health: list[tuple[float, float]] = []
+        self.health: list[dict[str, float]] = []
         self.log: list[dict[str, Any]] = []
         self.path = path
         if checkpoint is not None:
@@ -131,7 +132,7 @@ class Training:
         for name in ("epoch", "position", "trained_seconds", "images"):
             setattr(self, name, checkpoint[name])
         self.loss = checkpoint["loss"].to(self.device)
-        self.health, self.log = [tuple(pair) for pair in checkpoint["health"]], list(checkpoint["log"])
+        self.health, self.log = list(checkpoint["health"]), list(checkpoint["log"])
 
     def save(self) -> None:
         """Write the checkpoint, the log and the encoder."""
@@ -196,7 +197,7 @@ class Training:
         for index, views in self.batches.epoch(self.epoch, self.position):
             self.loss += self.step(views, index, self.epoch * steps + self.position)
             if self.position % every == 0:
-                self.health.append(health(self.model.z))
+                self.health.append(health(self.model.z, self.model.code))
             self.position += 1
             self.images += batch_size
             self.trained_seconds = before + time.perf_counter() - started
@@ -226,12 +227,10 @@ class Training:
 
     def row(self) -> dict[str, Any]:
         """The epoch's row of the log; clears the sums."""
-        spread, ranks = zip(*self.health, strict=True)
         row: dict[str, Any] = {
             "epoch": self.epoch,
             "loss": float(self.loss) / len(self.batches),
-            "std": sum(spread) / len(spread),
-            "rank": sum(ranks) / len(ranks),
+            **average(self.health),
             "lr": self.optimizer.param_groups[0]["lr"],
             "images_per_second": self.images / self.trained_seconds,
         }
@@ -271,7 +270,8 @@ class Training:
         return {
             "run": str(self.path), "expression": self.recipe.expression, "method": self.recipe.method,
             "switches": switch_values(self.recipe.switches), "data": data.name, "epochs": self.epoch,
-            "loss": last["loss"], "std": last["std"], "rank": last["rank"], **scores,
+            "loss": last["loss"], **{key: last.get(key) for key in HEALTH}, **scores,
+            "advice": [*advice(last, self.recipe.heads.dim).values()],
             "seconds": time.time() - psutil.Process().create_time(),
             "images_per_second": self.images / self.trained_seconds,
         }  # fmt: skip

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from ..plan import Plan
 
 REFRESH = 0.5  # seconds between two looks at the loss
-COLLAPSED = {"std": 0.2, "rank": 12.0}  # below: of 128 rows
 
 
 class Screen:
@@ -29,10 +28,13 @@ class Screen:
         self.started = self.drawn = time.monotonic()
         self.last: dict[str, Any] = {}
         self.knn: float | None = None
+        self.dim = 0
+        self.warned: set[str] = set()
 
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """The expression, its switches, and what will be done."""
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
+        self.dim = plan.recipe.heads.dim
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -82,7 +84,13 @@ class Screen:
 
     def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
         """A line for an epoch that has ended; on a terminal only for those with a kNN."""
+        from ..health import advice  # which needs torch
+
         self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
+        for key, sentence in advice(row, self.dim).items():
+            if key not in self.warned and not self.quiet and 1 < row["epoch"] < epochs:  # the end says it again
+                self.warned.add(key)
+                self.warn(f"after epoch {row['epoch']}: {sentence[0].lower()}{sentence[1:]}")
         if self.quiet or (self.progress is not None and row["knn"] is None and row["epoch"] < epochs):
             return
         knn = f"  kNN (validation) {row['knn']:.3f}" if row["knn"] is not None else ""
@@ -91,6 +99,10 @@ class Screen:
             f"rank {row['rank']:.1f}{knn}  {row['images_per_second']:,.0f} images/s",
             soft_wrap=True,
         )
+
+    def warn(self, sentence: str) -> None:
+        """A sentence of advice."""
+        self.out.print(f"[yellow]Warning: {escape(sentence)}[/yellow]", soft_wrap=True)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """The kNN table beside raw pixels and the untrained backbone, and what to type next."""
@@ -107,12 +119,11 @@ class Screen:
             out.print(made)
         numbers = (f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)", f"rank {result['rank']:.1f} of 128")
         out.print(", effective ".join(numbers), soft_wrap=True)
-        low = [name for name, bound in COLLAPSED.items() if result[name] < bound]
-        if low:
-            out.print(
-                f"[yellow]Warning: {' and '.join(low)} this low say that the projections have collapsed.[/yellow]",
-                soft_wrap=True,
-            )
+        others = {key: result[key] for key in ("alignment", "uniformity", "code_entropy", "code_usage")}
+        shown = [f"{key.replace('_', ' ')} {value:.2f}" for key, value in others.items() if value is not None]
+        out.print(f"[dim]{', '.join(shown)}[/dim]", soft_wrap=True)
+        for sentence in result["advice"]:
+            self.warn(sentence)
         out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
         out.print(f"run: {escape(result['run'])}", soft_wrap=True)
         out.print(f"next: sslzoo knn {escape(result['run'])} random raw", soft_wrap=True)
