@@ -29,7 +29,7 @@ GREY = "#8a8a8a"
 
 def draw(kind: str, result: Row) -> bytes:
     """A PNG of this kind: one of `KINDS`."""
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": ""}):
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = KINDS[kind](result)
         FigureCanvasAgg(figure)
         image = io.BytesIO()

@@ -148,7 +148,8 @@ def study(
     recipe = setting.recipe(parse(found.first))
     head = {
         "study": found.name, "title": f"{found.title} ({found.source})", "question": found.question,
-        "paper": found.paper, "expression": found.first, "command": command("study", [name], {**options, "seeds": seeds, "out": out}),
+        "paper": found.paper, "expression": found.first,
+        "command": command("study", [name], {**options, "seeds": seeds, "out": out}),
         **setting.head(recipe, found.seeds if seeds is None else seeds),
     }  # fmt: skip
     if found.base is not None:
