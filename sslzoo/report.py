@@ -78,11 +78,11 @@ def findings(result: Row) -> list[str]:
     """The sentences below a table: what ranks its cells."""
     found = []
     if result["order"] is not None:
-        rho, n = result["order"]["spearman"], result["order"]["n"]
-        found.append(f"The order of the paper: Spearman {number(rho, 2)} between published and measured, n = {n}.")
+        rho, n = correlation(result["order"]["spearman"]), result["order"]["n"]
+        found.append(f"The order of the paper: Spearman {rho} between published and measured, n = {n}.")
     board = result["scoreboard"]
     if board is not None:
-        rhos = ", ".join(f"{name} {number(rho, 2)}" for name, rho in board.items() if name != "n")
+        rhos = ", ".join(f"{name} {correlation(rho)}" for name, rho in board.items() if name != "n")
         found.append(f"Label-free scores against kNN, Spearman over n = {board['n']} cells: {rhos}.")
     return found
 
@@ -90,6 +90,11 @@ def findings(result: Row) -> list[str]:
 def notes(result: Row) -> list[str]:
     """The sentences that belong to a study: its question, and where this table is a smaller one."""
     return [text for text in (result.get("question"), result.get("note")) if text]
+
+
+def correlation(rho: float | None) -> str:
+    """A correlation; one side of it may be constant."""
+    return "undefined" if rho is None else f"{rho:.2f}"
 
 
 def untrained(result: Row) -> float | None:
