@@ -1,12 +1,13 @@
 """Ablations: an expression's lattice, trained over seeds, in one folder with its table and its picture."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from . import cells, report, runs
 from .algebra import parse
-from .cells import Setting, Watch
+from .cells import Setting, Watch, command
 from .lattice import lattice, read_flips
 from .plan import Options
 from .recipe import dump
@@ -27,7 +28,8 @@ def ablate(
     recipe = setting.recipe(base)
     values = {one.key: list(one.values) for one in flips}
     folder = Path(setting.options.out) / f"ablate-{runs.slug(base.text)}-{setting.digest(dump(recipe), values)}"
-    head = {"expression": base.text, "flip": values, **setting.head(recipe, seeds)}
+    typed = command("ablate", [*words, *(f"--flip {shlex.quote(text)}" for text in flip)], {**options, "seeds": seeds})
+    head = {"expression": base.text, "flip": values, "command": typed, **setting.head(recipe, seeds)}
     result = cells.run(lattice(words, flips, setting.recipe), setting, head, folder, watch or Watch())
     report.write(result, "lattice")
     return result

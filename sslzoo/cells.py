@@ -81,6 +81,15 @@ class Setting:
         }  # fmt: skip
 
 
+def command(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> str:
+    """The command line of a table, options that are as always left out."""
+    usual = asdict(Options())
+    flags = [
+        f"--{key.replace('_', '-')} {value}" for key, value in options.items() if value not in (None, usual.get(key))
+    ]
+    return " ".join(["sslzoo", verb, *words, *flags])
+
+
 class Store:
     """cells.json of a folder: the protocol and the table as they stand, the runs that ended, and those that began."""
 

@@ -29,7 +29,7 @@ GREY = "#8a8a8a"
 
 def draw(kind: str, result: Row) -> bytes:
     """A PNG of this kind: one of `KINDS`."""
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": ""}):
+    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = KINDS[kind](result)
         FigureCanvasAgg(figure)
         image = io.BytesIO()
@@ -92,10 +92,10 @@ def _square(axes: Axes, x: float, y: float, cell: Row, shade: Normalize) -> None
         ink = "black" if np.dot(face[:3], (0.299, 0.587, 0.114)) > 0.5 else "white"
         axes.add_patch(Rectangle((x, y), 1, 1, facecolor=face, linewidth=0))
         knn = cell["knn"] or {"mean": value, "sd": None}
-        deviation = "" if knn["sd"] is None else f" ± {knn['sd']:.3f}"
+        deviation = "" if knn["sd"] is None else f"± {knn['sd']:.3f}, "
         digits = 3 if cell["knn"] else 1
         axes.text(x + 0.5, y + 0.4, f"{value:.{digits}f}", ha="center", va="center", color=ink, size=12, weight="bold")
-        axes.text(x + 0.5, y + 0.72, word + deviation, ha="center", va="center", color=ink, size=7.5)
+        axes.text(x + 0.5, y + 0.72, deviation + word, ha="center", va="center", color=ink, size=7.5)
         if word in ("collapsed", "partial"):
             frame = Rectangle((x + 0.03, y + 0.04), 0.94, 0.92, fill=False, edgecolor=VERDICTS[word], linewidth=2)
             axes.add_patch(frame)
@@ -253,7 +253,10 @@ def _legend(figure: Figure, cells: Sequence[Row]) -> None:
 
 
 def _title(result: Row) -> str:
-    return str(result.get("title") or f"{result['expression']} on {result['data']}, {result['epochs']} epochs")
+    return str(
+        result.get("title")
+        or f"{result['expression']} on {result['data']}, {report.counted(result['epochs'], 'epoch')}"
+    )
 
 
 KINDS: dict[str, Callable[[Row], Figure]] = {"lattice": lattice, "curves": curves, "bars": bars, "scatter": scatter}

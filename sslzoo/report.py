@@ -62,23 +62,27 @@ def refusals(result: Row) -> list[str]:
 
 def protocol(result: Row) -> str:
     """What the numbers depend on, in a line."""
-    seeds = "1 seed" if result["seeds"] == 1 else f"{result['seeds']} seeds"
-    epochs = "1 epoch" if result["epochs"] == 1 else f"{result['epochs']} epochs"
+    epochs, seeds = counted(result["epochs"], "epoch"), counted(result["seeds"], "seed")
     return (
         f"{result['data']}, {result['images']:,} images of {result['image_size']} px, {epochs}, batch "
         f"{result['batch_size']}, {result['backbone']}, {seeds}, {result['device']} ({result['precision']})"
     )
 
 
+def counted(n: int, noun: str) -> str:
+    """``1 epoch``, ``2 epochs``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def findings(result: Row) -> list[str]:
     """The sentences below a table: what ranks its cells."""
     found = []
     if result["order"] is not None:
-        rho, n = result["order"]["spearman"], result["order"]["n"]
-        found.append(f"The order of the paper: Spearman {number(rho, 2)} between published and measured, n = {n}.")
+        rho, n = correlation(result["order"]["spearman"]), result["order"]["n"]
+        found.append(f"The order of the paper: Spearman {rho} between published and measured, n = {n}.")
     board = result["scoreboard"]
     if board is not None:
-        rhos = ", ".join(f"{name} {number(rho, 2)}" for name, rho in board.items() if name != "n")
+        rhos = ", ".join(f"{name} {correlation(rho)}" for name, rho in board.items() if name != "n")
         found.append(f"Label-free scores against kNN, Spearman over n = {board['n']} cells: {rhos}.")
     return found
 
@@ -86,6 +90,11 @@ def findings(result: Row) -> list[str]:
 def notes(result: Row) -> list[str]:
     """The sentences that belong to a study: its question, and where this table is a smaller one."""
     return [text for text in (result.get("question"), result.get("note")) if text]
+
+
+def correlation(rho: float | None) -> str:
+    """A correlation; one side of it may be constant."""
+    return "undefined" if rho is None else f"{rho:.2f}"
 
 
 def untrained(result: Row) -> float | None:
@@ -103,8 +112,12 @@ def markdown(result: Row) -> str:
     """The table with its protocol, as a page."""
     heads, rows = columns(result)
     lines = [f"# {title(result)}", ""]
-    lines += [text + "\n" for text in notes(result)]
-    lines += [protocol(result) + ".", "kNN on the test split, k = 20, last epoch, mean ± sample deviation over seeds;"]
+    lines += [text + "\n" for text in (*notes(result), result.get("paper")) if text]
+    lines += [
+        f"`{result['command']}`\n",
+        protocol(result) + ".",
+        "kNN on the test split, k = 20, last epoch, mean ± sample deviation over seeds;",
+    ]
     lines += ["std is times sqrt(d); guards are what is known to prevent collapse.", ""]
     lines += [f"| {' | '.join(row)} |" for row in ([*heads, "expression"], ["---"] * (len(heads) + 1))]
     for row, cell in zip(rows, result["cells"], strict=True):

@@ -8,7 +8,7 @@ from typing import Any
 
 from . import cells, report
 from .algebra import parse
-from .cells import Setting, Watch
+from .cells import Setting, Watch, command
 from .data import KNOWN
 from .errors import UserError, did_you_mean, listing
 from .lattice import Cell, lattice, read_flips
@@ -149,6 +149,7 @@ def study(
     head = {
         "study": found.name, "title": f"{found.title} ({found.source})", "question": found.question,
         "paper": found.paper, "expression": found.first,
+        "command": command("study", [name], {**options, "seeds": seeds, "out": out}),
         **setting.head(recipe, found.seeds if seeds is None else seeds),
     }  # fmt: skip
     if found.base is not None:
@@ -167,8 +168,8 @@ def reduced(found: Study, head: Mapping[str, Any], limit: int | None) -> str | N
     changed = [(now, said, key) for now, said, key in kept if said is not None and now != said]
     parts = []
     for now, said, key in changed:
-        plural = {"epochs": "epoch" if now == 1 else "epochs", "seeds": "seed" if now == 1 else "seeds"}
-        parts.append(f"{now} {plural[key]} instead of {said}" if key in plural else f"{key} {now} instead of {said}")
+        plain = key.removesuffix("s")  # epochs and seeds are counted
+        parts.append(f"{report.counted(now, plain) if plain != key else f'{key} {now}'} instead of {said}")
     parts += [f"{head['images']} images (--limit)"] if limit is not None else []
     if not parts:
         return None
