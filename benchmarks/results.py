@@ -1,6 +1,7 @@
 """Train named runs over seeds and write a table of what they reached, with protocol, device and versions.
 
     python benchmarks/results.py digits                # the default data set: methods, and SimSiam's stop-gradient
+    python benchmarks/results.py zoo                   # every method on digits, with few epochs
     python benchmarks/results.py cifar DATA [DATA...]  # SimCLR on real images: an .npz or folders
     python benchmarks/results.py digits --jobs 2 --threads 1 --seeds 3
 
@@ -19,26 +20,34 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import sslzoo
+from sslzoo.recipe import method_names
+
 RESULTS = Path(__file__).parent / "results"
 DIGITS = [
     "simsiam",
     "byol",
     "simclr",
     "swav",
-    "moco_v2",
-    "moco_v3",
     "simsiam - stop_gradient",
     "simsiam batchnorm=hidden",
     "simsiam - stop_gradient batchnorm=hidden",
 ]
+ZOO_VIEWS = 24  # each image's views that a run of the zoo sees: 12 epochs of two, 6 of four
 COLUMNS = ("knn", "random_knn", "raw_knn", "std", "rank", "loss", "seconds")
 
 
-def run(expression: str, data: str, seed: int, threads: int) -> dict:
+def epochs_of(what: str, expression: str) -> list[str]:
+    """The option that cuts a run short, so that every method of the zoo sees the same number of views."""
+    views = sslzoo.load(expression).views
+    return ["--epochs", str(ZOO_VIEWS // views.targets)] if what == "zoo" else []
+
+
+def run(expression: str, data: str, seed: int, threads: int, more: list[str]) -> dict:
     """One run by the command line, as a person would type it."""
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "sslzoo", "train", expression, "--data", data, "--seed", str(seed)]
+        command = [sys.executable, "-m", "sslzoo", "train", expression, "--data", data, "--seed", str(seed), *more]
         done = subprocess.run([*command, "--out", out, "--json"], env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
@@ -56,18 +65,22 @@ def mean(values: list[float]) -> str:
     return f"{statistics.mean(values):.3f}{deviation}"
 
 
-def markdown(title: str, rows: list[dict]) -> str:
+def markdown(title: str, what: str, rows: list[dict]) -> str:
     """The table, its protocol above it."""
     one = rows[0]
-    versions = ", ".join(f"{name} {number}" for name, number in one["versions"].items())
+    runs = dict.fromkeys(
+        f"{', '.join(f'{name} {number}' for name, number in row['versions'].items())}; commit {row['commit']}"
+        for row in rows
+    )
+    option = " --epochs EPOCHS" if what == "zoo" else ""
     lines = [
         f"# {title}",
         "",
         f"Device: {one['device']}, {platform.machine()}, {os.cpu_count()} cores, {one['jobs']} runs at a time.",
-        f"Versions: {versions}. Commit {rows[-1]['commit']}.",
-        "Protocol: `sslzoo train EXPRESSION --data DATA --seed SEED` and no other option; the last epoch; kNN on the",
-        "test split, k = 20, T = 0.07, the whole un-augmented training split as the bank, exact search.",
-        "Mean ± sample deviation over the seeds; std is times sqrt(d).",
+        *(f"Versions: {versions}." for versions in runs),
+        f"Protocol: `sslzoo train EXPRESSION --data DATA --seed SEED{option}` and no other option; the last epoch;",
+        "kNN on the test split, k = 20, T = 0.07, the whole un-augmented training split as the bank, exact search.",
+        "Mean ± sample deviation over the seeds; std is times sqrt(d). Seconds are of a run with others beside it.",
         "",
         "| data | expression | seeds | epochs | batch | kNN | untrained | raw | std | rank | loss | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|---|",
@@ -84,7 +97,7 @@ def markdown(title: str, rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["digits", "cifar"])
+    parser.add_argument("what", choices=["digits", "cifar", "zoo"])
     parser.add_argument("data", nargs="*")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=1)
@@ -92,7 +105,7 @@ def main() -> None:
     parser.add_argument("--expressions", nargs="+", help="instead of the usual ones")
     parser.add_argument("--name", help="of the files to write")
     args = parser.parse_args()
-    expressions = args.expressions or (DIGITS if args.what == "digits" else ["simclr"])
+    expressions = args.expressions or {"digits": DIGITS, "cifar": ["simclr"], "zoo": [*method_names()]}[args.what]
     sets = args.data or ["digits"]
     jobs = [(e, data, seed) for seed in range(args.seeds) for data in sets for e in expressions]
     commit = subprocess.run(
@@ -103,18 +116,22 @@ def main() -> None:
     rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
     done = {(row["expression"], row["asked"], row["seed"]) for row in rows}
 
+    def write() -> None:
+        title = "Every method on digits" if args.what == "zoo" else f"kNN on {args.what}"
+        path.with_suffix(".md").write_text(markdown(title, args.what, sorted(rows, key=lambda r: jobs_order(r, jobs))))
+
     def one(job: tuple[str, str, int]) -> None:
         if (job[0], Path(job[1]).name, job[2]) in done:
             return
-        rows.append({**run(*job, args.threads), "asked": Path(job[1]).name, "commit": commit, "jobs": args.jobs})
+        result = run(*job, args.threads, epochs_of(args.what, job[0]))
+        rows.append({**result, "asked": Path(job[1]).name, "commit": commit, "jobs": args.jobs})
         path.write_text(json.dumps(rows, indent=1) + "\n")
-        path.with_suffix(".md").write_text(
-            markdown(f"kNN on {args.what}", sorted(rows, key=lambda r: jobs_order(r, jobs)))
-        )
+        write()
         print(rows[-1]["expression"], rows[-1]["asked"], job[2], rows[-1]["knn"], flush=True)
 
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(one, jobs))
+    write()
 
 
 def jobs_order(row: dict, jobs: list[tuple[str, str, int]]) -> int:
