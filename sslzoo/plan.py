@@ -109,11 +109,17 @@ def recipe_for(
         device_knobs["training.epochs"] = max(1, round(CPU_PASSES / samples))
         device_knobs["training.batch_size"] = max(2, min(int(device_knobs["training.batch_size"]), samples // 4))
     recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
-    if misfit(recipe, samples) and recipe.switches.normalize == "whiten" and "heads.dim" not in expression.written:
-        knobs = data_knobs or device_knobs  # whoever asked for a batch too small to be whitened
-        knobs["heads.dim"] = max(2, min(recipe.training.batch_size, recipe.normalize.whiten_size) // 2)
+    if misfit(recipe, samples) is not None:
+        (data_knobs or device_knobs).update(fitting(recipe, samples))  # the expression still has the last word
         recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
     return recipe
+
+
+def fitting(recipe: Recipe, samples: int) -> dict[str, Value]:
+    """The knobs for which few images or a small batch leave too little room, at values that fit."""
+    if recipe.switches.normalize == "whiten":
+        return {"heads.dim": max(2, min(recipe.training.batch_size, recipe.normalize.whiten_size) // 2)}
+    return {"clustering.prototypes": max(2, samples // 4)}
 
 
 def recipe_for_data(expression: Expression, options: Options, device: torch.device) -> Recipe:
