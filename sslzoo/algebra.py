@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, did_you_mean, listing, too_few_to_whiten
-from .recipe import Method, Recipe, build, find_method, method_names, switch_values
+from .recipe import Method, Ranges, Recipe, build, find_method, method_names, switch_values
 from .schema import SWITCHES, WORDS, Switches, Value
 from .values import defaults, dotted, expand, read_by, read_knob, read_switch, reason
 
@@ -215,9 +215,10 @@ def resolve(
     scale: str = "small",
     data: str | None = None,
     data_knobs: Mapping[str, Value] | None = None,
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    ranges: Ranges | None = None,
     device: str | None = None,
     device_knobs: Mapping[str, Value] | None = None,
+    device_ranges: Ranges | None = None,
     flags: Mapping[str, Value] | None = None,
 ) -> Recipe:
     """The recipe of an expression: schema < scale table < data < device < the file's plain tables < words < flags."""
@@ -227,14 +228,13 @@ def resolve(
         expression.switches,
         scale,
         [
-            (f"{Path(source.name).stem} ({scale})", source.tables[scale]),
-            (f"data {data}", data_knobs or {}),
-            (f"device {device}", device_knobs or {}),
-            (Path(source.name).stem, source.tables[""]),
-            ("expression", expression.written),
-            *((f"--{key.rpartition('.')[2].replace('_', '-')}", {key: value}) for key, value in (flags or {}).items()),
+            (f"{Path(source.name).stem} ({scale})", source.tables[scale], {}),
+            (f"data {data}", data_knobs or {}, ranges or {}),
+            (f"device {device}", device_knobs or {}, device_ranges or {}),
+            (Path(source.name).stem, source.tables[""], {}),
+            ("expression", expression.written, {}),
+            *((f"--{k.rpartition('.')[2].replace('_', '-')}", {k: value}, {}) for k, value in (flags or {}).items()),
         ],
-        ranges,
         expression=expression.text,
         method=method_with(expression.switches, expression.base.name),
         written=tuple(expression.written),

@@ -59,15 +59,15 @@ def _defaults() -> dict[str, Any]:
     return tomllib.loads((PACKAGE / "defaults.toml").read_text(encoding="utf-8"))
 
 
-def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[float, float]]]:
-    """The knobs and the ranges of views that a data set or a device asks for."""
+def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[Value, Value]]]:
+    """The knobs and the ranges of knobs that a data set or a device asks for."""
     knobs: dict[str, Value] = {}
-    ranges: dict[str, tuple[float, float]] = {}
+    ranges: dict[str, tuple[Value, Value]] = {}
     for table, content in _defaults()[kind].get(name, {}).items():
         for key, value in content.items():
             for one in expand(f"{table}.{key}"):
                 if isinstance(value, list):
-                    ranges[one] = (value[0], value[1])
+                    ranges[one] = (read_knob(one, value[0]), read_knob(one, value[1]))
                 else:
                     knobs[one] = read_knob(one, value)
     return knobs, ranges
@@ -101,17 +101,17 @@ def recipe_for(
 ) -> Recipe:
     """The recipe of an expression for a data set of this name, size in px and number of training images."""
     data_knobs, ranges = defaults("data", name)
-    device_knobs: dict[str, Value] = {} if data_knobs else defaults("device", device.type)[0]
+    device_knobs, device_ranges = ({}, {}) if data_knobs else defaults("device", device.type)
     scale = "small" if size <= SMALL_UP_TO else "large"
     flags = {f"training.{k}": getattr(options, k) for k in ("epochs", "batch_size", "backbone")}
     flags = {key: read_knob(key, value) for key, value in flags.items() if value is not None}
     if "training.batch_size" in device_knobs:  # a device that is slow: few passes, and steps enough in each
         device_knobs["training.epochs"] = max(1, round(CPU_PASSES / samples))
         device_knobs["training.batch_size"] = max(2, min(int(device_knobs["training.batch_size"]), samples // 4))
-    recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+    recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, device_ranges, flags)
     if misfit(recipe, samples) is not None:
         (data_knobs or device_knobs).update(fitting(recipe, samples))  # the expression still has the last word
-        recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, flags)
+        recipe = resolve(expression, scale, name, data_knobs, ranges, device.type, device_knobs, device_ranges, flags)
     return recipe
 
 

@@ -28,7 +28,7 @@ from .schema import (
     View,
     Views,
 )
-from .values import defaults, expand, read_by, read_knob, read_switch, reason
+from .values import defaults, expand, hold, read_by, read_knob, read_switch, reason
 
 PACKAGE = Path(__file__).parent
 
@@ -44,6 +44,7 @@ HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": boo
 KINDS = {str: "a text", bool: "true or false", dict: "a table"}
 
 Knobs = dict[str, Value]
+Ranges = Mapping[str, tuple[Value, Value]]  # lowest and highest
 
 
 @dataclass(frozen=True)
@@ -148,22 +149,19 @@ def nested(knobs: Mapping[str, Value]) -> dict[str, Any]:
 def build(
     switches: Switches,
     scale: str,
-    layers: Iterable[tuple[str, Mapping[str, Value]]],
-    ranges: Mapping[str, tuple[float, float]] | None = None,
+    layers: Iterable[tuple[str, Mapping[str, Value], Ranges]],
     **rest: Any,
 ) -> Recipe:
-    """A recipe from layers of (origin, dotted knobs); later layers win, knobs that no switch reads are left out.
+    """A recipe from layers of (origin, dotted knobs, ranges); later layers win, what no switch reads is left out.
 
-    ``ranges`` hold knobs within [low, high]; they act where the layer named "data" stands.
+    A layer first holds what is there within its ranges, then sets its knobs.
     """
     values: dict[str, Any] = {**defaults(scale)}
     origins = dict.fromkeys(values, "default")
-    for origin, layer in layers:
-        if ranges is not None and origin.startswith("data "):
-            for key, (low, high) in ranges.items():
-                held = min(max(values[key], low), high)
-                if held != values[key]:
-                    values[key], origins[key] = held, origin
+    for origin, layer, ranges in layers:
+        for key, (low, high) in ranges.items():
+            if (within := hold(key, values[key], low, high)) != values[key]:
+                values[key], origins[key] = within, origin
         for key, value in layer.items():
             for one in expand(key):
                 values[one], origins[one] = value, origin

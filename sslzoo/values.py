@@ -81,6 +81,12 @@ def _parse(text: str, kinds: tuple[type, ...]) -> object:
     return text
 
 
+def hold(key: str, value: Value, low: Value, high: Value) -> Value:
+    """A value within [low, high]; those of a knob with choices in the order of these."""
+    place: Any = KNOBS[key].metadata["choices"].index if isinstance(value, str) else float
+    return min(max(value, low, key=place), high, key=place)
+
+
 def read_by(key: str, values: Mapping[str, Any]) -> bool:
     """Whether a knob is read under these switches and knobs (one flat mapping of both)."""
     if key.startswith("views.local") and key != "views.local_crops":
