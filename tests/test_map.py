@@ -244,3 +244,9 @@ def test_the_command_is_light(tmp_path: Path) -> None:
         "assert not {'torch', 'faiss', 'timm', 'numpy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_the_committed_drawing_is_of_the_shipped_methods() -> None:
+    """``sslzoo methods map --out benchmarks/results/map.svg`` writes it."""
+    path = Path(__file__).parent.parent / "benchmarks" / "results" / "map.svg"
+    assert path.read_text() == svg(spanning_tree(shipped()))
