@@ -152,8 +152,14 @@ OF_VIEWS: dict[str, Callable[[Sequence[Tensor], Loss], Tensor]] = {"variance": v
 OF_PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"decorrelation": decorrelation}
 
 
-def regularize(kind: str, z: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor]], knobs: Loss) -> Tensor:
-    """A regularizer of the views' projections z, or its mean over the pairs of queries and targets."""
+def regularized(
+    loss: Tensor, kind: str, z: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor]], knobs: Loss
+) -> Tensor:
+    """The pairs' loss with a regularizer of the views' projections z, or its mean over pairs of queries and targets."""
+    if kind == "none":
+        return loss
     if kind in OF_PAIRS:
-        return torch.stack([OF_PAIRS[kind](q, k) for q, k in pairs]).mean()
-    return OF_VIEWS[kind](z, knobs)
+        extra = torch.stack([OF_PAIRS[kind](q, k) for q, k in pairs]).mean()
+    else:
+        extra = OF_VIEWS[kind](z, knobs)
+    return knobs.similarity_weight * loss + knobs.regularizer_weight * extra

@@ -13,7 +13,7 @@ from .clock import Clock
 from .clustering import Codebook, Codes, swapped
 from .errors import UserError
 from .heads import predictor
-from .losses import NORMALIZE, SIMILARITY, regularize
+from .losses import NORMALIZE, SIMILARITY, regularized
 from .memory import Bank, Queue
 from .negatives import repel
 from .network import Network
@@ -66,17 +66,15 @@ class Siamese(nn.Module):
         queried, targets = sorted({i for i, _ in paired}), sorted({j for _, j in paired})
         looked = sorted({*targets, *own.values()})
         z = {i: self.online(views[i]) for i in (sorted({*queried, *looked}) if self.copy is None else queried)}
+        raw = self.see(views, z, looked)
         with torch.autocast(views[0].device.type, enabled=False):
             queries = {i: self.normalize(self.predictor(z[i])) for i in queried}
-            raw, keys, aims, codes = self.look(views, z, looked, targets, index)
+            keys, aims, codes = self.look(raw, targets, index)
             terms = [
                 self.compare(queries[i], aims[j], keys.get(own.get((i, j), -1)), codes.get(j), index) for i, j in paired
             ]
-            loss = torch.stack(terms).mean()
-            if self.switches.regularizer != "none":
-                knobs, both = self.recipe.loss, [(queries[i], aims[j]) for i, j in paired]
-                extra = regularize(self.switches.regularizer, [*z.values()], both, knobs)
-                loss = knobs.similarity_weight * loss + knobs.regularizer_weight * extra
+            both, kind = [(queries[i], aims[j]) for i, j in paired], self.switches.regularizer
+            loss = regularized(torch.stack(terms).mean(), kind, [*z.values()], both, self.recipe.loss)
         self.z = [x.detach() for x in {**raw, **z}.values()]
         self.code = codes[targets[0]].detach() if codes else None
         return loss * self.recipe.loss.loss_scale, torch.stack([keys[j] for j in targets]).detach()
@@ -91,19 +89,21 @@ class Siamese(nn.Module):
         found = {"relation": self.queue, "kmeans": self.online.codebook}
         return cast(nn.Module, found.get(self.switches.clustering, network.codebook))
 
-    def look(
-        self, views: Sequence[Tensor], z: Views, looked: list[int], targets: list[int], index: Tensor | None
-    ) -> tuple[Views, Views, Views, Views]:
-        """What the target side sees: projections, keys, targets, their codes; without a graph where gradient stops."""
-        stops, kind, read = self.switches.stop_gradient, self.switches.positive, self.recipe.memory.read
+    def see(self, views: Sequence[Tensor], z: Views, looked: list[int]) -> Views:
+        """The target side's projections, without a graph where the gradient stops."""
+        stops = self.switches.stop_gradient
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stops):
             raw = {j: z[j] if self.copy is None else self.target(views[j]) for j in looked}
-            if stops:
-                raw = {j: x.detach() for j, x in raw.items()}  # the stop-gradient
+        return {j: x.detach() for j, x in raw.items()} if stops else raw  # the stop-gradient
+
+    def look(self, raw: Views, targets: list[int], index: Tensor | None) -> tuple[Views, Views, Views]:
+        """Of the target side's projections: keys, targets and their codes, without a graph where the gradient stops."""
+        kind, read = self.switches.positive, self.recipe.memory.read
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
             keys = {j: self.normalize(x) for j, x in raw.items()}
             aims = {j: target(kind, keys[j], index, self.queue, self.bank, read) for j in targets}
             codes = {} if self.codes is None else {j: self.encode(aim, index) for j, aim in aims.items()}
-        return raw, keys, aims, codes
+        return keys, aims, codes
 
     def encode(self, aim: Tensor, index: Tensor | None) -> Tensor:
         """The codes [H, N, K] of targets [N, dim]."""
