@@ -13,6 +13,7 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from .errors import from_workers
 from .images import load_image
+from .pairs import full_views
 from .recipe import Recipe
 from .schema import View
 from .splits import Dataset
@@ -24,8 +25,7 @@ Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
 def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
     """The views of a recipe in order: the full ones, first and second in turn, then the local crops."""
     views = recipe.views
-    full = views.targets if recipe.switches.symmetric else 2 * views.pairs
-    turns = [((views.first, views.second)[i % 2], size) for i in range(full)]
+    turns = [((views.first, views.second)[i % 2], size) for i in range(full_views(recipe))]
     return turns + [(views.local, min(views.local_size, size))] * views.local_crops
 
 

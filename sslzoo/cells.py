@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from . import runs
-from .algebra import Expression
+from .algebra import Expression, misfit
 from .errors import Diverged, UserError
 from .lattice import Cell
 from .plan import Options, Plan, prepare, recipe_for
@@ -61,7 +61,10 @@ class Setting:
 
     def recipe(self, expression: Expression) -> Recipe:
         """The recipe of an expression here. Raises `UserError`."""
-        return recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
+        found = recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
+        if (why := misfit(found, self.images)) is not None:
+            raise UserError(why)
+        return found
 
     def digest(self, *parts: object) -> str:
         """A short hash of the setting and of what else numbers depend on."""

@@ -1,10 +1,16 @@
 """The clock of a training: steps done and to do, for what follows a schedule."""
 
-from torch import nn
+from math import inf
+
+import torch
+from torch import Tensor, nn
 
 
 class Clock(nn.Module):
-    """Counts on the host, so that no step waits for the device; a checkpoint's state has it beside the tensors."""
+    """Counts on the host, so that no step waits for the device; a checkpoint's state has it beside the tensors.
+
+    What reads the time stays outside of compiled graphs, which would be compiled anew in every step.
+    """
 
     steps: int | None = None  # length of the training; `sslzoo.optimizer` sets it
 
@@ -14,8 +20,18 @@ class Clock(nn.Module):
 
     @property
     def epoch(self) -> float:
-        """How many epochs are done; 0 as long as the length of the training is not known."""
-        return self.done * self.epochs / self.steps if self.steps else 0.0
+        """How many epochs are done; infinite, so that what is only at first is over, where the length is not known."""
+        return self.done * self.epochs / self.steps if self.steps else inf
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def reached(self, epoch: float) -> bool:
+        """Whether so many epochs are done."""
+        return self.epoch >= epoch
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def ramp(self, start: float, end: float, epochs: float) -> Tensor:
+        """A number that goes from start to end in the first epochs, and stays; a scalar on the host."""
+        return torch.tensor(start + (end - start) * min(self.epoch / epochs, 1.0), dtype=torch.float64)
 
     def get_extra_state(self) -> dict[str, int]:
         """The steps done."""

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import distributed
+from .clock import Clock
 from .losses import l2
 from .memory import Bank
 from .schema import Clustering
@@ -39,39 +40,47 @@ class Codes(nn.Module):
         if kind == "centering":
             self.register_buffer("centre", torch.zeros(knobs.codebooks, 1, knobs.prototypes))
         if kind == "kmeans":
-            self.register_buffer("assigned", torch.zeros(knobs.codebooks, samples or 0, dtype=torch.long))
+            self.register_buffer("assigned", torch.full((knobs.codebooks, samples or 0), -1))
+        self.scores: list[Tensor] = []  # of the last batch's targets [H, N, K]
 
     def forward(
-        self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, epoch: float
-    ) -> Tensor:
+        self, targets: dict[int, Tensor], book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock
+    ) -> dict[int, Tensor]:
+        """The codes of several views' targets."""
+        self.scores = []
+        return {view: self.code(rows, book, queue, index, clock) for view, rows in targets.items()}
+
+    def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
         """Codes [H, N, K] of targets [N, D] in a book; they have a gradient where the targets' scores do.
 
         The rows of the ``queue`` [M, D] may join Sinkhorn (SwAV section 3.2). With k-means, the codes of samples
         ``index`` are those of the epoch's start; without it those of the nearest centroid.
         """
         scores, knobs = book(targets), self.knobs
+        self.scores.append(scores.detach())
         if self.kind == "sinkhorn":
-            if knobs.sinkhorn_queue and queue is not None and epoch >= knobs.queue_epoch:
+            if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
                 scores = torch.cat([book(queue.to(targets.dtype)), scores], dim=1)
             return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
         if self.kind == "kmeans":
-            nearest = scores.argmax(dim=2) if index is None else self.assigned[:, index]
-            return F.one_hot(nearest, scores.shape[2]).to(scores.dtype)
+            near = scores.argmax(dim=2)
+            if index is not None:  # images that were not seen before the epoch have no cluster yet
+                near = torch.where(self.assigned[:, index] < 0, near, self.assigned[:, index])
+            return F.one_hot(near, scores.shape[2]).to(scores.dtype)
         centred = scores - self.centre.to(scores.dtype) if self.kind == "centering" else scores
-        return F.softmax(centred / self.temperature(epoch), dim=2)
+        return F.softmax(centred / self.temperature(clock), dim=2)
 
-    def temperature(self, epoch: float) -> float:
+    def temperature(self, clock: Clock) -> Tensor | float:
         """The codes' temperature: linear from its start for some epochs, then constant (DINO section 3.2)."""
-        knobs = self.knobs
-        passed = min(epoch / knobs.code_warmup_epochs, 1.0) if knobs.code_warmup_epochs else 1.0
-        return knobs.code_temperature_start + (knobs.code_temperature - knobs.code_temperature_start) * passed
+        end, epochs = self.knobs.code_temperature, self.knobs.code_warmup_epochs
+        return clock.ramp(self.knobs.code_temperature_start, end, epochs) if epochs else end
 
     @torch.no_grad()
-    def update(self, scores: Tensor) -> None:
-        """Move the centre by the scores [H, N, K] of a batch's targets: DINO eq. 4."""
-        if self.kind == "centering":
-            mean = distributed.gather(scores.transpose(0, 1)).mean(dim=0)  # HxK
-            self.centre.lerp_(mean[:, None].to(self.centre.dtype), 1 - self.knobs.centre_momentum)
+    def update(self) -> None:
+        """Move the centre by the scores of the last batch's targets: DINO eq. 4."""
+        if self.kind == "centering" and self.scores:
+            rows = distributed.gather(torch.cat(self.scores, dim=1).transpose(0, 1))  # TNxHxK
+            self.centre.lerp_(rows.mean(dim=0)[:, None].to(self.centre.dtype), 1 - self.knobs.centre_momentum)
 
     @torch.no_grad()
     def assign(self, bank: Bank, codebook: Codebook) -> None:
@@ -82,7 +91,7 @@ class Codes(nn.Module):
             start = torch.cat([start, weight[len(start) :].to(seen.dtype)])
             centroids, _ = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
             weight.copy_(centroids)
-            self.assigned[h] = nearest_centroid(l2(bank.rows), centroids)
+            self.assigned[h] = torch.where(bank.seen, nearest_centroid(l2(bank.rows), centroids), -1)
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:

@@ -46,10 +46,11 @@ def code_entropy(codes: Tensor) -> tuple[float, float]:
 
 
 def health(projections: list[Tensor], codes: Tensor | None = None) -> dict[str, float]:
-    """Label-free numbers of the first rows of each view's projections [N, d], 128 in all; nan if not finite.
+    """Label-free numbers of the first rows of two views' projections [N, d], 128 in all; nan if not finite.
 
     "code_entropy" and "code_usage" only where there are codes [H, N, K].
     """
+    projections = projections[:2]  # the rank of fewer rows of more views would be another number
     each = -(-ROWS // len(projections))
     views = [x[:each].cpu() for x in projections]
     z = torch.cat(views)[:ROWS]
@@ -70,9 +71,14 @@ def average(looks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {key: sum(look[key] for look in looks) / len(looks) for key in looks[0]}
 
 
-def advice(numbers: Mapping[str, float], dim: int) -> dict[str, str]:
-    """What trips, each with a sentence that says what to try; empty where all is well. ``dim`` is the projections'."""
-    most, found = min(ROWS, dim), {}
+def most(dim: int, batch_size: int) -> int:
+    """The largest rank that projections of a dimension can have, of two views of a batch."""
+    return min(ROWS, 2 * batch_size, dim)
+
+
+def advice(numbers: Mapping[str, float], most: int) -> dict[str, str]:
+    """What trips, each with a sentence that says what to try; empty where all is well. ``most`` is the largest rank."""
+    found = {}
     if not numbers["std"] >= 0.2:
         found["std"] = (
             f"std x sqrt(d) is {numbers['std']:.2f}: all images have nearly one projection; lower optimizer.lr, put "
@@ -96,9 +102,8 @@ def advice(numbers: Mapping[str, float], dim: int) -> dict[str, str]:
     return found
 
 
-def verdict(std: float, rank: float, dim: int) -> str:
-    """ "collapsed", "partial" or "healthy", from the two numbers of projections of this dimension; nan is collapsed."""
-    most = min(ROWS, dim)
+def verdict(std: float, rank: float, most: int) -> str:
+    """ "collapsed", "partial" or "healthy", from the two numbers and the largest rank; nan is collapsed."""
     if not (std >= 0.2 and rank >= 0.04 * most):
         return "collapsed"
     return "healthy" if std >= 0.5 and rank >= 0.1 * most else "partial"

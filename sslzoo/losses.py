@@ -79,7 +79,8 @@ def _whitened(x: Tensor, epsilon: float) -> Tensor:
         raise UserError(too_few_to_whiten(n, d))
     centred = x - x.mean(dim=0)
     covariance = (1 - epsilon) * centred.T @ centred / (n - 1) + epsilon * torch.eye(d, dtype=x.dtype, device=x.device)
-    factor = torch.linalg.cholesky(covariance)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor = torch.where(failed > 0, torch.nan, factor)  # a loss that is told to be not finite, without a look here
     whitened: Tensor = torch.linalg.solve_triangular(factor, centred.T, upper=False).T
     return whitened
 
@@ -130,7 +131,8 @@ def epps_pulley(x: Tensor) -> Tensor:
     t = torch.linspace(0, LAST_KNOT, KNOTS, dtype=x.dtype, device=x.device)
     normal = torch.exp(-t.square() / 2)
     weights = torch.full_like(t, 2 * LAST_KNOT / (KNOTS - 1))
-    weights[[0, -1]] /= 2
+    weights[:1] /= 2
+    weights[-1:] /= 2
     angles = x[:, :, None] * t
     error = (angles.cos().mean(dim=0) - normal).square() + angles.sin().mean(dim=0).square()  # SxT
     return len(x) * (error @ (weights * normal)).mean()

@@ -117,9 +117,13 @@ def recipe_for(
 
 def fitting(recipe: Recipe, samples: int) -> dict[str, Value]:
     """The knobs for which few images or a small batch leave too little room, at values that fit."""
+    rows = min(recipe.training.batch_size, recipe.normalize.whiten_size)
+    fits: dict[str, Value] = {}
     if recipe.switches.normalize == "whiten":
-        return {"heads.dim": max(2, min(recipe.training.batch_size, recipe.normalize.whiten_size) // 2)}
-    return {"clustering.prototypes": max(2, samples // 4)}
+        fits["heads.dim"] = max(2, min(recipe.heads.dim, rows // 2))
+    if recipe.switches.clustering == "kmeans":
+        fits["clustering.prototypes"] = max(2, min(recipe.clustering.prototypes, samples // 4))
+    return fits
 
 
 def recipe_for_data(expression: Expression, options: Options, device: torch.device) -> Recipe:

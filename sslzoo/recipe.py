@@ -220,8 +220,15 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
             raise UserError(f"{key!r} has to be {KINDS[HEADER.get(key, dict)]}.")
     header = {key: content[key] for key in HEADER if key in content}
     switches = _read_switches(content.get("switches", {}))
-    tables = {scale: _read_tables(switches, scale, content.get(scale, {})) for scale in SCALES}
-    tables[""] = _read_tables(switches, "", {key: content[key] for key in TABLES if key in content})
+    written = {scale: content.get(scale, {}) for scale in SCALES}
+    written[""] = {key: content[key] for key in TABLES if key in content}
+    tables = {scale: _read_tables(table) for scale, table in written.items()}
+    merged = {s: {**switch_values(switches), **defaults(s), **tables[s], **tables[""]} for s in SCALES}
+    for scale, table in written.items():
+        for key, _ in _flat(table):
+            scales = [scale] if scale else SCALES
+            if not any(read_by(one, merged[s]) for one in expand(key) for s in scales):
+                raise UserError(f"{key} is not read by these switches: it is read where {reason(key)}.")
     return Method(name, switches, tables, **header)
 
 
@@ -235,16 +242,12 @@ def _read_switches(table: Mapping[str, Any]) -> Switches:
     return Switches(**{name: read_switch(name, value) for name, value in table.items()})  # type: ignore[arg-type]
 
 
-def _read_tables(switches: Switches, scale: str, tables: Mapping[str, Any]) -> Knobs:
-    """A scale's tables, flat; keys of all views come before those of one view, so that the latter win."""
+def _read_tables(tables: Mapping[str, Any]) -> Knobs:
+    """A file's tables, flat; keys of all views come before those of one view, so that the latter win."""
     found: Knobs = {}
     for key, value in sorted(_flat(tables), key=lambda item: item[0].count(".")):
         for one in expand(key):
             found[one] = read_knob(one, value)
-    known = {**switch_values(switches), **defaults(scale or "small"), **found}
-    for key, _ in _flat(tables):
-        if not any(read_by(one, known) for one in expand(key)):
-            raise UserError(f"{key} is not read by these switches: it is read where {reason(key)}.")
     return found
 
 

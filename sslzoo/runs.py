@@ -18,7 +18,7 @@ from torch import nn
 from .encoders import build
 from .errors import UserError
 
-FORMAT = 1  # of last.pt
+FORMAT = 2  # of last.pt
 
 
 def slug(expression: str) -> str:

@@ -46,12 +46,14 @@ def knob(
     choices: tuple[str, ...] = (),
     low: float | None = None,
     high: float | None = None,
+    above: tuple[str, float] | None = None,
 ) -> Any:
     """A knob: its default for small and for large images, its bounds, and the switches (or knobs) that read it.
 
-    ``when`` maps names to values; the knob is read where any one of them holds.
+    ``when`` maps names to values; the knob is read where any one of them holds, and where the knob that ``above`` names
+    is above its number.
     """
-    meta = {"doc": doc, "large": default if large is None else large, "when": when, "choices": choices}
+    meta = {"doc": doc, "large": default if large is None else large, "when": when, "choices": choices, "above": above}
     return field(default=default, metadata={**meta, "low": low, "high": high})
 
 
@@ -74,7 +76,7 @@ class Heads:
     """The projector and the predictor."""
 
     layers: int = knob(2, "linear layers of the projector", large=3, low=1, high=8)
-    hidden: int = knob(2048, "width of the projector's hidden layers", low=1)
+    hidden: int = knob(2048, "width of the projector's hidden layers", low=1, above=("heads.layers", 1))
     dim: int = knob(2048, "dimension of the projection z", low=2)
     batchnorm: str = knob(
         "default",
@@ -123,7 +125,7 @@ class Target:
 class Memory:
     """What is remembered of earlier batches: one queue and one bank, shared by whoever reads them."""
 
-    queue_length: int = knob(4096, "keys in the queue", large=65536, low=1, when=QUEUED)
+    queue_length: int = knob(4096, "keys in the queue", large=65536, low=2, when=QUEUED)
     bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1, when=BANKED)
     read: str = knob(
         "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after"),
@@ -162,7 +164,9 @@ class Clustering:
     sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn", when=SINKHORN)
     queue_epoch: float = knob(0.0, "epoch from which they do", low=0, when={"clustering.sinkhorn_queue": (True,)})
     code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4, when=SOFT)
-    code_temperature_start: float = knob(0.04, "the same at the first step", low=1e-4, when=SOFT)
+    code_temperature_start: float = knob(
+        0.04, "the same at the first step", low=1e-4, when=SOFT, above=("clustering.code_warmup_epochs", 0)
+    )
     code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", low=0, when=SOFT)
     centre_momentum: float = knob(
         0.9, "part of the centre that stays in a step", low=0, high=1, when={"clustering": ("centering",)}

@@ -17,7 +17,7 @@ from .losses import NORMALIZE, SIMILARITY, regularized
 from .memory import Bank, Queue
 from .negatives import repel
 from .network import Network
-from .pairs import own_views, pairs
+from .pairs import full_views, own_views, pairs
 from .positive import target
 from .recipe import Recipe
 from .target import frozen_copy, move, refresh, tau_at
@@ -59,13 +59,14 @@ class Siamese(nn.Module):
         """
         if self.bank is not None and index is None:
             raise UserError("This recipe keeps a bank of the data; give the samples' places: model(views, index).")
-        if self.online.codebook is not None:
-            self.online.codebook.frozen = self.clock.epoch < self.recipe.clustering.freeze_epochs
+        if self.recipe.clustering.freeze_epochs and self.online.codebook is not None:
+            self.online.codebook.frozen = not self.clock.reached(self.recipe.clustering.freeze_epochs)
         paired = pairs(self.recipe, len(views))
         own = own_views(self.recipe, paired)
         queried, targets = sorted({i for i, _ in paired}), sorted({j for _, j in paired})
         looked = sorted({*targets, *own.values()})
-        z = {i: self.online(views[i]) for i in (sorted({*queried, *looked}) if self.copy is None else queried)}
+        apart = self.copy is not None or (self.switches.stop_gradient and self.switches.regularizer == "none")
+        z = {i: self.online(views[i]) for i in (queried if apart else sorted({*queried, *looked}))}
         raw = self.see(views, z, looked)
         with torch.autocast(views[0].device.type, enabled=False):
             queries = {i: self.normalize(self.predictor(z[i])) for i in queried}
@@ -93,7 +94,7 @@ class Siamese(nn.Module):
         """The target side's projections, without a graph where the gradient stops."""
         stops = self.switches.stop_gradient
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stops):
-            raw = {j: z[j] if self.copy is None else self.target(views[j]) for j in looked}
+            raw = {j: z[j] if self.copy is None and j in z else self.target(views[j]) for j in looked}
         return {j: x.detach() for j, x in raw.items()} if stops else raw  # the stop-gradient
 
     def look(self, raw: Views, targets: list[int], index: Tensor | None) -> tuple[Views, Views, Views]:
@@ -102,14 +103,13 @@ class Siamese(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
             keys = {j: self.normalize(x) for j, x in raw.items()}
             aims = {j: target(kind, keys[j], index, self.queue, self.bank, read) for j in targets}
-            codes = {} if self.codes is None else {j: self.encode(aim, index) for j, aim in aims.items()}
-        return keys, aims, codes
+            return keys, aims, self.encode(aims, index)
 
-    def encode(self, aim: Tensor, index: Tensor | None) -> Tensor:
+    def encode(self, aims: Views, index: Tensor | None) -> Views:
         """The codes [H, N, K] of targets [N, dim]."""
         rows = None if self.queue is None else self.queue.rows
         fixed = index if self.switches.positive == "view" else None
-        return cast(Tensor, cast(Codes, self.codes)(aim, self.book(self.target), rows, fixed, self.clock.epoch))
+        return {} if self.codes is None else self.codes(aims, self.book(self.target), rows, fixed, self.clock)
 
     def compare(self, q: Tensor, k: Tensor, own: Tensor | None, code: Tensor | None, index: Tensor | None) -> Tensor:
         """Tell the target apart from other samples, predict its code, or only move closer."""
@@ -128,8 +128,8 @@ class Siamese(nn.Module):
             self.queue.push(torch.cat([distributed.gather(k) for k in keys]))
         if self.bank is not None and index is not None:
             self.bank.push(keys.mean(dim=0), index)
-        if self.codes is not None and self.switches.clustering == "centering":
-            self.codes.update(self.book(self.target)(keys.flatten(0, 1)))
+        if self.codes is not None:
+            self.codes.update()
         knobs = self.recipe.target
         if self.copy is not None and self.switches.target == "momentum":
             move(self.copy, self.online, tau_at(step, self.clock.steps, knobs.tau, knobs.tau_end))
@@ -140,7 +140,7 @@ class Siamese(nn.Module):
     @torch.no_grad()
     def remember(self, views: Sequence[Tensor], index: Tensor) -> None:
         """Put a batch's keys into the bank without learning: what k-means needs before the first epoch."""
-        cast(Bank, self.bank).push(self(views, index)[1].mean(dim=0), index)
+        cast(Bank, self.bank).push(self(views[: full_views(self.recipe)], index)[1].mean(dim=0), index)
 
     def begin_epoch(self) -> None:
         """Refresh what holds for an epoch."""

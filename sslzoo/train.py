@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from .batches import Batches
 from .embed import features
 from .encoders import build
 from .errors import Diverged, UserError
-from .health import advice, average, health
+from .health import advice, average, health, most
 from .knn import knn
 from .optim import optimizer
 from .plan import Options, Plan, prepare
@@ -190,7 +191,8 @@ class Training:
         if self.position == 0:
             if self.epoch == 0 and self.recipe.switches.clustering == "kmeans":
                 for index, views in self.batches.epoch(0):
-                    self.model.remember(views, index)
+                    with self.autocast():
+                        self.model.remember(views, index)
             self.model.begin_epoch()
         started = time.perf_counter()
         before = self.trained_seconds
@@ -215,9 +217,13 @@ class Training:
             )
         self.epoch, self.position = self.epoch + 1, 0
 
+    def autocast(self) -> torch.autocast:
+        """bf16 where the plan says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+
     def step(self, views: list[Tensor], index: Tensor, step: int) -> Tensor:
         """One step of the optimiser; the loss stays on the device."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16"):
+        with self.autocast():
             loss, keys = self.model(views, index)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -254,6 +260,8 @@ class Training:
         ]
         assert bank.labels is not None
         assert queries.labels is not None
+        if not all(np.isfinite(rows).all() for rows in found):
+            raise Diverged(f"The features of {self.path} are not finite; lower optimizer.lr.")
         return knn(found[0], bank.labels.numpy(), found[1], queries.labels.numpy())["knn"]
 
     def result(self) -> dict[str, Any]:
@@ -271,7 +279,7 @@ class Training:
             "run": str(self.path), "expression": self.recipe.expression, "method": self.recipe.method,
             "switches": switch_values(self.recipe.switches), "data": data.name, "epochs": self.epoch,
             "loss": last["loss"], **{key: last.get(key) for key in HEALTH}, **scores,
-            "advice": [*advice(last, self.recipe.heads.dim).values()],
+            "advice": [*advice(last, most(self.recipe.heads.dim, self.recipe.training.batch_size)).values()],
             "seconds": time.time() - psutil.Process().create_time(),
             "images_per_second": self.images / self.trained_seconds,
         }  # fmt: skip

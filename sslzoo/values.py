@@ -91,7 +91,9 @@ def read_by(key: str, values: Mapping[str, Any]) -> bool:
     """Whether a knob is read under these switches and knobs (one flat mapping of both)."""
     if key.startswith("views.local") and key != "views.local_crops":
         return bool(values.get("views.local_crops", 0))
-    when = KNOBS[key].metadata["when"]
+    when, above = KNOBS[key].metadata["when"], KNOBS[key].metadata["above"]
+    if above is not None and not values.get(above[0], above[1]) > above[1]:
+        return False
     return when is None or any(
         values[name] in allowed and (name not in KNOBS or read_by(name, values)) for name, allowed in when.items()
     )
@@ -101,5 +103,8 @@ def reason(key: str) -> str:
     """What would have to hold for a knob to be read, for the sentence that refuses it."""
     if key.startswith("views.local"):
         return "views.local_crops is at least 1"
-    when: When = KNOBS[key].metadata["when"]
+    when: When = KNOBS[key].metadata["when"] or {}
+    above = KNOBS[key].metadata["above"]
+    if above is not None:
+        return f"{above[0]} is above {above[1]}"
     return " or ".join(f"{name} is {listing(str(v).lower() for v in allowed)}" for name, allowed in when.items())

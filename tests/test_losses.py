@@ -303,8 +303,11 @@ def test_prototypes_are_frozen_at_first(model_of, doubles):
 
 def test_the_codes_temperature_is_linear_then_constant(build):
     model = build("dino code_temperature_start=0.04 code_temperature=0.07 code_warmup_epochs=30")
-    temperatures = [model.codes.temperature(epoch) for epoch in (0, 15, 30, 90)]
+    model.clock.steps, temperatures = model.recipe.training.epochs, []
+    for model.clock.done in (0, 15, 30, 90):
+        temperatures.append(float(model.codes.temperature(model.clock)))
     assert temperatures == pytest.approx([0.04, 0.055, 0.07, 0.07])
+    assert build("dino").codes.temperature(model.clock) == 0.04
 
 
 def test_the_centre_follows_the_teachers_scores(model_of, doubles):
@@ -347,7 +350,10 @@ def test_an_epoch_starts_with_clusters_of_the_bank(build, views):
     assert not torch.equal(books[0], books[1])
     torch.testing.assert_close(books.norm(dim=2), torch.ones(3, 6))
     for book, assigned in zip(books, model.codes.assigned, strict=True):
-        assert torch.equal(assigned, (model.bank.rows @ book.T).argmax(dim=1))
+        assert torch.equal(assigned[:12], (model.bank.rows[:12] @ book.T).argmax(dim=1))
+        assert (assigned[12:] == -1).all()
+    keys = model(views(), torch.arange(20, 32))[1]  # not seen yet: their code is the nearest centroid's
+    assert torch.equal(model.code, torch.nn.functional.one_hot((keys[0] @ books.mT).argmax(dim=2), 6).float())
 
 
 def test_every_method_is_compared():

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 import sslzoo
-from sslzoo.algebra import parse, resolve
+from sslzoo.algebra import misfit, parse, resolve
 from sslzoo.errors import UserError
+from sslzoo.plan import Options, recipe_for
 from sslzoo.recipe import METHODS, described, dump, find_method, method_names, read_method
 from sslzoo.schema import KNOBS
 from sslzoo.values import expand
@@ -121,6 +123,32 @@ def test_described_writes_what_all_views_share_once() -> None:
     knobs = described(sslzoo.load("byol"))
     assert knobs["views.hue"] == 0.1
     assert (knobs["views.first.solarize"], knobs["views.second.solarize"]) == (0.0, 0.2)
+
+
+def test_defaults_that_do_not_fit_are_lowered_and_written_ones_are_not() -> None:
+    both = parse("deepcluster_v2 normalize=whiten")
+    recipe = recipe_for(both, Options(batch_size=16), "digits", 32, 40, torch.device("cpu"))
+    assert (recipe.heads.dim, recipe.clustering.prototypes) == (8, 10)
+    assert misfit(recipe, 40) is None
+    written = recipe_for(parse("w_mse dim=16"), Options(batch_size=16), "digits", 32, 40, torch.device("cpu"))
+    assert written.heads.dim == 16
+    assert misfit(written, 40) is not None
+
+
+def test_a_plain_table_and_a_scale_s_are_read_together(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = (METHODS / "swav.toml").read_text() + "\n[clustering]\nsinkhorn_queue = true\n"
+    path.write_text(text + "\n[small.memory]\nqueue_length = 100\n")
+    assert sslzoo.load(str(path)).memory.queue_length == 100
+    path.write_text(text.replace("true\n", "false\n") + "\n[small.memory]\nqueue_length = 100\n")
+    with pytest.raises(UserError, match="queue_length is not read"):
+        read_method(path)
+
+
+@pytest.mark.parametrize("words", ["dino code_temperature_start=0.02", "moco_v1 hidden=64"])
+def test_a_knob_below_another_is_not_read(words: str) -> None:
+    with pytest.raises(UserError, match=r"would not be read: it is read where .* is above [01]"):
+        sslzoo.load(words)
 
 
 def test_an_edit_of_a_repository_recipe_is_seen() -> None:

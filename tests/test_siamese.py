@@ -13,7 +13,9 @@ from torch import nn
 import sslzoo
 from sslzoo.algebra import refusal
 from sslzoo.encoders import build as backbone
+from sslzoo.losses import whiten
 from sslzoo.memory import Queue
+from sslzoo.pairs import own_views, pairs
 from sslzoo.schema import SWITCHES, Switches
 from sslzoo.target import move, tau_at
 
@@ -228,6 +230,22 @@ def test_an_average_that_forgets_is_the_view(build, views):
     assert (others[1:] - expected[1:]).abs().min() > 1e-4
 
 
+@pytest.mark.parametrize(
+    "expression",
+    ["simsiam", "byol", "swav freeze_epochs=1", "dino code_temperature_start=0.02 code_warmup_epochs=200"],
+)
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # where dynamo looks at tensors between graphs
+def test_no_step_is_compiled_anew(build, views, expression):
+    """What a schedule reads stays outside of the graphs; only a switch of phase, like the end of freezing, is new."""
+    torch.compiler.reset()
+    model, graphs = build(expression), []
+    model.compile(backend="eager")
+    for _ in steps(model, [views(seed=seed) for seed in range(6)]):
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[0] > 0
+    assert graphs[2] == graphs[3] == graphs[4] == graphs[5]
+
+
 # ---- views -----------------------------------------------------------------------------------------------------------
 
 
@@ -257,6 +275,40 @@ def test_only_needed_views_pass_a_network(build, views, expression, count, onlin
             getattr(model, name).register_forward_pre_hook(lambda _, args, to=passed: to.append(place[id(args[0])]))
     model(x)
     assert seen == {"online": online, "copy": copy}
+
+
+@pytest.mark.parametrize(
+    ("expression", "views", "own"),
+    [
+        ("simclr", 2, {(1, 0): 1, (0, 1): 0}),
+        ("simclr", 3, {(1, 0): 1, (2, 0): 1, (0, 1): 0, (2, 1): 0}),
+        ("simclr targets=3", 4, {(1, 0): 1, (2, 0): 2, (3, 0): 1, (0, 1): 0, (2, 1): 2, (3, 1): 2,
+                                 (0, 2): 0, (1, 2): 1, (3, 2): 0}),
+        ("simclr - symmetric views.pairs=2", 5, {(0, 1): 0, (4, 1): 0, (2, 3): 2, (4, 3): 2}),
+        ("simclr anchor=key", 3, {(1, 0): 0, (2, 0): 0, (0, 1): 1, (2, 1): 1}),
+        ("simclr own_view=false", 2, {}),
+        ("simsiam", 2, {}),
+    ],
+)  # fmt: skip
+def test_whose_rows_are_its_own(expression, views, own):
+    """A local crop, which never passes the target side, has the rows of another target or of the target's query."""
+    recipe = sslzoo.load(expression)
+    assert own_views(recipe, pairs(recipe, views)) == own
+
+
+def test_too_few_views_are_refused(build, views, refused):
+    with refused("needs 4 views of each image, not 2"):
+        build("simsiam - symmetric views.pairs=2")(views())
+    with refused("needs 2 views of each image, not 1"):
+        build("simsiam")(views()[:1])
+
+
+def test_what_cannot_be_whitened_is_not_a_number():
+    """So that training ends with its own sentence, and nothing waits for the device."""
+    knobs = sslzoo.load("w_mse whiten_epsilon=0").normalize
+    assert whiten(torch.randn(32, 4), knobs).isfinite().all()
+    for rows in (torch.zeros(32, 4), torch.full((32, 4), torch.nan)):
+        assert whiten(rows, knobs).isnan().any()
 
 
 @pytest.mark.parametrize("base", ["simsiam - symmetric", "moco_v2", "simclr - symmetric", "swav - symmetric"])

@@ -28,13 +28,15 @@ class Screen:
         self.started = self.drawn = time.monotonic()
         self.last: dict[str, Any] = {}
         self.knn: float | None = None
-        self.dim = 0
+        self.most = 0
         self.warned: set[str] = set()
 
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """The expression, its switches, and what will be done."""
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
-        self.dim = plan.recipe.heads.dim
+        from ..health import most  # which needs torch
+
+        self.most = most(plan.recipe.heads.dim, plan.recipe.training.batch_size)
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -87,7 +89,7 @@ class Screen:
         from ..health import advice  # which needs torch
 
         self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
-        for key, sentence in advice(row, self.dim).items():
+        for key, sentence in advice(row, self.most).items():
             if key not in self.warned and not self.quiet and 1 < row["epoch"] < epochs:  # the end says it again
                 self.warned.add(key)
                 self.warn(f"after epoch {row['epoch']}: {sentence[0].lower()}{sentence[1:]}")
@@ -117,8 +119,8 @@ class Screen:
             for name, key in (("untrained backbone", "random_knn"), ("raw pixels", "raw_knn")):
                 made.add_row(name, *(score(result[key]) if k == "k20" else "" for k in result["knn"]))
             out.print(made)
-        numbers = (f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)", f"rank {result['rank']:.1f} of 128")
-        out.print(", effective ".join(numbers), soft_wrap=True)
+        spread = f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)"
+        out.print(f"{spread}, effective rank {result['rank']:.1f} of {self.most}", soft_wrap=True)
         others = {key: result[key] for key in ("alignment", "uniformity", "code_entropy", "code_usage")}
         shown = [f"{key.replace('_', ' ')} {value:.2f}" for key, value in others.items() if value is not None]
         out.print(f"[dim]{', '.join(shown)}[/dim]", soft_wrap=True)
