@@ -30,7 +30,7 @@ from .siamese import Siamese
 from .splits import Split
 
 HEALTH_BATCHES = 10  # an epoch
-HEALTH = ("std", "rank", "alignment", "uniformity", "code_entropy", "code_usage")
+MORE_HEALTH = ("alignment", "uniformity", "code_entropy", "code_usage")  # beside std and rank
 
 
 class Interrupted(Exception):
@@ -278,10 +278,10 @@ class Training:
         return {
             "run": str(self.path), "expression": self.recipe.expression, "method": self.recipe.method,
             "switches": switch_values(self.recipe.switches), "data": data.name, "epochs": self.epoch,
-            "loss": last["loss"], **{key: last.get(key) for key in HEALTH}, **scores,
-            "advice": [*advice(last, most(self.recipe.heads.dim, self.recipe.training.batch_size)).values()],
+            "loss": last["loss"], "std": last["std"], "rank": last["rank"], **scores,
             "seconds": time.time() - psutil.Process().create_time(),
-            "images_per_second": self.images / self.trained_seconds,
+            "images_per_second": self.images / self.trained_seconds, **{key: last.get(key) for key in MORE_HEALTH},
+            "advice": [*advice(last, most(self.recipe.heads.dim, self.recipe.training.batch_size)).values()],
         }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from sslzoo import UserError
 from sslzoo.algebra import parse, refusal
-from sslzoo.health import verdict
+from sslzoo.health import most, verdict
 from sslzoo.lattice import lattice, read_flips
 from sslzoo.summary import order, published, ranks, scoreboard, spearman
 
@@ -133,7 +133,7 @@ def test_a_real_lattice(loaded, run_cli, tmp_path, monkeypatch):
         assert [cell[key] for key in ("random_knn", "std", "rank", "loss")] == [
             one[key] for key in ("random_knn", "std", "rank", "loss")
         ]
-        assert cell["verdict"] == verdict(cell["std"], cell["rank"], 128)
+        assert cell["verdict"] == verdict(cell["std"], cell["rank"], 32)
         assert 0 < cell["seconds"] < 60
     assert trained[0]["guards"] == ["predictor with stop-gradient"]
     assert trained[2]["guards"] == []
@@ -219,7 +219,7 @@ def test_a_run_that_diverges_is_a_result(loaded, run_cli, trained):
     assert len(trained.asked) == 4
     trained.diverging = set()
     assert loaded(*words[:-1], "3")["cells"][1]["diverged"] == 2  # of three
-    assert loaded(*words[:-1], "3")["cells"][1]["verdict"] == "partial"
+    assert loaded(*words[:-1], "3")["cells"][1]["verdict"] == "healthy"
 
 
 def test_other_errors_end_the_command(run_cli, trained, monkeypatch):
@@ -235,7 +235,7 @@ def test_data_without_labels_has_no_knn(loaded, run_cli, trained, monkeypatch):
     monkeypatch.setattr(trained.__class__, "__call__", without_labels(trained.__class__.__call__))
     found = loaded("ablate", "simsiam", "--flip", "predictor,stop_gradient,momentum", *QUICK)
     assert all(cell["knn"] is None and cell["random_knn"] is None for cell in found["cells"])
-    assert {cell["verdict"] for cell in found["cells"]} == {"collapsed", "partial", None}
+    assert {cell["verdict"] for cell in found["cells"]} == {"collapsed", "partial", "healthy", None}
     assert found["scoreboard"] is None
 
 
@@ -318,7 +318,7 @@ def test_a_broken_table_is_refused(loaded, run_cli, trained):
     ],
 )
 def test_verdicts(std, rank, dim, word):
-    assert verdict(std, rank, dim) == word
+    assert verdict(std, rank, most(dim, 64)) == word
 
 
 def test_ranks_and_spearman():

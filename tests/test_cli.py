@@ -121,7 +121,8 @@ def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("train", "byol", "-momentum", *QUICK, "--json", "--quiet")
     found = loaded(result)
     keys = "run expression method switches data epochs loss std rank knn raw_knn random_knn seconds images_per_second"
-    assert list(found) == keys.split()
+    more = "alignment uniformity code_entropy code_usage advice"
+    assert list(found) == [*keys.split(), *more.split()]
     assert result.stderr == ""
     assert (found["method"], found["data"], found["epochs"]) == ("simsiam", "digits", 1)
     assert set(found["knn"]) == {"k1", "k5", "k20", "k200"}
