@@ -105,10 +105,7 @@ def main() -> None:
     parser.add_argument("--expressions", nargs="+", help="instead of the usual ones")
     parser.add_argument("--name", help="of the files to write")
     args = parser.parse_args()
-    expressions = (
-        args.expressions
-        or {"digits": DIGITS, "cifar": ["simclr"], "zoo": [*method_names(), "instdisc batchnorm=default"]}[args.what]
-    )
+    expressions = args.expressions or {"digits": DIGITS, "cifar": ["simclr"], "zoo": [*method_names()]}[args.what]
     sets = args.data or ["digits"]
     jobs = [(e, data, seed) for seed in range(args.seeds) for data in sets for e in expressions]
     commit = subprocess.run(

@@ -25,9 +25,13 @@ def mlp(widths: list[int], hidden_norm: bool, output_norm: bool, output_affine: 
 
 
 def projector(width: int, heads: Heads) -> nn.Sequential:
-    """f's head: [N, width] to [N, dim]; SimSiam section 3 has batch norm on every layer, the output included."""
+    """f's head: [N, width] to [N, dim]; SimSiam section 3 has batch norm on every layer, the output included.
+
+    A linear head, which has no hidden layer, has that of "hidden" at its output.
+    """
     widths = [width, *[heads.hidden] * (heads.layers - 1), heads.dim]
-    return mlp(widths, heads.batchnorm != "none", heads.batchnorm in ("default", "all"), heads.output_affine)
+    output = heads.batchnorm in ("default", "all") or (heads.batchnorm == "hidden" and heads.layers == 1)
+    return mlp(widths, heads.batchnorm != "none", output, heads.output_affine)
 
 
 def predictor(kind: str, heads: Heads) -> nn.Module:

@@ -419,3 +419,25 @@ def test_the_queue_is_a_deque_of_the_latest_keys():
         expected.extend(keys)
         assert torch.equal(queue.rows.roll(-int(queue.pointer), 0), torch.stack([*expected]))
     assert set(queue.state_dict()) == {"rows", "pointer"}  # a checkpoint has all of it
+
+
+# ---- the heads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "norms"),
+    [
+        ("batchnorm=none", ([], [])),
+        ("batchnorm=hidden", ([1], [1])),
+        ("batchnorm=default", ([1, 4], [1])),
+        ("batchnorm=all", ([1, 4], [1, 4])),
+        ("batchnorm=hidden layers=3", ([1, 4], [1])),
+        ("batchnorm=none layers=1", ([], [])),
+        ("batchnorm=hidden layers=1", ([1], [1])),  # a linear head has no other place for it
+    ],
+)
+def test_where_the_heads_have_batch_norm(build, words, norms):
+    """SimSiam, Table 3: the places of batch norm in projector and predictor."""
+    model = build(f"simsiam {words}")
+    heads = (model.online.projector, model.predictor)
+    assert tuple([i for i, layer in enumerate(head) if isinstance(layer, nn.BatchNorm1d)] for head in heads) == norms
