@@ -75,3 +75,16 @@ def test_the_readme_has_every_file() -> None:
     readme = (ROOT / "README.md").read_text()
     unnamed = [name for name in NAMES if name not in readme and "__" not in name]
     assert unnamed == []
+
+
+def test_the_readmes_study_figures_are_those_of_the_tables() -> None:
+    """Every measured figure of a row stands in the committed table that the row links."""
+    rows = re.findall(
+        r"^\| .*?\((benchmarks/results/studies/\w+/table\.md)\)(.*)$", (ROOT / "README.md").read_text(), re.M
+    )
+    assert len(rows) == 7
+    for path, row in rows:
+        figures = re.findall(r"0\.\d{3}(?: ± 0\.\d{3})?", row)
+        assert len(figures) >= 2
+        table = (ROOT / path).read_text()
+        assert [figure for figure in figures if f"| {figure} |" not in table] == []
