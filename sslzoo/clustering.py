@@ -25,7 +25,9 @@ class Codebook(nn.Module):
         self.weight = nn.Parameter(l2(torch.randn(codebooks, prototypes, dim)))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ l2(self.weight.detach() if self.frozen else self.weight).mT  # HxNxK
+        rows = l2(self.weight.detach() if self.frozen else self.weight).flatten(0, 1)
+        scores = x @ rows.T  # NxHK: one plain product, with the same bits whether or not a gradient is asked for
+        return scores.reshape(len(x), *self.weight.shape[:2]).transpose(0, 1)  # HxNxK
 
 
 class Codes(nn.Module):
