@@ -55,8 +55,8 @@ def run(expression: str, data: str, seed: int, threads: int, more: list[str]) ->
         about = json.loads((Path(result["run"]) / "run.json").read_text())
     result |= {"knn": result["knn"]["k20"], "seed": seed, "expression": expression}
     kept = ("seed", "expression", "method", "data", "epochs", "images_per_second", *COLUMNS)
-    more = {key: about[key] for key in ("batch_size", "backbone", "image_size", "images", "device", "versions")}
-    return {**{key: result[key] for key in kept}, **more}
+    kept_of_run = {key: about[key] for key in ("batch_size", "backbone", "image_size", "images", "device", "versions")}
+    return {**{key: result[key] for key in kept}, **kept_of_run}
 
 
 def mean(values: list[float]) -> str:

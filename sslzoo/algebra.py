@@ -33,8 +33,11 @@ def tokenize(words: Iterable[str]) -> list[str]:
     return tokens
 
 
-def parse(words: str | Iterable[str]) -> Expression:
-    """Parse and check an expression such as ``byol - momentum like=simsiam``. Raises `UserError`."""
+def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
+    """Parse and check an expression such as ``byol - momentum like=simsiam``. Raises `UserError`.
+
+    One that is not ``finished``, since words are still to come, is not held to the rules.
+    """
     try:
         tokens = tokenize([words] if isinstance(words, str) else words)
     except ValueError as error:
@@ -65,7 +68,8 @@ def parse(words: str | Iterable[str]) -> Expression:
                 f"{token!r} needs a sign or a value{did_you_mean(token, known)}, as in '+ momentum' or 'tau=0.99'."
             )
     switches = Switches(**values)
-    refuse(switches)
+    if finished:
+        refuse(switches)
     written = _read_written(knobs)
     return Expression(base, switches, " ".join(text), written, like)
 

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from . import runs
-from .algebra import Expression, misfit
+from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
-from .plan import Options, Plan, prepare, recipe_for
+from .plan import Options, Plan, check, prepare, recipe_for
 from .recipe import Recipe, dump
 from .summary import summarize
 from .train import Reporter, resume, train, versions
@@ -62,8 +62,7 @@ class Setting:
     def recipe(self, expression: Expression) -> Recipe:
         """The recipe of an expression here. Raises `UserError`."""
         found = recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
-        if (why := misfit(found, self.images)) is not None:
-            raise UserError(why)
+        check(found, self.images)
         return found
 
     def digest(self, *parts: object) -> str:

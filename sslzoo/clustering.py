@@ -43,7 +43,7 @@ class Codes(nn.Module):
             self.register_buffer("centre", torch.zeros(knobs.codebooks, 1, knobs.prototypes))
         if kind == "kmeans":
             self.register_buffer("assigned", torch.full((knobs.codebooks, samples or 0), -1))
-        self.scores: list[Tensor] = []  # of the last batch's targets [H, N, K]
+        self.scores: list[Tensor] = []  # of the last batch's targets [H, N, K], for the centre
 
     def forward(
         self, targets: dict[int, Tensor], book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock
@@ -59,7 +59,6 @@ class Codes(nn.Module):
         ``index`` are those of the epoch's start; without it those of the nearest centroid.
         """
         scores, knobs = book(targets), self.knobs
-        self.scores.append(scores.detach())
         if self.kind == "sinkhorn":
             if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
                 scores = torch.cat([book(queue.to(targets.dtype)), scores], dim=1)
@@ -69,8 +68,10 @@ class Codes(nn.Module):
             if index is not None:  # images that were not seen before the epoch have no cluster yet
                 near = torch.where(self.assigned[:, index] < 0, near, self.assigned[:, index])
             return F.one_hot(near, scores.shape[2]).to(scores.dtype)
-        centred = scores - self.centre.to(scores.dtype) if self.kind == "centering" else scores
-        return F.softmax(centred / self.temperature(clock), dim=2)
+        if self.kind == "centering":
+            self.scores.append(scores.detach())
+            scores = scores - self.centre.to(scores.dtype)
+        return F.softmax(scores / self.temperature(clock), dim=2)
 
     def temperature(self, clock: Clock) -> Tensor | float:
         """The codes' temperature: linear from its start for some epochs, then constant (DINO section 3.2)."""
@@ -80,20 +81,20 @@ class Codes(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Move the centre by the scores of the last batch's targets: DINO eq. 4."""
-        if self.kind == "centering" and self.scores:
+        if self.scores:
             rows = distributed.gather(torch.cat(self.scores, dim=1).transpose(0, 1))  # TNxHxK
             self.centre.lerp_(rows.mean(dim=0)[:, None].to(self.centre.dtype), 1 - self.knobs.centre_momentum)
 
     @torch.no_grad()
     def assign(self, bank: Bank, codebook: Codebook) -> None:
         """Cluster the bank anew, each codebook from its own random start: DeepCluster v2, at an epoch's start."""
+        seen = bank.rows[bank.seen]
         for h, weight in enumerate(codebook.weight):
-            seen = bank.rows[bank.seen] if bool(bank.seen.any()) else bank.rows
             start = seen[torch.randperm(len(seen))[: len(weight)].to(seen.device)]
             start = torch.cat([start, weight[len(start) :].to(seen.dtype)])
-            centroids, _ = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
+            centroids, near = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
             weight.copy_(centroids)
-            self.assigned[h] = torch.where(bank.seen, nearest_centroid(l2(bank.rows), centroids), -1)
+            self.assigned[h, bank.seen] = near
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:

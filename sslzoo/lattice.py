@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from .algebra import Expression, canonical, flip, parse, refusal, resolve, tokenize
+from .algebra import Expression, canonical, parse, refusal, resolve, tokenize
 from .errors import UserError, did_you_mean
 from .recipe import Recipe, switch_values
 from .schema import SWITCHES, WORDS, Switches, Value
@@ -133,7 +133,7 @@ def _part(words: Sequence[str], flipped: set[str]) -> _Base:
 def _cell(base: _Base, values: Mapping[str, Value], flips: Sequence[Flip], recipe: Resolve) -> Cell:
     words = [base.name, *base.kept]
     now = switch_values(parse(base.name).switches)
-    switches = _switches(words)
+    switches = parse(words, finished=False).switches
     for one in flips:
         if one.key in SWITCHES:
             words += spell(one.key, now[one.key], values[one.key], one.word)
@@ -143,28 +143,16 @@ def _cell(base: _Base, values: Mapping[str, Value], flips: Sequence[Flip], recip
     if why is not None:
         return Cell(shlex.join(words), switches, refused=why)
     try:
-        plain = recipe(replace(parse([*words, *knobs.values()]), written={}))
-        written = parse([*words, *knobs.values()]).written
+        whole = parse([*words, *knobs.values()])
         known = {
             **switch_values(switches),
-            **plain.values(),
-            **{k: v for key, v in written.items() for k in expand(key)},
+            **recipe(replace(whole, written={})).values(),
+            **{k: v for key, v in whole.written.items() for k in expand(key)},
         }
         words += [text for key, text in knobs.items() if any(read_by(one, known) for one in expand(key))]
         return Cell(shlex.join(words), switches, recipe(parse(words)))
     except UserError as error:  # a rule beyond the switches, such as a batch too small for them
         return Cell(shlex.join(words), switches, refused=str(error))
-
-
-def _switches(words: Sequence[str]) -> Switches:
-    """The switches of parted words, which a flip is still to finish: not refused here."""
-    values, tokens = switch_values(parse(words[0]).switches), iter(words[1:])
-    for token in tokens:
-        if token in ("+", "-"):
-            flip(values, token, next(tokens), words[0])
-        elif (key := canonical(token.partition("=")[0])) in SWITCHES:
-            values[key] = read_switch(key, token.partition("=")[2])
-    return Switches(**values)
 
 
 def spell(switch: str, now: Value, value: Value, word: str = "") -> list[str]:

@@ -86,14 +86,19 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
     precision = find_precision(options.precision, device)
     dataset = data.load(options.data, options.image_size, options.limit)
     recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
-    if recipe.training.batch_size > len(dataset.train):
-        raise UserError(
-            f"A batch of {recipe.training.batch_size} is larger than the {len(dataset.train)} training images; "
-            f"use --batch-size {max(2, len(dataset.train) // 2)} or less."
-        )
-    if (why := misfit(recipe, len(dataset.train))) is not None:
-        raise UserError(why)
+    check(recipe, len(dataset.train))
     return Plan(expression, recipe, dataset, options, device, precision)
+
+
+def check(recipe: Recipe, samples: int) -> None:
+    """Raise `UserError` for a recipe that cannot train on so many images."""
+    if recipe.training.batch_size > samples:
+        raise UserError(
+            f"A batch of {recipe.training.batch_size} is larger than the {samples} training images; "
+            f"use --batch-size {max(2, samples // 2)} or less."
+        )
+    if (why := misfit(recipe, samples)) is not None:
+        raise UserError(why)
 
 
 def recipe_for(

@@ -1,11 +1,11 @@
 """Recipes: method files read strictly, and layers of values resolved to one frozen `Recipe`."""
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import UserError, did_you_mean, listing
 from .schema import (
@@ -43,6 +43,7 @@ METHODS = shipped("methods", "methods")
 HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": bool}
 KINDS = {str: "a text", bool: "true or false", dict: "a table"}
 
+T = TypeVar("T")
 Knobs = dict[str, Value]
 Ranges = Mapping[str, tuple[Value, Value]]  # lowest and highest
 
@@ -196,16 +197,22 @@ def find_method(name: str) -> Method:
 
 def read_method(path: Path) -> Method:
     """Read a method file, strictly: every key known, of its type, within bounds, and read by the file's switches."""
+    name = path.stem if path.parent == METHODS else str(path)
+    return read_toml(path, f"'sslzoo methods copy NAME {path}' starts one", lambda content: parse_method(name, content))
+
+
+def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """What ``parse`` makes of a TOML file, its errors with the file's name. Raises `UserError`."""
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}; 'sslzoo methods copy NAME {path}' starts one.") from None
+        raise UserError(f"There is no file {path}; {mend}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
     try:
-        return parse_method(path.stem if path.parent == METHODS else str(path), content)
+        return parse(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

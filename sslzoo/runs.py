@@ -119,12 +119,11 @@ def listed(out: Path) -> list[dict[str, Any]]:
     for path in sorted(out.iterdir() if out.is_dir() else [], key=lambda p: p.stat().st_mtime):
         if is_run(path):
             about = read_run(path)
-            text = (path / "log.csv").read_text() if (path / "log.csv").is_file() else ""
-            log = list(csv.DictReader(text.splitlines()))
+            log = read_log(path)
             result = json.loads((path / "knn.json").read_text()) if (path / "knn.json").is_file() else {}
             keys = ("expression", "method", "data", "epochs", "started")
             row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
-            row |= {key: float(log[-1][key]) if log else None for key in ("loss", "std", "rank")}
+            row |= {key: log[-1].get(key) if log else None for key in ("loss", "std", "rank")}
             rows.append({**row, "knn": (result.get("knn") or {}).get("k20")})
     return rows
 

@@ -1,6 +1,5 @@
 """Studies: tables of papers as files, read strictly, run like any table of cells, and set beside what was published."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from .data import KNOWN
 from .errors import UserError, did_you_mean, listing
 from .lattice import Cell, lattice, read_flips
 from .plan import Options
-from .recipe import shipped
+from .recipe import read_toml, shipped
 
 STUDIES = shipped("studies", "benchmarks/studies")
 SPEED = 1000  # images a second, for the cost that the list states
@@ -75,18 +74,7 @@ def find(name: str) -> Study:
     path = STUDIES / f"{plain}.toml" if plain in names() else Path(name).expanduser()
     if path.suffix != ".toml" and not path.is_file():
         raise UserError(f"There is no study {name!r}{did_you_mean(plain, names())}; 'sslzoo study' lists them.")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; 'sslzoo study' lists the shipped ones.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
-    try:
-        return read(path.stem, content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+    return read_toml(path, "'sslzoo study' lists the shipped ones", lambda content: read(path.stem, content))
 
 
 def read(name: str, content: Mapping[str, Any]) -> Study:

@@ -115,6 +115,22 @@ def run_cli():
 
 
 @pytest.fixture
+def bad_input(run_cli, trained):
+    """Expect a command to end in one sentence with this part, exit code 2, and no run."""
+
+    def expect(part, *words):
+        result = run_cli(*words)
+        assert result.exit_code == 2, result.output
+        assert result.stdout == ""
+        assert part in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.endswith(".\n")
+        assert trained.asked == []
+
+    return expect
+
+
+@pytest.fixture
 def loaded(run_cli):
     """The one JSON object that a command prints."""
 

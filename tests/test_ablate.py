@@ -279,15 +279,9 @@ def test_tables_and_pictures_of_every_size(loaded, run_cli, trained, flips):
         ("ablate simsiam --flip predictor --limit 64 --batch-size 16 --out file", "give --out another folder"),
     ],
 )
-def test_bad_input_is_one_sentence(run_cli, trained, tmp_path, words, part):
+def test_bad_input_is_one_sentence(bad_input, tmp_path, words, part):
     (tmp_path / "file").touch()
-    result = run_cli(*words.split())
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert part in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.endswith(".\n")
-    assert trained.asked == []
+    bad_input(part, *words.split())
     assert os.listdir(tmp_path) == ["file"]
 
 
@@ -358,3 +352,11 @@ def test_order_and_scoreboard():
     board = scoreboard([*rows, cell(None)])
     assert board == {"n": 4, "std": pytest.approx(0.8), "rank": None, "-loss": None, "a": pytest.approx(-0.8)}
     assert scoreboard(rows[:3]) is None
+
+
+def test_a_cell_that_does_not_fit_the_images_is_refused_and_the_others_are_trained(loaded, trained):
+    """Whitening, clusters and batches are looked at in one place, for a run and for the cells of a table."""
+    found = loaded("ablate", "simsiam", "--flip", "training.batch_size=16|500", "--limit", "64", "--epochs", "1")
+    assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
+    assert "A batch of 500 is larger than the 64 training images" in found["cells"][1]["refused"]
+    assert len(trained.asked) == 1

@@ -186,14 +186,8 @@ def test_a_lattice_as_a_study_and_words_for_all(loaded, trained, mine):
         ("title = ", "not valid TOML"),
     ],
 )
-def test_a_study_file_is_read_strictly(run_cli, trained, mine, text, part):
-    result = run_cli("study", mine(text))
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert part in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.endswith(".\n")
-    assert trained.asked == []
+def test_a_study_file_is_read_strictly(bad_input, mine, text, part):
+    bad_input(part, "study", mine(text))
 
 
 @pytest.mark.parametrize(
@@ -208,16 +202,10 @@ def test_a_study_file_is_read_strictly(run_cli, trained, mine, text, part):
         ("study stop_gradient --limit 64 --batch-size 16 --out file", "give --out another folder"),
     ],
 )
-def test_bad_input_is_one_sentence(run_cli, trained, tmp_path, words, part):
+def test_bad_input_is_one_sentence(bad_input, tmp_path, words, part):
     (tmp_path / "file").touch()
     (tmp_path / "folder.toml").mkdir()
-    result = run_cli(*words.split())
-    assert result.exit_code == 2, result.output
-    assert result.stdout == ""
-    assert part in result.stderr
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.endswith(".\n")
-    assert trained.asked == []
+    bad_input(part, *words.split())
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.toml"]
 
 

@@ -10,8 +10,14 @@ import click
 
 from .. import show
 from ..errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
 from .train import INTERRUPTED
+
+table_options = stacked(
+    click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder."),
+    click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object)."),
+    AS_JSON,
+)
 
 
 def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
@@ -37,16 +43,8 @@ def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool
 @click.option("--flip", multiple=True, help="Switches, values or knobs, e.g. predictor,momentum,'tau=0.9|0.99'.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="Runs of each cell, with seeds 0, 1, ...")
 @click.option("--data", default="digits", show_default=True, help=DATA_HELP)
-@click.option("--epochs", type=int, help="Epochs; by default the recipe's, or what the data and the device ask for.")
-@click.option("--batch-size", type=int, help="Images in a batch.")
-@click.option("--backbone", help="A name of timm's, or 'small'.")
-@click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
-@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
-@click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
-@AS_JSON
+@training_options
+@table_options
 def ablate(
     expression: tuple[str, ...], flip: tuple[str, ...], seeds: int, quiet: bool, as_json: bool, **options: Any
 ) -> None:
@@ -72,17 +70,9 @@ def ablate(
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @click.option("--seeds", type=int, help="Runs of each variant, with seeds 0, 1, ...")
-@click.option("--epochs", type=int)
 @click.option("--data", help=DATA_HELP)
-@click.option("--batch-size", type=int, help="Images in a batch.")
-@click.option("--backbone", help="A name of timm's, or 'small'.")
-@click.option("--image-size", type=int, help="Size of a view in px.")
-@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
-@click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
-@AS_JSON
+@training_options
+@table_options
 def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **options: Any) -> None:
     """Run a table of a paper, with the published numbers beside; without a name, list the tables.
 

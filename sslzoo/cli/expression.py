@@ -1,12 +1,15 @@
 """The argument EXPRESSION of a command: its signs, its completion; and the options that commands share."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from .. import recipe
 from ..schema import SWITCHES, WORDS
+
+Command = Callable[..., Any]
 
 
 class ExpressionCommand(click.Command):
@@ -47,3 +50,27 @@ EXPRESSION = click.argument(
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
+
+
+def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order in which the help lists them."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+training_options = stacked(
+    click.option(
+        "--epochs", type=int, help="Epochs; by default the recipe's, or what the data and the device ask for."
+    ),
+    click.option("--batch-size", type=int, help="Images in a batch."),
+    click.option("--backbone", help="A name of timm's, or 'small'."),
+    click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
+    click.option("--limit", type=int, help="Train on N images only, for a quick try."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16."),
+)

@@ -10,7 +10,7 @@ import click
 
 from .. import show
 from ..errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
 from .methods import summary
 
 INTERRUPTED = 130
@@ -19,13 +19,7 @@ INTERRUPTED = 130
 @click.command(cls=ExpressionCommand)
 @EXPRESSION
 @click.option("--data", default="digits", show_default=True, help=DATA_HELP)
-@click.option("--epochs", type=int, help="Epochs; by default the recipe's, or what the data and the device ask for.")
-@click.option("--batch-size", type=int, help="Images in a batch.")
-@click.option("--backbone", help="A name of timm's, or 'small'.")
-@click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
-@click.option("--limit", type=int, help="Train on N images only, for a quick try.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16.")
+@training_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", default="runs", show_default=True, help="The folder of run directories.")
 @click.option("--init", help="Start from the weights of a run or a file.")
