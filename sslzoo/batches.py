@@ -17,7 +17,7 @@ from .pairs import full_views
 from .recipe import Recipe
 from .schema import View
 from .splits import Dataset
-from .views import Draw, augment, draw_boxes, photometric
+from .views import Draw, Finish, augment, draw_boxes, photometric
 
 Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
 
@@ -46,9 +46,9 @@ class Batches:
         self.data, self.device, self.seed, self.workers = data, device, seed, workers
         self.batch_size = recipe.training.batch_size
         self.pipelines = pipelines(recipe, data.size)
-        self.generator = Generator(device).manual_seed(seed + 1)
-        self.mean = torch.tensor(data.mean, device=device)[:, None, None]
-        self.std = torch.tensor(data.std, device=device)[:, None, None]
+        self.generator = Generator().manual_seed(seed + 1)
+        mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
+        self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
         images = data.train.images
         self.resident = images.to(device) if isinstance(images, Tensor) else None
 
@@ -62,10 +62,7 @@ class Batches:
             for index in batches:
                 index = index.to(self.device)
                 images = self.resident[index]
-                yield (
-                    index,
-                    [self.normalised(augment(images, view, size, self.generator)) for view, size in self.pipelines],
-                )
+                yield index, [augment(images, view, size, self.generator, self.finish) for view, size in self.pipelines]
             return
         files = Crops(cast(tuple[Path, ...], self.data.train.images), self.pipelines, self.seed, epoch)
         loader = DataLoader(
@@ -79,17 +76,10 @@ class Batches:
             yield (
                 index.to(self.device),
                 [
-                    self.normalised(
-                        photometric(crop.to(self.device, non_blocking=True).float() / 255, view, self.generator)
-                    )
+                    photometric(crop.to(self.device, non_blocking=True), view, self.generator, self.finish)
                     for crop, (view, _) in zip(crops, self.pipelines, strict=True)
                 ],
             )
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """By the data's mean and deviation, and in the memory layout that the device likes."""
-        images = (images - self.mean) / self.std
-        return images.contiguous(memory_format=torch.channels_last) if self.device.type != "mps" else images
 
 
 class Crops(TorchDataset[list[Tensor]]):
@@ -104,7 +94,7 @@ class Crops(TorchDataset[list[Tensor]]):
     def __getitem__(self, place: int) -> list[Tensor]:
         image = load_image(self.paths[place])
         generator = Generator().manual_seed(hash((self.seed, self.epoch, place)) & (2**63 - 1))
-        draw = Draw(1, torch.device("cpu"), generator)
+        draw = Draw(1, generator)
         views = []
         for view, size in self.pipelines:
             top, left, height, width = draw_boxes(draw, image.height, image.width, view)[0].tolist()

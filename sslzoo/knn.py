@@ -60,10 +60,12 @@ def knn(
         for part in np.array_split(rows, max(1, -(-len(rows) // size))):
             s = q[part] @ b.T if whole else similar[part]
             labels = np.broadcast_to(bl, s.shape) if whole else bl[near[part]]
-            for k in ks:
-                right[k][part] = vote(s, labels, ql[part], min(k, len(b)), temperature, len(classes))
-            for k in recall_at:
-                found[k][part] = hit(s, labels, ql[part], min(k, len(b)))
+            for k in {*ks, *recall_at}:
+                share, upto = shares(s, similar[part, min(k, len(b)) - 1], min(k, len(b)))
+                if k in right:
+                    right[k][part] = vote(s[:, :upto], share, labels[:, :upto], ql[part], temperature, len(classes))
+                if k in found:
+                    found[k][part] = hit(share, labels[:, :upto] == ql[part, None])
     return {
         "knn": {f"k{k}": float(right[k].mean()) for k in ks},
         "recall": {f"r{k}": float(found[k].mean()) for k in recall_at},
@@ -75,37 +77,44 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     x = np.ascontiguousarray(rows, dtype=np.float32)
     if x.ndim != 2 or 0 in x.shape:
         raise UserError(f"{name} has shape {list(x.shape)}; it has to be [rows, columns], neither empty.")
-    bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
+    unit, norms = np.empty_like(x), np.empty(len(x))
+    for i in range(0, len(x), CHUNK):  # what fits the cache, in float64
+        part = x[i : i + CHUNK].astype(np.float64)
+        norms[i : i + CHUNK] = norm = np.sqrt(np.einsum("nd,nd->n", part, part))
+        with np.errstate(invalid="ignore"):
+            np.divide(part, np.where(norm == 0, 1, norm)[:, None], out=unit[i : i + CHUNK], casting="same_kind")
+    bad = np.flatnonzero(~np.isfinite(norms))
     if len(bad):
         raise UserError(f"{name} has {len(bad)} rows that are not finite, the first at {bad[0]}; check the encoder.")
-    norm = np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
-    return (x / np.where(norm == 0, 1, norm)).astype(np.float32)
+    return unit
 
 
 def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
     """The k largest inner products of each query with the bank and their rows, largest first; exact."""
-    index = faiss.IndexFlatIP(bank.shape[1])
-    index.add(bank)
-    similar, near = index.search(queries, k)
+    similar, near = faiss.knn(queries, bank, k, metric=faiss.METRIC_INNER_PRODUCT)  # an index would copy the bank
     return similar, near
 
 
-def shares(similar: Floats, k: int) -> npt.NDArray[np.float64]:
-    """How much of each row [Q, R] counts among the k nearest: 1 above the tie at the k-th, an equal share within it."""
-    kth = -np.partition(-similar, k - 1, axis=1)[:, k - 1 : k]
-    above = similar > kth + TIE
-    tied = ~above & (similar >= kth - TIE)
+def shares(similar: Floats, kth: Floats, k: int) -> tuple[npt.NDArray[np.float64], int]:
+    """How much of each row [Q, R] counts among the k nearest, and up to which column any does.
+
+    1 above the tie at the k-th similarity [Q], an equal share within it.
+    """
+    kth = kth[:, None]
+    reach = similar >= kth - TIE
+    upto = int(np.flatnonzero(reach.any(axis=0)).max(initial=0)) + 1
+    above = similar[:, :upto] > kth + TIE
+    tied = ~above & reach[:, :upto]
     share = (k - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
-    counted: npt.NDArray[np.float64] = above + tied * share
-    return counted
+    return above + tied * share, upto
 
 
 def vote(
-    similar: Floats, labels: Ints, truth: Ints, k: int, temperature: float, classes: int
+    similar: Floats, share: npt.NDArray[np.float64], labels: Ints, truth: Ints, temperature: float, classes: int
 ) -> npt.NDArray[np.float64]:
     """What each query earns: 1 where its class alone has the most votes, 1/m where m classes have, 0 elsewhere."""
     top = similar.max(axis=1, keepdims=True).astype(np.float64)
-    weights = shares(similar, k) * np.exp((similar - top) / temperature)
+    weights = share * np.exp((similar - top) / temperature)
     rows = np.arange(len(similar))[:, None] * classes
     votes = np.bincount((rows + labels).ravel(), weights.ravel(), len(similar) * classes).reshape(-1, classes)
     winners = votes >= votes.max(axis=1, keepdims=True) * exp(-TIE / temperature)
@@ -113,15 +122,13 @@ def vote(
     return earned
 
 
-def hit(similar: Floats, labels: Ints, truth: Ints, k: int) -> npt.NDArray[np.float64]:
-    """The chance that one of the first k has the query's class, where tied rows come in random order."""
-    share = shares(similar, k)
-    same = labels == truth[:, None]
+def hit(share: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """The chance that one of the first k is of the same class, where tied rows come in random order."""
     sure = (same & (share == 1)).any(axis=1)
     tied = (share > 0) & (share < 1)
     drawn = np.rint((share * tied).sum(axis=1)).astype(np.int64)
     pool, good = tied.sum(axis=1), (tied & same).sum(axis=1)
-    missed = np.ones(len(truth))
+    missed = np.ones(len(share))
     for i in range(int(drawn.max(initial=0))):  # none of the class in any draw without replacement
         now = i < drawn
         missed = np.where(now, missed * np.clip((pool - good - i) / np.maximum(pool - i, 1), 0, None), missed)

@@ -1,48 +1,85 @@
-"""Augmentation, batched on the device: every image draws its own parameters, from torchvision's distributions."""
+"""Augmentation in batches on the device: every image draws its own parameters, from torchvision's distributions.
+
+The parameters are drawn on the host, so that a seed gives the same views on every device and nothing waits for one.
+"""
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from . import pixels
 from .schema import View
 
 RATIO = (3 / 4, 4 / 3)  # of width to height, drawn log-uniformly
 SIGMA = (0.1, 2.0)  # of the blur
-GRAY = (0.2989, 0.587, 0.114)
+JITTER = ("brightness", "contrast", "saturation", "hue")
+BLOCK = 1 << 20  # bytes of images that a CPU works on at a time: what its cache holds
 
 
 class Draw:
-    """Random numbers for N images on one device, from one generator."""
+    """Random numbers for N images, from one generator on the host."""
 
-    def __init__(self, n: int, device: torch.device, generator: Generator):
-        self.n, self.device, self.generator = n, device, generator
+    def __init__(self, n: int, generator: Generator):
+        self.n, self.generator = n, generator
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(self.n, *shape, device=self.device, generator=self.generator) * (high - low) + low
+        return torch.rand(self.n, *shape, generator=self.generator) * (high - low) + low
 
     def chance(self, p: float) -> Tensor:
         return self.uniform(0, 1) < p
 
     def order(self, n: int) -> list[int]:
         """One permutation for all images: which operation comes when is drawn once a batch, how strong per image."""
-        device = self.generator.device
-        return [int(i) for i in torch.randperm(n, device=device, generator=self.generator).tolist()]
+        return [int(i) for i in torch.randperm(n, generator=self.generator).tolist()]
 
 
-def augment(images: Tensor, view: View, size: int, generator: Generator) -> Tensor:
-    """A view [N, 3, size, size] in [0, 1] of images [N, 3, H, W], uint8 or in [0, 1]."""
-    images = as_float(images)
-    draw = Draw(len(images), images.device, generator)
-    boxes = draw_boxes(draw, images.shape[-2], images.shape[-1], view)
-    return photometric(crop(images, boxes, draw.chance(view.flip), size), view, generator)
+Operation = tuple[str, Tensor | None]  # its name in `pixels`, and its amounts [N] where it has any
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How a view is handed on: less the mean, over the deviation ([3, 1, 1] or numbers), in a memory layout."""
+
+    mean: Tensor
+    std: Tensor
+    layout: torch.memory_format = torch.contiguous_format
+
+
+AS_IS = Finish(torch.zeros(()), torch.ones(()))
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The photometric operations in order, in groups: which of N images get a group is drawn once for each image."""
+
+    groups: list[tuple[Tensor, list[Operation]]]
+
+
+def augment(images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS) -> Tensor:
+    """A view [N, 3, size, size] of images [N, 3, H, W], uint8 or in [0, 1]; the generator is the host's."""
+    draw, device = Draw(len(images), generator), images.device
+    boxes, flip = draw_boxes(draw, images.shape[-2], images.shape[-1], view), draw.chance(view.flip)
+    boxes, flip = boxes.to(device, non_blocking=True), flip.to(device, non_blocking=True)
+    colours = draw_colours(draw, view)
+
+    def cut(part: slice) -> Tensor:
+        return pixels.crop(as_float(images[part]), boxes[part], flip[part], size)
+
+    return developed(cut, (len(images), 3, size, size), colours, finish, device)
+
+
+def photometric(crops: Tensor, view: View, generator: Generator, finish: Finish = AS_IS) -> Tensor:
+    """The rest of a view [N, 3, H, W] after its crop and flip, uint8 or in [0, 1]."""
+    colours = draw_colours(Draw(len(crops), generator), view)
+    return developed(lambda part: as_float(crops[part]), crops.shape, colours, finish, crops.device)
 
 
 def as_float(images: Tensor) -> Tensor:
     """uint8 to float32 in [0, 1]; floats stay."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
 def draw_boxes(draw: Draw, height: int, width: int, view: View) -> Tensor:
@@ -63,108 +100,46 @@ def draw_boxes(draw: Draw, height: int, width: int, view: View) -> Tensor:
     return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
 
 
-def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Crop, resize (bilinear) and flip in one grid sample; boxes [N, 4], flip [N] boolean."""
-    height, width = images.shape[-2:]
-    top, left, h, w = boxes.unbind(1)
-    centres = (torch.arange(size, device=images.device) + 0.5) / size  # of the output's pixels, in parts of the box
-    across = torch.where(flip[:, None], 1 - centres, centres)
-    # bilinear resizing reads nothing outside the box: hold the sampling points half a pixel inside it
-    x = (left[:, None] + (across * w[:, None]).clamp(min=0.5).minimum(w[:, None] - 0.5)) / width * 2 - 1
-    y = (top[:, None] + (centres * h[:, None]).clamp(min=0.5).minimum(h[:, None] - 0.5)) / height * 2 - 1
-    shape = (len(images), size, size)
-    grid = torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
-
-
-def photometric(images: Tensor, view: View, generator: Generator) -> Tensor:
-    """Colour jitter, grayscale, blur and solarize, each on the images that draw it."""
-    draw = Draw(len(images), images.device, generator)
+def draw_colours(draw: Draw, view: View) -> Colours:
+    """Colour jitter in a random order, grayscale, blur and solarize."""
+    groups: list[tuple[Tensor, list[Operation]]] = []
     if view.jitter:
-        images = jitter(images, draw, view)
+        strengths = (view.brightness, view.contrast, view.saturation)
+        amounts = [draw.uniform(max(0.0, 1 - s), 1 + s) for s in strengths] + [draw.uniform(-view.hue, view.hue)]
+        chosen = draw.chance(view.jitter)
+        order = [i for i in draw.order(len(JITTER)) if (*strengths, view.hue)[i]]
+        groups += [(chosen, [(JITTER[i], amounts[i]) for i in order])] if order else []
     if view.grayscale:
-        images = torch.where(_each(draw.chance(view.grayscale)), gray(images).expand_as(images), images)
+        groups.append((draw.chance(view.grayscale), [("gray", None)]))
     if view.blur:
-        blurred = blur(images, draw.uniform(*SIGMA))
-        images = torch.where(_each(draw.chance(view.blur)), blurred, images)
+        sigma = draw.uniform(*SIGMA)
+        groups.append((draw.chance(view.blur), [("blur", sigma)]))
     if view.solarize:
-        images = torch.where(_each(draw.chance(view.solarize)) & (images >= 0.5), 1 - images, images)
+        groups.append((draw.chance(view.solarize), [("solarize", None)]))
+    return Colours(groups)
+
+
+def developed(
+    cut: Callable[[slice], Tensor], shape: Sequence[int], colours: Colours, finish: Finish, device: torch.device
+) -> Tensor:
+    """Views of a shape [N, 3, H, W]: cut, coloured and finished; on a CPU in parts that stay in its cache."""
+    made = torch.empty(tuple(shape), device=device, memory_format=finish.layout)
+    at_once = max(1, BLOCK // (4 * math.prod(shape[1:]))) if device.type == "cpu" else shape[0]
+    for start in range(0, shape[0], at_once):
+        part = slice(start, start + at_once)
+        made[part] = paint(cut(part), colours, start).sub(finish.mean).div_(finish.std)
+    return made
+
+
+def paint(images: Tensor, colours: Colours, start: int = 0) -> Tensor:
+    """Apply to images [M, 3, H, W], of which the first is number ``start``, the operations that each of them drew."""
+    for chosen, operations in colours.groups:
+        rows = chosen[start : start + len(images)].nonzero().squeeze(1)
+        if len(rows):
+            here = rows.to(images.device, non_blocking=True)
+            changed = images[here]
+            for name, amounts in operations:
+                given = () if amounts is None else (amounts[start + rows].to(images.device, non_blocking=True),)
+                changed = getattr(pixels, name)(changed, *given)
+            images = images.index_copy(0, here, changed.expand(-1, 3, -1, -1))
     return images
-
-
-def jitter(images: Tensor, draw: Draw, view: View) -> Tensor:
-    """Brightness, contrast, saturation and hue in random order, on the images that draw it."""
-
-    def strength(s: float) -> Tensor:
-        return draw.uniform(max(0.0, 1 - s), 1 + s)
-
-    operations: Sequence[tuple[Callable[[Tensor, Tensor], Tensor], float, Tensor]] = (
-        (brightness, view.brightness, strength(view.brightness)),
-        (contrast, view.contrast, strength(view.contrast)),
-        (saturation, view.saturation, strength(view.saturation)),
-        (hue, view.hue, draw.uniform(-view.hue, view.hue)),
-    )
-    chosen, changed = draw.chance(view.jitter), images
-    for i in draw.order(len(operations)):
-        operation, most, amounts = operations[i]
-        changed = operation(changed, amounts) if most else changed
-    return torch.where(_each(chosen), changed, images)
-
-
-def _each(x: Tensor) -> Tensor:
-    """[N] to [N, 1, 1, 1]."""
-    return x[:, None, None, None]
-
-
-def gray(images: Tensor) -> Tensor:
-    """[N, 3, H, W] to [N, 1, H, W]."""
-    r, g, b = images.unbind(1)
-    return (GRAY[0] * r + GRAY[1] * g + GRAY[2] * b)[:, None]
-
-
-def brightness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with black, factor [N]."""
-    return (images * _each(factor)).clamp(0, 1)
-
-
-def contrast(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the mean of the gray image, factor [N]."""
-    mean = gray(images).mean(dim=(-3, -2, -1), keepdim=True)
-    return torch.lerp(mean, images, _each(factor)).clamp(0, 1)
-
-
-def saturation(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with the gray image, factor [N]."""
-    return torch.lerp(gray(images), images, _each(factor)).clamp(0, 1)
-
-
-def hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by shift [N], in turns: to HSV, add, and back."""
-    r, g, b = images.unbind(1)
-    top, bottom = images.amax(1), images.amin(1)
-    span = top - bottom
-    safe = torch.where(span == 0, torch.ones_like(span), span)
-    sector = torch.where(top == r, (g - b) / safe, torch.where(top == g, 2 + (b - r) / safe, 4 + (r - g) / safe))
-    turned = sector + 6 * shift[:, None, None]  # in sixths of a turn
-    channels = []
-    for offset in (5, 3, 1):  # red, green, blue: V - V S max(0, min(k, 4 - k, 1))
-        k = (turned + offset) % 6
-        channels.append(top - span * torch.minimum(k, 4 - k).clamp(0, 1))
-    return torch.stack(channels, dim=1)
-
-
-def kernel_size(size: int) -> int:
-    """An odd tenth of the image, at least 3: SimCLR appendix A."""
-    return max(3, 2 * (size // 20) + 1)
-
-
-def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, sigma [N] in pixels: two passes of a depthwise convolution, reflecting at the edge."""
-    n, c, height, width = images.shape
-    radius = min(kernel_size(min(height, width)) // 2, height - 1, width - 1)
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
-    weights = (weights / weights.sum(dim=1, keepdim=True)).repeat_interleave(c, dim=0)  # [N * c, taps]
-    stacked = F.pad(images, (radius,) * 4, mode="reflect").reshape(1, n * c, height + 2 * radius, width + 2 * radius)
-    stacked = F.conv2d(stacked, weights[:, None, :, None], groups=n * c)
-    return F.conv2d(stacked, weights[:, None, None, :], groups=n * c).reshape(n, c, height, width)

@@ -8,13 +8,12 @@ from torch import Generator
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from sslzoo import load, views
+from sslzoo import load, pixels, views
 from sslzoo.batches import pipelines
 from sslzoo.schema import View
 from sslzoo.views import Draw, augment, draw_boxes, photometric
 
 CLOSE = 1e-5  # the most that an operation may differ from torchvision's: float32 rounding, in other orders
-CPU = torch.device("cpu")
 NOTHING = View(scale_min=1, flip=0, jitter=0, grayscale=0)
 JITTER = ("brightness", "contrast", "saturation", "hue")
 EVERYTHING = View(scale_min=0.08, hue=0.5, brightness=0.9, blur=0.5, solarize=0.5)
@@ -55,10 +54,10 @@ def calls(monkeypatch):
     made = []
 
     def watch(name, operation):
-        monkeypatch.setattr(views, name, lambda images, x: made.append((name, x)) or operation(images, x))
+        monkeypatch.setattr(pixels, name, lambda images, x: made.append((name, x)) or operation(images, x))
 
     for name in (*JITTER, "blur"):
-        watch(name, getattr(views, name))
+        watch(name, getattr(pixels, name))
     return made
 
 
@@ -69,28 +68,28 @@ def calls(monkeypatch):
 def test_crop_equals_torchvisions_resized_crop(height, width, size):
     """Bilinear upscaling, where antialiasing does nothing; every second image is flipped."""
     images = noise(120, 3, height, width)
-    boxes = draw_boxes(Draw(120, CPU, seeded()), height, width, View(scale_min=0.02))
+    boxes = draw_boxes(Draw(120, seeded()), height, width, View(scale_min=0.02))
     flip = torch.arange(120) % 2 == 1
     expected = []
     for image, box, flipped in zip(images, boxes.int().tolist(), flip, strict=True):
         cropped = F.resized_crop(image, *box, [size, size], antialias=True)
         expected.append(cropped.flip(-1) if flipped else cropped)
-    assert worst(views.crop(images, boxes, flip, size), torch.stack(expected)) < CLOSE
+    assert worst(pixels.crop(images, boxes, flip, size), torch.stack(expected)) < CLOSE
 
 
 def test_a_whole_box_of_the_same_size_is_the_image():
     images = noise(2, 3, 32, 32)
-    cropped = views.crop(images, torch.tensor([[0.0, 0, 32, 32]]).repeat(2, 1), torch.tensor([False, True]), 32)
+    cropped = pixels.crop(images, torch.tensor([[0.0, 0, 32, 32]]).repeat(2, 1), torch.tensor([False, True]), 32)
     assert worst(cropped, torch.stack([images[0], images[1].flip(-1)])) < CLOSE
 
 
 @pytest.mark.parametrize(
     ("operation", "torchvisions", "amounts"),
     [
-        (views.brightness, F.adjust_brightness, (0, 0.2, 1, 1.4, 3)),
-        (views.contrast, F.adjust_contrast, (0, 0.2, 1, 1.4, 3)),
-        (views.saturation, F.adjust_saturation, (0, 0.2, 1, 1.4, 3)),
-        (views.hue, F.adjust_hue, (-0.5, -0.1, 0, 0.23, 0.5)),
+        (pixels.brightness, F.adjust_brightness, (0, 0.2, 1, 1.4, 3)),
+        (pixels.contrast, F.adjust_contrast, (0, 0.2, 1, 1.4, 3)),
+        (pixels.saturation, F.adjust_saturation, (0, 0.2, 1, 1.4, 3)),
+        (pixels.hue, F.adjust_hue, (-0.5, -0.1, 0, 0.23, 0.5)),
     ],
     ids=("brightness", "contrast", "saturation", "hue"),
 )
@@ -102,15 +101,15 @@ def test_jitters_operations_equal_torchvisions(operation, torchvisions, amounts)
 
 def test_gray_equals_torchvisions():
     images = noise(3, 3, 9, 7)
-    assert worst(views.gray(images), F.rgb_to_grayscale(images)) < CLOSE
+    assert worst(pixels.gray(images), F.rgb_to_grayscale(images)) < CLOSE
 
 
 @pytest.mark.parametrize(("size", "taps"), [(32, 3), (40, 5), (96, 9), (224, 23)])
 def test_blur_equals_torchvisions(size, taps):
-    assert views.kernel_size(size) == taps
+    assert pixels.kernel_size(size) == taps
     images, sigmas = noise(4, 3, size, size), (0.1, 0.5, 1.3, 2.0)
     expected = one_by_one(lambda image, s: F.gaussian_blur(image, [taps, taps], [s, s]), images, sigmas)
-    assert worst(views.blur(images, torch.tensor(sigmas)), expected) < CLOSE
+    assert worst(pixels.blur(images, torch.tensor(sigmas)), expected) < CLOSE
 
 
 def test_solarize_equals_torchvisions():
@@ -144,7 +143,7 @@ def test_jitter_is_torchvisions_in_the_order_drawn(calls):
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.2, 0.6)])
 def test_boxes_are_distributed_as_torchvisions(scale):
     n, height, width = 20_000, 150, 180
-    boxes = draw_boxes(Draw(n, CPU, seeded()), height, width, View(scale_min=scale[0], scale_max=scale[1]))
+    boxes = draw_boxes(Draw(n, seeded()), height, width, View(scale_min=scale[0], scale_max=scale[1]))
     torch.manual_seed(0)
     image = torch.empty(3, height, width)
     others = torch.tensor([RandomResizedCrop.get_params(image, list(scale), [3 / 4, 4 / 3]) for _ in range(n)]).float()
@@ -167,12 +166,12 @@ def test_boxes_are_distributed_as_torchvisions(scale):
 def test_a_box_that_never_fits_is_the_central_fallback(height, width):
     torch.manual_seed(0)
     expected = RandomResizedCrop.get_params(torch.empty(3, height, width), [40, 50], [3 / 4, 4 / 3])
-    boxes = draw_boxes(Draw(3, CPU, seeded()), height, width, View(scale_min=40, scale_max=50))
+    boxes = draw_boxes(Draw(3, seeded()), height, width, View(scale_min=40, scale_max=50))
     assert boxes.tolist() == [list(map(float, expected))] * 3
 
 
 def test_a_largest_crop_below_the_smallest_is_the_smallest():
-    h, w = draw_boxes(Draw(500, CPU, seeded()), 100, 100, View(scale_min=0.5, scale_max=0.1))[:, 2:].unbind(1)
+    h, w = draw_boxes(Draw(500, seeded()), 100, 100, View(scale_min=0.5, scale_max=0.1))[:, 2:].unbind(1)
     assert (h * w / 1e4).tolist() == pytest.approx([0.5] * 500, abs=0.01)
 
 
