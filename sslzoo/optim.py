@@ -12,6 +12,8 @@ from .siamese import Siamese
 
 TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
 
+FUSED = ("cpu", "cuda")  # where torch's own optimisers move all parameters in one pass
+
 
 def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
     """An optimiser whose learning rate follows the recipe's schedule over ``steps`` of its own ``step()`` calls.
@@ -24,6 +26,7 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     if knobs.name == "lars":
         options |= {"trust_coeff": knobs.trust, "trust_clip": knobs.trust_clip}
     options |= {"betas": (knobs.momentum, 0.999)} if knobs.name == "adamw" else {"momentum": knobs.momentum}
+    options |= {} if knobs.name == "lars" else {"fused": next(model.parameters()).device.type in FUSED}
     made = cast(
         torch.optim.Optimizer, timm.optim.create_optimizer_v2(groups(model, recipe), TIMM[knobs.name], **options)
     )
