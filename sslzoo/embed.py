@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from .errors import from_workers
-from .images import load_image, square
+from .images import Picture, square
 from .splits import Split
 
 BATCH = 256
@@ -27,8 +27,7 @@ class Squares(TorchDataset[Tensor]):
         return len(self.paths)
 
     def __getitem__(self, place: int) -> Tensor:
-        image = torch.from_numpy(np.array(load_image(self.paths[place])))
-        return square(image.permute(2, 0, 1)[None], self.size)[0]
+        return square(Picture(self.paths[place]).pixels()[None], self.size)[0]
 
 
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:

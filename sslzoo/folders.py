@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .errors import UserError
-from .images import is_image, load_image, read_sizes, square
+from .images import Picture, is_image, read_sizes, square
 from .splits import MOST, Dataset, Split, hold_out
 
 MEMORY_SHARE = 0.25  # of what is available, for a resident set
@@ -81,7 +81,7 @@ def _resident(split: Split, size: int) -> Split:
     """A split of files as one tensor, shorter side resized to ``size`` and the centre kept."""
 
     def read(path: Path) -> Tensor:
-        return square(torch.from_numpy(np.array(load_image(path))).permute(2, 0, 1)[None], size)[0]
+        return square(Picture(path).pixels()[None], size)[0]
 
     with ThreadPoolExecutor() as pool:
         return replace(split, images=torch.stack(list(pool.map(read, cast(Iterable[Path], split.images)))))

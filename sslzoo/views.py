@@ -82,21 +82,25 @@ def as_float(images: Tensor) -> Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images
 
 
-def draw_boxes(draw: Draw, height: int, width: int, view: View) -> Tensor:
-    """Crops [N, 4] (top, left, height, width), in pixels: RandomResizedCrop's ten tries, then the central fallback."""
+def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View) -> Tensor:
+    """Crops [N, 4] (top, left, height, width), in pixels: RandomResizedCrop's ten tries, then the central fallback.
+
+    The images are of one height and width, or of as many [N].
+    """
     tries = 10
-    area = height * width * draw.uniform(view.scale_min, max(view.scale_max, view.scale_min), tries)
+    tall, wide = (torch.as_tensor(x, dtype=torch.float32).expand(draw.n) for x in (height, width))
+    area = (tall * wide)[:, None] * draw.uniform(view.scale_min, max(view.scale_max, view.scale_min), tries)
     ratio = torch.exp(draw.uniform(math.log(RATIO[0]), math.log(RATIO[1]), tries))
     w, h = torch.round(torch.sqrt(area * ratio)), torch.round(torch.sqrt(area / ratio))
-    fits = (w >= 1) & (w <= width) & (h >= 1) & (h <= height)
+    fits = (w >= 1) & (w <= wide[:, None]) & (h >= 1) & (h <= tall[:, None])
     first = fits.float().argmax(dim=1, keepdim=True)
     w, h = w.gather(1, first).squeeze(1), h.gather(1, first).squeeze(1)
-    top = torch.floor(draw.uniform(0, 1) * (height - h + 1))
-    left = torch.floor(draw.uniform(0, 1) * (width - w + 1))
+    top = torch.floor(draw.uniform(0, 1) * (tall - h + 1))
+    left = torch.floor(draw.uniform(0, 1) * (wide - w + 1))
     boxes = torch.stack([top, left, h, w], dim=1)
-    shape = min(max(width / height, RATIO[0]), RATIO[1])  # the fallback: the largest central crop of a legal ratio
-    fw, fh = min(width, round(height * shape)), min(height, round(width / shape))
-    fallback = boxes.new_tensor([(height - fh) // 2, (width - fw) // 2, fh, fw])
+    shape = (wide / tall).clamp(*RATIO)  # the fallback: the largest central crop of a legal ratio
+    w, h = torch.minimum(wide, torch.round(tall * shape)), torch.minimum(tall, torch.round(wide / shape))
+    fallback = torch.stack([((tall - h) / 2).floor(), ((wide - w) / 2).floor(), h, w], dim=1)
     return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
 
 

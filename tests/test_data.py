@@ -18,11 +18,12 @@ import torchvision.datasets
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from sslzoo import batches, data, downloads, embed, folders, knn, load
-from sslzoo.batches import Batches, Crops, order
-from sslzoo.images import load_image, square
+from sslzoo import data, downloads, embed, folders, knn, load, streams
+from sslzoo.batches import Batches, order
+from sslzoo.images import Picture, square
 from sslzoo.schema import View
 from sslzoo.splits import IMAGENET
+from sslzoo.streams import Crops
 from sslzoo.views import draw_boxes
 
 CPU = torch.device("cpu")
@@ -375,8 +376,19 @@ def test_pictures_are_turned_as_their_exif_says(album):
     root = album("x.png", size=(40, 20), exif=exif)
     with Image.open(root / "x.png") as image:
         expected = image.convert("RGB").transpose(Image.Transpose.ROTATE_270)
-    assert load_image(root / "x.png").size == (20, 40)
-    assert load_image(root / "x.png").tobytes() == expected.tobytes()
+    picture = Picture(root / "x.png")
+    assert (picture.width, picture.height) == (20, 40)
+    assert torch.equal(picture.pixels(), F.pil_to_tensor(expected))
+
+
+@pytest.mark.parametrize("subsampling", [0, 2])
+@pytest.mark.parametrize("rubbish", [b"", b"more bytes"])
+def test_a_jpegs_pixels_are_pillows(tmp_path, subsampling, rubbish):
+    path = tmp_path / "x.jpg"
+    Image.fromarray(noise(37, 50, 3)).save(path, subsampling=subsampling)
+    path.write_bytes(path.read_bytes() + rubbish)
+    with Image.open(path) as image:
+        assert torch.equal(Picture(path).pixels(), F.pil_to_tensor(image.convert("RGB")))
 
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -688,26 +700,93 @@ def test_workers_make_the_same_crops(pictures):
     assert torch.equal(alone[1], two[1])
 
 
+def crops(paths, pipelines, asked, seed=0):
+    """What a worker gives for a batch of (epoch, place)."""
+    return Crops(tuple(paths), pipelines, seed).__getitems__(asked)
+
+
+@pytest.fixture
+def boxes(monkeypatch):
+    """The boxes that streams draw, in order."""
+    drawn = []
+    monkeypatch.setattr(streams, "draw_boxes", lambda *args: drawn.append(draw_boxes(*args)) or drawn[-1])
+    return drawn
+
+
 @pytest.mark.parametrize("size", [24, 64])
-def test_streamed_crops_equal_torchvisions(album, monkeypatch, size):
+@pytest.mark.parametrize("name", ["x.png", "x.jpg"])
+def test_streamed_crops_equal_torchvisions(album, boxes, size, name):
     """Crop, then resize with antialiasing: a crop shows nothing of what lies around it."""
-    boxes = []
-    monkeypatch.setattr(batches, "draw_boxes", lambda *args: boxes.append(draw_boxes(*args)) or boxes[-1])
-    path = album("x.png", size=(120, 90)) / "x.png"
+    path = album(name, size=(120, 90)) / name
+    view = (
+        View(flip=0, scale_min=0.1, scale_max=0.15) if name == "x.jpg" else View(flip=0)
+    )  # a larger crop may be decoded coarsely
     for epoch in range(20):
-        (view,) = Crops((path,), [(View(flip=0), size)], 0, epoch)[0]
-        expected = F.resized_crop(load_image(path), *boxes[-1][0].int().tolist(), [size, size])
-        assert int((view.int() - F.pil_to_tensor(expected).int()).abs().max()) <= 1
+        (made,) = crops([path], [(view, size)], [(epoch, 0)])
+        with Image.open(path) as image:
+            expected = F.resized_crop(image.convert("RGB"), *boxes[-1][0].int().tolist(), [size, size])
+        assert int((made[0].int() - F.pil_to_tensor(expected).int()).abs().max()) <= 1
+
+
+def test_a_large_jpeg_is_decoded_as_coarsely_as_its_smallest_crop_allows(tmp_path, boxes, monkeypatch):
+    """The same crop of a smooth picture, within what the rounding of the box to fewer pixels does."""
+    asked = []
+    pixels = Picture.pixels
+    monkeypatch.setattr(Picture, "pixels", lambda self, room=1: asked.append(room) or pixels(self, room))
+    x, y = np.meshgrid(np.linspace(0, 255, 400), np.linspace(0, 255, 320))
+    Image.fromarray(np.dstack([x, y, (x + y) / 2]).astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
+    views = [(View(flip=0, scale_min=0.5), 32), (View(flip=0, scale_min=0.9), 32)]
+    for epoch in range(10):
+        made = crops([tmp_path / "x.jpg"], views, [(epoch, 0)])
+        pair = [box[0] for box in boxes[-2:]]
+        assert asked[-1] == pytest.approx(min(float(box[2:].min()) for box in pair) / 32)
+        read = Picture(tmp_path / "x.jpg").pixels(asked[-1])
+        assert min(box[2].item() * read.shape[1] / 320 for box in pair) >= 32
+        assert read.shape[1] <= 160
+        for view, box in zip(made, pair, strict=True):
+            with Image.open(tmp_path / "x.jpg") as image:
+                expected = F.pil_to_tensor(F.resized_crop(image, *box.int().tolist(), [32, 32]))
+            assert int((view[0].int() - expected.int()).abs().max()) <= 6
 
 
 def test_streamed_crops_differ_by_view_epoch_place_and_seed(album):
-    paths = tuple([album("x.png", size=(60, 60)) / "x.png"] * 2)
+    paths = [album("x.png", size=(60, 60)) / "x.png"] * 2
     pipelines = [(View(), 24), (View(), 24), (replace(View(), scale_max=0.3), 12)]
-    made = [Crops(paths, pipelines, seed, epoch)[i] for seed in (0, 1) for epoch in (0, 1) for i in (0, 1)]
-    assert len({view.numpy().tobytes() for views in made for view in views}) == 24
-    assert [tuple(view.shape) for view in made[0]] == [(3, 24, 24), (3, 24, 24), (3, 12, 12)]
-    (flipped,) = Crops(paths, [(View(scale_min=1, flip=1), 60)], 0, 0)[0]
-    assert torch.equal(flipped.flip(-1), F.pil_to_tensor(load_image(paths[0])))
+    made = [crops(paths, pipelines, [(epoch, 0), (epoch, 1)], seed) for seed in (0, 1) for epoch in (0, 1)]
+    assert len({view.numpy().tobytes() for views in made for pair in views for view in pair}) == 24
+    assert [tuple(view.shape) for view in made[0]] == [(2, 3, 24, 24), (2, 3, 24, 24), (2, 3, 12, 12)]
+    (flipped,) = crops(paths, [(View(scale_min=1, flip=1), 60)], [(0, 0)])
+    assert torch.equal(flipped[0].flip(-1), Picture(paths[0]).pixels())
+
+
+def test_pictures_of_several_sizes_draw_their_own_boxes(album, boxes):
+    """Each within its picture, and over many draws as large as a part of it."""
+    paths = [album("x.png", size=(90, 30)) / "x.png", album("y.png", size=(20, 100)) / "y.png"]
+    for epoch in range(200):
+        crops(paths, [(View(), 8)], [(epoch, 0), (epoch, 1)])
+    drawn = torch.stack(boxes)
+    for i, (width, height) in enumerate([(90, 30), (20, 100)]):
+        top, left, h, w = drawn[:, i].unbind(1)
+        assert bool((top + h <= height).all() & (left + w <= width).all() & (h >= 1).all() & (w >= 1).all())
+        assert float((h * w / (height * width)).mean()) > 0.2
+        assert len(h.unique()) > 3
+
+
+@pytest.mark.parametrize("pictures", ["streamed"], indirect=True)
+def test_workers_stay_for_all_epochs_and_an_epoch_left_halfway_does_no_harm(pictures):
+    batches = Batches(*pictures, CPU, seed=1, workers=1)
+    expected = [drawn(Batches(*pictures, CPU, seed=1), epoch)[0].tolist() for epoch in range(3)]
+    assert drawn(batches, 0)[0].tolist() == expected[0]
+    loader = batches.stream.loader
+    assert drawn(batches, 1)[0].tolist() == expected[1]
+    assert batches.stream.loader is loader
+    next(batches.epoch(2))
+    state = batches.generator.get_state()
+    index, views = drawn(batches, 2)
+    alone = Batches(*pictures, CPU, seed=1)
+    alone.generator.set_state(state)
+    assert index.tolist() == expected[2]
+    assert torch.equal(views, drawn(alone, 2)[1])
 
 
 @pytest.mark.parametrize("pictures", ["streamed"], indirect=True)
