@@ -1,0 +1,441 @@
+"""How fast sslzoo is beside its limits and its peers: one command, one table of ratios, JSON beside it.
+
+    pip install -e '.[bench]'
+    python benchmarks/speed.py                                           # everything, some 20 minutes on two cores
+    python benchmarks/speed.py --only augmentation,step --quick --json F # a part, in less time
+    python benchmarks/speed.py --only stream --folder PICTURES           # files against torchvision and a DataLoader
+
+What is compared runs in turns, in one process and after a warm-up; a ratio is the median over the turns.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import peers
+import torch
+
+import sslzoo
+from sslzoo import data
+from sslzoo.batches import Batches
+from sslzoo.folders import image_paths
+from sslzoo.images import read_sizes
+from sslzoo.knn import knn, unit_rows
+from sslzoo.plan import Options, find_device, prepare
+from sslzoo.splits import Dataset, Split
+from sslzoo.train import Reporter, Training, versions
+
+METHODS = ("simsiam", "byol", "simclr", "swav")
+WORKERS = min(8, os.cpu_count() or 1)
+
+
+class Bench:
+    """The device, and how long to look."""
+
+    def __init__(self, device: torch.device, quick: bool, folder: Path | None):
+        self.device, self.quick, self.folder = device, quick, folder
+        self.turns = 3 if quick else 7
+
+    def time(self, work: Callable[[], object]) -> float:
+        """Seconds of one call, the device's work included."""
+        self.wait()
+        started = time.perf_counter()
+        work()
+        self.wait()
+        return time.perf_counter() - started
+
+    def wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def race(
+        self, works: dict[str, Callable[[], object]], turns: int | None = None, warm: int = 1
+    ) -> dict[str, list[float]]:
+        """Seconds of each work, in turns, after a warm-up."""
+        for work in works.values():
+            for _ in range(warm):
+                work()
+        seconds: dict[str, list[float]] = {name: [] for name in works}
+        for _ in range(turns or self.turns):
+            for name, work in works.items():
+                seconds[name].append(self.time(work))
+        return seconds
+
+
+def ratio(numerator: list[float], denominator: list[float]) -> float:
+    """The median over the turns."""
+    return statistics.median(n / d for n, d in zip(numerator, denominator, strict=True))
+
+
+def many(work: Callable[[], object], times: int) -> Callable[[], None]:
+    """Several calls as one, so that a turn is long beside the clock."""
+
+    def repeated() -> None:
+        for _ in range(times):
+            work()
+
+    return repeated
+
+
+def through(batches: Callable[[], Iterable]) -> Callable[[], None]:
+    """A whole epoch, so that no loader has done a part of it beforehand."""
+
+    def all_of_it() -> None:
+        for _ in batches():
+            pass
+
+    return all_of_it
+
+
+def endless(batches: Callable[[], object]) -> Callable[[], object]:
+    """The next batch of a source that starts again when it is through."""
+    state = {"left": iter(batches())}
+
+    def following() -> object:
+        found = next(state["left"], None)
+        if found is None:
+            state["left"] = iter(batches())
+            found = next(state["left"])
+        return found
+
+    return following
+
+
+# ---- the parts -------------------------------------------------------------------------------------------------------
+
+
+def augmentation(bench: Bench) -> dict:
+    """Pairs of views a second, whole epochs: ours as training has them, lightly's in a DataLoader, kornia's in batches."""
+    found = {}
+    for size, blur in ((32, 0.0), (96, 0.5)):
+        batch, batches = 128, 24 if size == 32 else 10
+        images = data.load("digits", size).train.images[: batches * batch]
+        recipe = sslzoo.load("simsiam", batch_size=batch, blur=blur)
+        ours = Batches(as_dataset(images, size), recipe, bench.device, seed=0)
+        workers = 1 if bench.device.type == "cuda" else WORKERS  # on a GPU the question is how many it replaces
+        pictures = peers.Pictures(images, peers.simsiam_transform(size, blur))
+        theirs = peers.loader(pictures, batch, workers, bench.device)
+        view = peers.kornia_views(images[:batch].to(bench.device), size, blur)
+        works = {
+            "ours": through(lambda ours=ours: ours.epoch(0)),
+            "lightly": through(lambda theirs=theirs: theirs),
+            "kornia": many(lambda view=view: (view(), view()), 2),
+        }
+        seconds = bench.race(works)
+        pairs = {"ours": len(images), "lightly": len(images), "kornia": 2 * batch}
+        speeds = {name: [pairs[name] / s for s in each] for name, each in seconds.items()}
+        found[str(size)] = {
+            **{name: statistics.median(each) for name, each in speeds.items()},
+            "workers": workers,
+            "ratio": ratio(speeds["ours"], speeds["lightly"]),
+            "ratio_kornia": ratio(speeds["ours"], speeds["kornia"]),
+        }
+    return found
+
+
+def as_dataset(images: torch.Tensor, size: int) -> Dataset:
+    """Images in memory."""
+    split = Split(images)
+    return Dataset("pictures", split, split, None, size)
+
+
+def training(bench: Bench, expression: str, backbone: str, batch: int, images: int | None = None) -> Training:
+    """A run that has not begun; nothing is written."""
+    options = Options(backbone=backbone, batch_size=batch, device=str(bench.device), limit=images)
+    return Training(prepare(expression, options))
+
+
+def backbones(bench: Bench) -> list[str]:
+    """The default small encoder and ResNet-18 on a CPU; on a GPU the latter alone."""
+    return ["resnet18"] if bench.device.type == "cuda" else ["small", "resnet18"]
+
+
+def step(bench: Bench) -> dict:
+    """The training step, its batch included, over forward and backward of the same nets on ready tensors."""
+    found = {}
+    for backbone in backbones(bench):
+        heavy = backbone != "small" and bench.device.type == "cpu"
+        run = training(bench, "simsiam", backbone, 256)
+        run.model.train()
+        following = endless(lambda run=run: run.batches.epoch(0))
+        index, views = following()
+        views = [view.clone() for view in views]
+
+        def limit(run=run, views=views) -> None:
+            for parameter in run.model.parameters():
+                parameter.grad = None
+            with run.autocast():
+                outputs = [run.model.predictor(run.model.online(view)) for view in views]
+            torch.autograd.backward(torch.stack([x.mean() for x in outputs]).sum())
+
+        def ready(run=run, views=views, index=index) -> None:
+            run.step(views, index, 0)
+
+        def whole(run=run, following=following) -> None:
+            where, made = following()
+            run.step(made, where, 0)
+
+        times = 1 if heavy else 5
+        works = {"limit": limit, "ready": ready, "whole": whole}
+        seconds = bench.race(
+            {k: many(w, times) for k, w in works.items()}, turns=(3 if bench.quick else 5) if heavy else 9
+        )
+        found[backbone] = {
+            **{f"{name}_ms": 1e3 * statistics.median(each) / times for name, each in seconds.items()},
+            "ratio": ratio(seconds["whole"], seconds["limit"]),
+            "ratio_ready": ratio(seconds["ready"], seconds["limit"]),
+        }
+    first, *rest = found
+    return {**found[first], "backbone": first, "batch": 256, **{name: found[name] for name in rest}}
+
+
+def epoch(bench: Bench) -> dict:
+    """Images a second of whole epochs: ours against lightly's loop with as many workers as cores."""
+    found: dict[str, dict] = {}
+    for backbone in backbones(bench):
+        heavy = backbone != "small" and bench.device.type == "cpu"
+        for method in METHODS[:1] if heavy and bench.quick else METHODS:
+            batch = 64 if heavy else 128
+            run = training(bench, method, backbone, batch, 4 * batch if heavy else None)
+            images = run.plan.data.train.images
+            bf16 = run.plan.precision == "bf16"
+            loop = peers.Loop(method, run.recipe, images, WORKERS, bench.device, bf16)
+
+            def ours(run=run) -> None:
+                run.epoch = run.position = 0
+                run.train_epoch(Reporter(), [])
+
+            seconds = bench.race({"ours": ours, "lightly": loop.epoch}, turns=3)
+            number = len(run.batches) * batch
+            entry = {name: number / statistics.median(each) for name, each in seconds.items()}
+            entry["ratio"] = ratio(seconds["lightly"], seconds["ours"])
+            where = found.setdefault(method, {})
+            where.update({backbone: entry} if where else {**entry, "backbone": backbone, "batch": batch})
+    return found
+
+
+def embeddings(rows: int, asked: int, dim: int, classes: int = 100) -> tuple[np.ndarray, ...]:
+    """Clusters: a bank and queries, with their labels."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((classes, dim), dtype=np.float32)
+    labels, truth = rng.integers(classes, size=rows), rng.integers(classes, size=asked)
+    made = [centres[x] + 3 * rng.standard_normal((len(x), dim), dtype=np.float32) for x in (labels, truth)]
+    return made[0], labels, made[1], truth
+
+
+def knn_speed(bench: Bench) -> dict:
+    """Queries a second, 10,000 in a bank of 50,000 x 512, k = 200: ours with normalisation and votes, faiss' search alone."""
+    bank, labels, queries, truth = embeddings(50_000, 10_000, 512)
+    b, q = unit_rows("bank", bank), unit_rows("queries", queries)
+    works = {
+        "ours": lambda: knn(bank, labels, queries, truth, (200,)),
+        "faiss": lambda: peers.bare_faiss(b, q, 200),
+        "lightly": lambda: list(peers.lightly_knn(b, labels, q, 200, 100)),
+        "sklearn": lambda: peers.sklearn_knn(b, labels, q[:2000], 200),
+    }
+    seconds = bench.race(works, turns=3 if bench.quick else 5)
+    return {
+        **{name: (2_000 if name == "sklearn" else 10_000) / statistics.median(each) for name, each in seconds.items()},
+        "ratio_faiss": ratio(seconds["faiss"], seconds["ours"]),
+        "ratio_lightly": ratio(seconds["lightly"], seconds["ours"]),
+        "ratio_sklearn": 5 * ratio(seconds["sklearn"], seconds["ours"]),
+    }
+
+
+def startup(bench: Bench) -> dict:
+    """Seconds until a command has said its piece; a bare python beside."""
+    script = str(Path(sys.executable).parent / "sslzoo")
+    commands = {
+        "help": [script, "--help"],
+        "methods": [script, "methods"],
+        "import": [sys.executable, "-c", "import sslzoo"],
+        "python": [sys.executable, "-c", "pass"],
+    }
+    works = {
+        name: lambda words=words: subprocess.run(words, capture_output=True, check=True)
+        for name, words in commands.items()
+    }
+    return {name: statistics.median(each) for name, each in bench.race(works, turns=9).items()}
+
+
+def stream(bench: Bench) -> dict:
+    """Pairs of crops a second from image files, with two workers each: ours against torchvision's transforms."""
+    if bench.folder is None:
+        return {"skipped": "no --folder of images was given"}
+    batch, workers = 128, 2
+    paths = sorted(image_paths(bench.folder))
+    size = int(np.median(read_sizes(paths).min(axis=1)))
+    split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
+    recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
+    ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
+    theirs = peers.loader(peers.Files(list(split.images), size), batch, workers, bench.device)
+    works = {"ours": through(lambda: ours.epoch(0)), "torchvision": through(lambda: theirs)}
+    seconds = bench.race(works, turns=3)
+    speeds = {name: len(split) / statistics.median(each) for name, each in seconds.items()}
+    return {"files": len(split), "size": size, **speeds, "ratio": ratio(seconds["torchvision"], seconds["ours"])}
+
+
+# ---- memory and growth -----------------------------------------------------------------------------------------------
+
+
+def fresh(work: Callable, *args: object) -> dict:
+    """What a function returns in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *args).result()
+
+
+def peak() -> float:
+    """GiB that this process had at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def knn_memory(rows: int, dim: int) -> dict:
+    """GiB that kNN adds to its arguments at most, and bank + queries."""
+    bank, labels, queries, truth = embeddings(rows, 10_000, dim)
+    before = peak()
+    knn(bank, labels, queries, truth, (200,))
+    return {"added": peak() - before, "bank_and_queries": (bank.nbytes + queries.nbytes) / 2**30}
+
+
+def train_memory(who: str, backbone: str, batch: int) -> dict:
+    """GiB of a training process at most, and of its workers."""
+    bench = Bench(torch.device("cpu"), True, None)
+    run = training(bench, "simsiam", backbone, batch, 4 * batch)
+    images = run.plan.data.train.images
+    if who == "ours":
+        run.train_epoch(Reporter(), [])
+    else:
+        peers.Loop("simsiam", run.recipe, images, WORKERS, bench.device, False).epoch()
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # the largest of them
+    return {"process": peak(), "largest_worker": workers if who != "ours" else 0.0}
+
+
+def memory(bench: Bench) -> dict:
+    """Peak memory, each in a fresh process (on a GPU: of the device)."""
+    found = {"knn": {f"{rows}x{dim}": fresh(knn_memory, rows, dim) for rows, dim in ((50_000, 512), (200_000, 256))}}
+    found["train"] = {who: fresh(train_memory, who, "small", 256) for who in ("ours", "lightly")}
+    if bench.device.type == "cuda":
+        for who in ("ours", "lightly"):
+            run = training(bench, "simsiam", "resnet18", 512, 2048)
+            torch.cuda.reset_peak_memory_stats()
+            if who == "ours":
+                run.train_epoch(Reporter(), [])
+            else:
+                bf16 = run.plan.precision == "bf16"
+                peers.Loop("simsiam", run.recipe, run.plan.data.train.images.cpu(), WORKERS, bench.device, bf16).epoch()
+            found[f"gpu_{who}"] = {"GiB": torch.cuda.max_memory_allocated() / 2**30}
+    return found
+
+
+def growth(bench: Bench) -> dict:
+    """Milliseconds a step by batch and queue; microseconds a view by image size; queries a second by rows of the bank."""
+    found: dict[str, dict[str, float]] = {"batch": {}, "image_size": {}, "queue_length": {}, "bank_rows": {}}
+
+    def step_ms(expression: str, batch: int) -> float:
+        run = training(bench, expression, backbones(bench)[0], batch)
+        run.model.train()
+        index, views = next(iter(run.batches.epoch(0)))
+        seconds = bench.race({"step": many(lambda: run.step(views, index, 0), 3)}, warm=2)
+        return 1e3 * statistics.median(seconds["step"]) / 3
+
+    for batch in (64, 128, 256, 512):
+        found["batch"][str(batch)] = step_ms("simsiam", batch)
+    for length in (1_024, 4_096, 16_384, 65_536):
+        found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", 128)
+    for size in (32, 64, 96, 128, 224):
+        images = data.load("digits", size, limit=256).train.images
+        batches = Batches(as_dataset(images, size), sslzoo.load("simsiam", batch_size=64, blur=0.5), bench.device, 0)
+        seconds = bench.race({"augment": many(endless(lambda batches=batches: batches.epoch(0)), 4)}, warm=2)
+        found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)
+    for rows in (10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000):
+        bank, labels, queries, truth = embeddings(rows, 1_000, 256)
+        seconds = bench.race({"knn": lambda: knn(bank, labels, queries, truth, (200,))}, turns=3)  # noqa: B023
+        found["bank_rows"][str(rows)] = 1_000 / statistics.median(seconds["knn"])
+    return found
+
+
+PARTS = {
+    "startup": startup, "augmentation": augmentation, "step": step, "epoch": epoch, "knn": knn_speed, "stream": stream,
+    "memory": memory, "growth": growth,
+}  # fmt: skip
+
+
+# ---- what is printed -------------------------------------------------------------------------------------------------
+
+
+def about(bench: Bench) -> dict:
+    """What the figures depend on."""
+    name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else f"{platform.machine()} CPU"
+    packages = {**versions()}
+    for peer in ("lightly", "kornia", "scikit-learn"):
+        packages[peer] = __import__("importlib.metadata").metadata.version(peer)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    return {
+        "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "versions": packages,
+        "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d"), "quick": bench.quick,
+    }  # fmt: skip
+
+
+def rows(table: dict, path: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """Every figure of nested tables by its path."""
+    found = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += rows(value, (*path, key))
+        else:
+            shown = f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 100 else value
+            shown = f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else shown
+            found.append((" ".join((*path, key)), str(shown)))
+    return found
+
+
+def markdown(result: dict) -> str:
+    """The tables."""
+    lines = [f"{key}: {value}" for key, value in result["device"].items()]
+    text = ["\n".join(f"- {line}" for line in lines)]
+    for part in PARTS:
+        if part in result:
+            body = "\n".join(f"| {name} | {value} |" for name, value in rows(result[part]))
+            text.append(f"## {part}\n\n{PARTS[part].__doc__}\n\n| | |\n|---|---:|\n{body}")
+    return "\n\n".join(text) + "\n"
+
+
+def main() -> None:
+    """Run the parts and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between: %(default)s")
+    parser.add_argument("--quick", action="store_true", help="fewer turns")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--folder", type=Path, help="image files for 'stream'")
+    parser.add_argument("--json", type=Path, help="write the figures here, too")
+    parser.add_argument("--markdown", type=Path, help="write the tables here, too")
+    options = parser.parse_args()
+    chosen = options.only.split(",")
+    if unknown := [part for part in chosen if part not in PARTS]:
+        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    bench = Bench(find_device(options.device), options.quick, options.folder)
+    result: dict = {"device": about(bench)}
+    for part in chosen:
+        started = time.time()
+        result[part] = PARTS[part](bench)
+        print(f"{part}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(markdown(result))
+    if options.markdown:
+        options.markdown.write_text(markdown(result))
+
+
+if __name__ == "__main__":
+    main()
