@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import data
+from . import data, encoders
 from .algebra import Expression, misfit, parse, resolve
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
@@ -91,7 +91,8 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
 
 
 def check(recipe: Recipe, samples: int) -> None:
-    """Raise `UserError` for a recipe that cannot train on so many images."""
+    """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
+    encoders.check(recipe.training.backbone)
     if recipe.training.batch_size > samples:
         raise UserError(
             f"A batch of {recipe.training.batch_size} is larger than the {samples} training images; "

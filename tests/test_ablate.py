@@ -360,3 +360,10 @@ def test_a_cell_that_does_not_fit_the_images_is_refused_and_the_others_are_train
     assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
     assert "A batch of 500 is larger than the 64 training images" in found["cells"][1]["refused"]
     assert len(trained.asked) == 1
+
+
+def test_a_cell_of_an_unknown_backbone_is_refused_and_the_others_are_trained(loaded, trained):
+    found = loaded("ablate", "simsiam", "--flip", "backbone=small|resnet19", *QUICK)
+    assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
+    assert "timm has no model 'resnet19' (did you mean" in found["cells"][1]["refused"]
+    assert trained.asked == [("simsiam backbone=small", 0)]

@@ -213,3 +213,7 @@ def test_a_study_from_python_is_plain_data():
     content = {"title": "t", "source": "s", "paper": "p", "question": "q?", "data": "digits", "epochs": 1, "seeds": 1}
     study = read("mine", {**content, "variants": [{"label": "a", "expression": "simsiam"}]})
     assert [cell.label for cell in study.cells()] == ["a"]
+
+
+def test_a_variant_of_an_unknown_backbone_is_refused_before_anything_is_trained(bad_input, mine):
+    bad_input("no model 'resnet19'", "study", mine(MINE + VARIANTS.replace('"byol"', '"byol backbone=resnet19"')))
