@@ -29,7 +29,8 @@ def ablate(
     values = {one.key: list(one.values) for one in flips}
     folder = Path(setting.options.out) / f"ablate-{runs.slug(base.text)}-{setting.digest(dump(recipe), values)}"
     typed = command("ablate", [*words, *(f"--flip {shlex.quote(text)}" for text in flip)], {**options, "seeds": seeds})
-    head = {"expression": base.text, "flip": values, "command": typed, **setting.head(recipe, seeds)}
-    result = cells.run(lattice(words, flips, setting.recipe), setting, head, folder, watch or Watch())
+    table = lattice(words, flips, setting.recipe)
+    head = {"expression": base.text, "flip": values, "command": typed, **setting.head(table, seeds)}
+    result = cells.run(table, setting, head, folder, watch or Watch())
     report.write(result, "lattice")
     return result

@@ -73,12 +73,24 @@ class Setting:
         """What the numbers of a cell depend on, but for the seed: cells of the same key are trained once."""
         return self.digest(dump(cell.recipe)) if cell.recipe is not None else ""
 
-    def head(self, recipe: Recipe, seeds: int) -> Row:
-        """The protocol, as tables and JSON state it."""
-        training = recipe.training
+    def head(self, cells: Sequence[Cell], seeds: int) -> Row:
+        """The protocol, as tables and JSON state it; None for what is not the same in all cells.
+
+        Raises `UserError` where an option for all cells would have the last word over what cells set themselves.
+        """
+        recipes = [cell.recipe for cell in cells if cell.recipe is not None]
+        shared: Row = {}
+        for key in ("epochs", "batch_size", "backbone"):
+            given = getattr(self.options, key)
+            if given is not None and any(f"training.{key}" in recipe.written for recipe in recipes):
+                raise UserError(
+                    f"{key} is {given} for the whole table, and cells set it too; leave one of the two out."
+                )
+            there = {getattr(recipe.training, key) for recipe in recipes}
+            shared[key] = there.pop() if len(there) == 1 else None
         return {
-            "data": self.data, "epochs": training.epochs, "seeds": seeds, "batch_size": training.batch_size,
-            "backbone": training.backbone, "images": self.images, "image_size": self.size,
+            "data": self.data, "epochs": shared["epochs"], "seeds": seeds, "batch_size": shared["batch_size"],
+            "backbone": shared["backbone"], "images": self.images, "image_size": self.size,
             "device": str(self.device), "precision": self.facts["precision"], "versions": versions(),
         }  # fmt: skip
 

@@ -253,10 +253,7 @@ def _legend(figure: Figure, cells: Sequence[Row]) -> None:
 
 
 def _title(result: Row) -> str:
-    return str(
-        result.get("title")
-        or f"{result['expression']} on {result['data']}, {report.counted(result['epochs'], 'epoch')}"
-    )
+    return str(result.get("title") or f"{result['expression']} on {result['data']}, {report.passes(result)}")
 
 
 KINDS: dict[str, Callable[[Row], Figure]] = {"lattice": lattice, "curves": curves, "bars": bars, "scatter": scatter}

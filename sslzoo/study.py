@@ -133,12 +133,11 @@ def study(
     chosen |= {key: value for key, value in options.items() if value is not None}
     setting = Setting.of(found.first, Options(out=out, **chosen))
     table = found.cells(setting)
-    recipe = setting.recipe(parse(found.first))
     head = {
         "study": found.name, "title": f"{found.title} ({found.source})", "question": found.question,
         "paper": found.paper, "expression": found.first,
         "command": command("study", [name], {**options, "seeds": seeds, "out": out}),
-        **setting.head(recipe, found.seeds if seeds is None else seeds),
+        **setting.head(table, found.seeds if seeds is None else seeds),
     }  # fmt: skip
     if found.base is not None:
         flips = read_flips(found.flip, parse(found.first).switches, parse(found.first).base.name)
@@ -153,7 +152,7 @@ def study(
 def reduced(found: Study, head: Mapping[str, Any], limit: int | None) -> str | None:
     """The sentence that says where a table is not the one of the file; None where it is."""
     kept = [(head[key], getattr(found, key), key) for key in ("epochs", "seeds", "batch_size", "data", "backbone")]
-    changed = [(now, said, key) for now, said, key in kept if said is not None and now != said]
+    changed = [(now, said, key) for now, said, key in kept if None not in (now, said) and now != said]
     parts = []
     for now, said, key in changed:
         plain = key.removesuffix("s")  # epochs and seeds are counted

@@ -9,6 +9,13 @@ from .errors import UserError, did_you_mean, listing
 from .schema import KNOBS, PIPELINES, SWITCHES, VIEW_KEYS, Value, When
 
 
+def spelled(value: Value) -> str:
+    """A value as an expression spells it, to its last digit."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
 def defaults(scale: str) -> dict[str, Value]:
     """Every knob's default at a scale."""
     values: dict[str, Any] = {k: f.default if scale == "small" else f.metadata["large"] for k, f in KNOBS.items()}

@@ -8,10 +8,10 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from sslzoo import UserError
+from sslzoo import UserError, report
 from sslzoo.algebra import parse, refusal
 from sslzoo.health import most, verdict
-from sslzoo.lattice import lattice, read_flips
+from sslzoo.lattice import lattice, read_flips, spoken
 from sslzoo.summary import order, published, ranks, scoreboard, spearman
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -75,6 +75,21 @@ def test_a_knob_that_a_cell_does_not_read_is_left_out_of_it():
     assert texts == ["byol tau=0.9 optimizer.lr=0.1", "byol - momentum optimizer.lr=0.1"]
     texts = [cell.text for cell in cells("simsiam", "predictor,predictor_lr_scale=1|10")]
     assert texts == ["simsiam predictor_lr_scale=1", "simsiam predictor_lr_scale=10", "simsiam - predictor"]
+
+
+def test_flipped_numbers_are_kept_to_their_last_digit():
+    found = cells("simsiam", "lr=0.12345678|0.123456|1e-05|3,epochs=1000000|2")
+    assert [cell.recipe.optimizer.lr for cell in found][::2] == [0.12345678, 0.123456, 1e-05, 3.0]
+    assert [cell.text for cell in found][6:] == ["simsiam lr=3 epochs=1000000", "simsiam lr=3 epochs=2"]
+
+
+def test_zero_is_a_number_and_not_off():
+    assert [report.values([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
+        "0", "0", "-", "-", "yes", "1", "0.12345678",
+    ]  # fmt: skip
+    assert [spoken("loss.covariance", value) for value in (0.0, 0, False, "none", 1)] == [
+        "covariance 0", "covariance 0", "no covariance", "no covariance", "covariance 1",
+    ]  # fmt: skip
 
 
 def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
@@ -272,6 +287,8 @@ def test_tables_and_pictures_of_every_size(loaded, run_cli, trained, flips):
         ("ablate simsaim --flip predictor", "did you mean 'simsiam'"),
         ("ablate simsiam --flip predicter", "did you mean 'predictor'"),
         ("ablate simsiam --flip target=", "two or more different values"),
+        ("ablate simsiam --flip epochs=1|2 --epochs 1", "epochs is 1 for the whole table, and cells set it too"),
+        ("ablate simsiam batch_size=8 --flip predictor --batch-size 16", "batch_size is 16 for the whole table"),
         ("ablate simsiam --flip predictor --seeds 0", "--seeds cannot be 0"),
         ("ablate simsiam --flip predictor --epochs 0", "at least 1"),
         ("ablate simsiam --flip predictor --data nowhere", "no data 'nowhere'"),
@@ -367,3 +384,10 @@ def test_a_cell_of_an_unknown_backbone_is_refused_and_the_others_are_trained(loa
     assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
     assert "timm has no model 'resnet19' (did you mean" in found["cells"][1]["refused"]
     assert trained.asked == [("simsiam backbone=small", 0)]
+
+
+def test_the_protocol_says_what_varies(loaded, trained):
+    found = loaded("ablate", "simsiam", "--flip", "epochs=1|2,batch_size=8|16", "--limit", "64")
+    assert (found["epochs"], found["batch_size"], found["backbone"]) == (None, None, "small")
+    assert "64 images of 32 px, epochs vary, batch varies, small" in (Path(found["folder"]) / "table.md").read_text()
+    assert "1 epoch, batch 16" in report.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))

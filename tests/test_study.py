@@ -183,6 +183,7 @@ def test_a_lattice_as_a_study_and_words_for_all(loaded, trained, mine):
         (MINE + VARIANTS.replace('"70"', "70"), "published cannot be 70; it is text"),
         (MINE + VARIANTS.replace('"byol"', '"byl"'), "no method 'byl'"),
         (MINE + 'base = "simsiam"\nflip = "predicter"', "did you mean 'predictor'"),
+        (MINE + VARIANTS.replace('"byol"', '"byol epochs=3"'), "epochs is 8 for the whole table"),
         ("title = ", "not valid TOML"),
     ],
 )
@@ -196,6 +197,7 @@ def test_a_study_file_is_read_strictly(bad_input, mine, text, part):
         ("study stop_gradeint", "did you mean 'stop_gradient'"),
         ("study nothing.toml", "no file nothing.toml"),
         ("study folder.toml", "cannot be read"),
+        ("study batch_size --batch-size 32", "batch_size is 32 for the whole table, and cells set it too"),
         ("study stop_gradient --seeds 0", "--seeds cannot be 0"),
         ("study stop_gradient --epochs 0", "--epochs cannot be 0"),
         ("study stop_gradient --data nowhere", "no data 'nowhere'"),
