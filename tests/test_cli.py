@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -184,6 +185,9 @@ def test_own_data_without_configuration(invoke: Invoke, tmp_path: Path) -> None:
     assert again["knn"]["k20"] == pytest.approx(found["knn"]["k20"])
     for i in range(12):
         Image.new("RGB", (20 + i, 24), (i * 20, 90, 5)).save(tmp_path / f"{i}.png")
+    typed = invoke("train", "simsiam", "--data", ".", "--epochs", "1", "--out", "my runs").stdout.splitlines()[-1]
+    assert typed.startswith("next: sslzoo embed 'my runs/simsiam-")
+    assert invoke(*shlex.split(typed)[2:]).exit_code == 0
     bare = invoke("train", "simsiam", "--data", ".", "--epochs", "1", "--json")
     assert loaded(bare)["knn"] is None
     assert "no labels" in bare.stderr
@@ -283,6 +287,8 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
         )
     )
     assert run["epochs"] == 1
+    refused(invoke("train", "--resume", run["run"], "--dry-run"), "--dry-run says what a new run would do")
+    assert (tmp_path / run["run"] / "log.csv").read_text().count("\n") == 2  # nothing was trained
     refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
     assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2

@@ -58,6 +58,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
         if control["resume"] is not None:
             if expression:
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
+            if control["dry_run"]:
+                raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
             _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             result = training.resume(control["resume"], screen, control["stop_after"])
         elif control["dry_run"]:

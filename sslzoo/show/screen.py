@@ -1,5 +1,6 @@
 """A training run on the screen, as it goes."""
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -128,7 +129,10 @@ class Screen:
             self.warn(sentence)
         out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
         out.print(f"run: {escape(result['run'])}", soft_wrap=True)
-        out.print(f"next: sslzoo knn {escape(result['run'])} random raw", soft_wrap=True)
+        words = ["knn", result["run"], "random", "raw"]
+        if result["knn"] is None:  # no labels
+            words = ["embed", result["run"], "--out", "features.npz"]
+        out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)
 
     def close(self) -> None:
         """Stop the live line."""
