@@ -1,5 +1,6 @@
 """The algebra: parse an expression, flip switches, refuse what cannot be, and name the method that results."""
 
+import os.path
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ def tokenize(words: Iterable[str]) -> list[str]:
     """Tokens of an expression: ``+``, ``-``, words and ``key=value``; glued signs are parted, quoted strings split."""
     tokens: list[str] = []
     for word in words:
-        for part in [word] if Path(word).is_file() else shlex.split(word):
+        for part in [word] if os.path.isfile(word.removeprefix("like=")) else shlex.split(word):
             sign = part[:1] if part[:1] in ("+", "-") else ""
             tokens += [token for token in (sign, part[len(sign) :]) if token]
     return tokens
@@ -50,12 +51,16 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     like, text, rest = None, [Path(base.name).stem if "/" in base.name else base.name], iter(tokens[1:])
     for token in rest:
         if token in ("+", "-"):
-            word = next(rest, "")
+            word = next(rest, None)
+            if word is None:
+                raise UserError(f"There is nothing behind {token!r}; name a switch or value, as in '+ momentum'.")
             flip(values, token, word, base.name)
             text += [token, canonical(word)]
         elif "=" in token:
             key, _, value = token.partition("=")
             if key == "like":
+                if like is not None:
+                    raise UserError(f"like is said twice; leave {token!r} or the other one out.")
                 like = find_method(value)
             elif canonical(key) in SWITCHES:
                 values[canonical(key)] = read_switch(canonical(key), value)

@@ -21,6 +21,10 @@ from .summary import summarize
 from .train import Reporter, resume, train, versions
 
 Row = dict[str, Any]
+RECORD = {  # of a run that has ended
+    "key": str, "seed": int, "expression": str, "diverged": bool, "scores": dict, "seconds": runs.NUMBER,
+    "run": str | None, **dict.fromkeys(("knn", "random_knn", "raw_knn", "loss", "std", "rank"), runs.NUMBER | None),
+}  # fmt: skip
 USUAL = {"epoch", "loss", "std", "rank", "lr", "images_per_second", "knn"}  # columns of a log; others are scores
 
 
@@ -117,11 +121,12 @@ class Store:
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}); give --out another folder.") from None
         if self.path.is_file():
-            try:
-                content = json.loads(self.path.read_text(encoding="utf-8"))
-                self.ended, self.begun = list(content["ended"]), dict(content["begun"])
-            except (OSError, ValueError, TypeError, KeyError):
-                raise UserError(f"{self.path} is broken; remove {folder} to start anew.") from None
+            wrong = f"{self.path} is broken; remove {folder} to start anew."
+            content = runs.read_json(self.path, {"ended": list, "begun": dict}, wrong)
+            self.ended, self.begun = content["ended"], content["begun"]
+            texts = all(isinstance(run, str) for run in self.begun.values())
+            if not texts or not all(runs.fits(row, RECORD) for row in self.ended):
+                raise UserError(wrong)
 
     def find(self, key: str, seed: int) -> Row | None:
         """The record of a run that has ended."""

@@ -69,6 +69,8 @@ def read_flips(texts: Sequence[str], base: Switches, name: str) -> list[Flip]:
 def _read_flip(item: str, base: Switches, name: str) -> Flip:
     raw, sign, listed = item.partition("=")
     word = canonical(raw.strip())
+    if word == "like":
+        raise UserError("like=NAME cannot be flipped; put it into the expression of a table of its own.")
     if sign:
         texts = [text.strip() for text in listed.split("|") if text.strip()]
         if word in SWITCHES:

@@ -1,5 +1,6 @@
 """Recipes: method files read strictly, and layers of values resolved to one frozen `Recipe`."""
 
+import os.path
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -189,8 +190,8 @@ def find_method(name: str) -> Method:
     plain = name.replace("-", "_").lower()
     if plain in method_names():
         return read_method(METHODS / f"{plain}.toml")
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or path.is_file():
+    path = Path(os.path.expanduser(name))
+    if path.suffix == ".toml" or os.path.isfile(path):
         return read_method(path)
     raise UserError(f"There is no method {name!r}{did_you_mean(plain, method_names())}; 'sslzoo methods' lists them.")
 

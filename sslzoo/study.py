@@ -1,5 +1,6 @@
 """Studies: tables of papers as files, read strictly, run like any table of cells, and set beside what was published."""
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,8 +72,8 @@ def names() -> list[str]:
 def find(name: str) -> Study:
     """A shipped study by name, or a person's own file. Raises `UserError`."""
     plain = name.replace("-", "_").lower()
-    path = STUDIES / f"{plain}.toml" if plain in names() else Path(name).expanduser()
-    if path.suffix != ".toml" and not path.is_file():
+    path = STUDIES / f"{plain}.toml" if plain in names() else Path(os.path.expanduser(name))
+    if path.suffix != ".toml" and not os.path.isfile(path):
         raise UserError(f"There is no study {name!r}{did_you_mean(plain, names())}; 'sslzoo study' lists them.")
     return read_toml(path, "'sslzoo study' lists the shipped ones", lambda content: read(path.stem, content))
 

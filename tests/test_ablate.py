@@ -98,6 +98,13 @@ def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
     found = cells("'my own.toml'", "momentum")
     assert [cell.text for cell in found] == ["'my own.toml'", "'my own.toml' - momentum"]
     assert parse(found[1].text).switches == found[1].switches
+    for words in (["simsiam", "like=my own.toml"], ["simsiam 'like=my own.toml'"]):
+        base = parse(words)
+        found = lattice(words, read_flips(["symmetric"], base.switches, base.base.name))
+        assert [cell.text for cell in found] == [
+            "simsiam 'like=my own.toml'", "simsiam 'like=my own.toml' - symmetric",
+        ]  # fmt: skip
+        assert parse(found[1].text).like == parse("'my own.toml'").base
 
 
 @pytest.mark.parametrize(
@@ -107,6 +114,8 @@ def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
         ("predicter", "did you mean 'predictor'"),
         ("tau", "tau is a knob; write its values"),
         ("tua=1|2", "did you mean 'tau'"),
+        ("like=simclr", "like=NAME cannot be flipped"),
+        ("like=simclr|dino", "like=NAME cannot be flipped"),
         ("target", "target is flipped twice"),
         ("target=shared", "two or more different values"),
         ("target=shared|shared", "two or more different values"),
@@ -305,10 +314,17 @@ def test_bad_input_is_one_sentence(bad_input, tmp_path, words, part):
 def test_a_broken_table_is_refused(loaded, run_cli, trained):
     words = ("ablate", "simsiam", "--flip", "predictor", *QUICK)
     folder = Path(loaded(*words)["folder"])
-    (folder / "cells.json").write_text('{"ended": 3}')
-    result = run_cli(*words)
-    assert result.exit_code == 2
-    assert "cells.json is broken" in result.stderr
+    for text in (
+        '{"ended": 3}',
+        "[]",
+        '{"ended": [1], "begun": {}}',
+        '{"ended": [{}], "begun": {}}',
+        '{"ended": [], "b',
+    ):
+        (folder / "cells.json").write_text(text)
+        result = run_cli(*words)
+        assert result.exit_code == 2
+        assert "cells.json is broken" in result.stderr
 
 
 # ---- numbers

@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from sslzoo import UserError
 from sslzoo.cli import main, part_signs
 from sslzoo.recipe import method_names
+from sslzoo.runs import write
 
 Invoke = Callable[..., Result]
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -270,6 +272,31 @@ def test_bad_input_is_one_sentence(invoke: Invoke, tmp_path: Path, words: str, p
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
+PLACES = [
+    "train PATH", "train PATH.toml", "train simsiam PATH", "train simsiam like=PATH", "train simsiam --data PATH",
+    "train simsiam --data PATH.npz", "train --resume PATH", "train simsiam --limit 64 --batch-size 16 --init PATH",
+    "ablate PATH --flip predictor", "study PATH", "study PATH.toml", "knn PATH", "knn PATH.npz",
+    "embed PATH --out f.npz", "methods show PATH", "methods diff PATH simsiam", "methods copy PATH mine.toml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["a" * 300, f"{'a' * 300}/b", "~nobody-of-this-name"])
+@pytest.mark.parametrize("words", PLACES)
+def test_a_path_that_cannot_be_is_one_sentence(invoke: Invoke, tmp_path: Path, words: str, path: str) -> None:
+    refused(invoke(*words.replace("PATH", path).split()))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", ["methods copy simsiam LONG.toml", "methods map --out LONG.svg"])
+def test_a_name_that_is_too_long_to_write(invoke: Invoke, tmp_path: Path, words: str) -> None:
+    refused(invoke(*words.replace("LONG", "a" * 300).split()), "cannot be written")
+    refused(invoke(*words.replace("LONG", f"{'a' * 300}/b").split()), "folder")
+    assert "There are no runs" in invoke("runs", "--out", "a" * 300).stdout
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / f"{'a' * 300}.npz", b"")
+    assert os.listdir(tmp_path) == []
+
+
 def test_pretrained_weights_that_are_not_there_are_named(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(invoke("knn", "timm:resnet18", "--data", "digits"), "weights of timm:resnet18", "once with a network")
@@ -296,6 +323,50 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
     refused(invoke("train", "--resume", run["run"]), "is no checkpoint")
     (tmp_path / run["run"] / "last.pt").unlink()
     refused(invoke("train", "--resume", run["run"]), "holds no last.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", "{}"),
+        ("run.json", "[1]"),
+        ("run.json", '"options": {"data"'),
+        ("run.json", {"options": {"data": "digits", "colour": "red"}}),
+        ("run.json", {"options": {}}),
+        ("run.json", {"epochs": "many"}),
+        ("log.csv", b"\xff\xfe"),
+        ("log.csv", "1,2\n3,4,5\n"),
+        ("knn.json", "{"),
+        ("knn.json", "[]"),
+        ("knn.json", '{"knn": {"k20": "high"}}'),
+        ("knn.json", '{"knn": 3}'),
+    ],
+)
+def test_a_damaged_run_is_one_sentence(invoke: Invoke, tmp_path: Path, name: str, content: Any) -> None:
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    options = {"data": "digits"}
+    about = {
+        "expression": "simsiam",
+        "method": "simsiam",
+        "data": "digits",
+        "images": 64,
+        "image_size": 32,
+        "epochs": 1,
+    }
+    about |= {"mean": [0.5] * 3, "std": [0.2] * 3, "batch_size": 16, "backbone": "small", "options": options}
+    (run / "run.json").write_text(json.dumps(about))
+    (run / "log.csv").write_text("epoch,loss,std,rank\n1,0.5,1,9\n")
+    (run / "knn.json").write_text('{"knn": {"k20": 0.5}}')
+    rows = loaded(invoke("runs", "--json"))["runs"]
+    assert [(row["done"], row["loss"], row["knn"]) for row in rows] == [(1, 0.5, 0.5)]
+    if isinstance(content, dict):
+        content = json.dumps({**about, **content})
+    (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(invoke("runs"), name, "broken", "remove")
+    if name == "run.json":
+        refused(invoke("knn", "runs/one"), "run.json is missing or broken")
+        refused(invoke("train", "--resume", "runs/one"), "run.json is missing or broken")
 
 
 def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """``sslzoo methods``: list, show, compare and copy."""
 
 import json
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,9 @@ def copy(name: str, file: Path) -> None:
     """Copy a method's file, to change it; it works wherever a name does."""
     if name.replace("-", "_") not in recipe.method_names():
         recipe.find_method(name)  # says what is wrong with it
-    if file.exists():
+    if os.path.exists(file):
         raise UserError(f"{file} is there already; give another name.")
-    if file.suffix != ".toml" or not file.parent.is_dir():
+    if file.suffix != ".toml" or not os.path.isdir(file.parent):
         raise UserError(f"{file} has to be a .toml file in a folder that exists.")
     source = recipe.METHODS / f"{name.replace('-', '_')}.toml"
     try:

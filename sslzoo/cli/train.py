@@ -1,6 +1,7 @@
 """``sslzoo train``."""
 
 import json
+import os.path
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -97,7 +98,7 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
             value = flags[name]
-            if name == "data" and Path(value).exists():
+            if name == "data" and os.path.exists(value):
                 value = str(Path(value).resolve())
             if value != own.get(name):
                 raise UserError(
