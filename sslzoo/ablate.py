@@ -22,10 +22,10 @@ def ablate(
     run again. Raises `UserError`.
     """
     words = [words] if isinstance(words, str) else list(words)
-    base = parse(words)
+    base = parse(words, finished=False)  # the cells are
     flips = read_flips(flip, base.switches, base.base.name)
-    setting = Setting.of(words, Options(**options))
-    recipe = setting.recipe(base)
+    setting = Setting.of(Options(**options))
+    recipe = setting.resolved(base)
     values = {one.key: list(one.values) for one in flips}
     folder = Path(setting.options.out) / f"ablate-{runs.slug(base.text)}-{setting.digest(dump(recipe), values)}"
     typed = command("ablate", [*words, *(f"--flip {shlex.quote(text)}" for text in flip)], {**options, "seeds": seeds})

@@ -15,7 +15,7 @@ from . import runs
 from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
-from .plan import Options, Plan, check, prepare, recipe_for
+from .plan import Options, Plan, check, recipe_for, surroundings
 from .recipe import Recipe, dump
 from .summary import summarize
 from .train import Reporter, resume, train, versions
@@ -52,20 +52,22 @@ class Setting:
     device: torch.device
 
     @staticmethod
-    def of(words: str | Sequence[str], options: Options) -> "Setting":
-        """The setting of an expression's run. Raises `UserError` where that cannot be."""
-        plan: Plan = prepare(words, options)
-        data = plan.data
+    def of(options: Options) -> "Setting":
+        """The setting that options make. Raises `UserError` where that cannot be."""
+        data, device, precision = surroundings(options)
         facts = {
             "data": str(Path(options.data).resolve()) if data.own else data.name, "images": len(data.train),
-            "image_size": data.size, "mean": data.mean, "std": data.std, "device": plan.device.type,
-            "precision": plan.precision,
+            "image_size": data.size, "mean": data.mean, "std": data.std, "device": device.type, "precision": precision,
         }  # fmt: skip
-        return Setting(options, data.name, data.size, facts, len(data.train), plan.device)
+        return Setting(options, data.name, data.size, facts, len(data.train), device)
+
+    def resolved(self, expression: Expression) -> Recipe:
+        """The recipe of an expression here, whether or not it can train. Raises `UserError`."""
+        return recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
 
     def recipe(self, expression: Expression) -> Recipe:
-        """The recipe of an expression here. Raises `UserError`."""
-        found = recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
+        """The recipe of an expression that is trained here. Raises `UserError`."""
+        found = self.resolved(expression)
         check(found, self.images)
         return found
 
@@ -80,9 +82,12 @@ class Setting:
     def head(self, cells: Sequence[Cell], seeds: int) -> Row:
         """The protocol, as tables and JSON state it; None for what is not the same in all cells.
 
-        Raises `UserError` where an option for all cells would have the last word over what cells set themselves.
+        Raises `UserError` where no cell can train, or where an option for all cells would have the last word over what
+        cells set themselves.
         """
         recipes = [cell.recipe for cell in cells if cell.recipe is not None]
+        if not recipes:
+            raise UserError(cells[0].refused or "")
         shared: Row = {}
         for key in ("epochs", "batch_size", "backbone"):
             given = getattr(self.options, key)

@@ -29,7 +29,8 @@ GREY = "#8a8a8a"
 
 def draw(kind: str, result: Row) -> bytes:
     """A PNG of this kind: one of `KINDS`."""
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    plain = mpl.rc_context({"text.parse_math": False})  # a $ in a label is a $
+    with plain, mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = KINDS[kind](result)
         FigureCanvasAgg(figure)
         image = io.BytesIO()

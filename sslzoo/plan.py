@@ -76,6 +76,14 @@ def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[Va
 def prepare(words: str | Sequence[str], options: Options) -> Plan:
     """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
     expression = parse(words)
+    dataset, device, precision = surroundings(options)
+    recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
+    check(recipe, len(dataset.train))
+    return Plan(expression, recipe, dataset, options, device, precision)
+
+
+def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
+    """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
     for name, low in (("image_size", 8), ("limit", 2), ("epochs", 1), ("batch_size", 2), ("seed", 0), ("workers", 0)):
@@ -84,10 +92,7 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
             raise UserError(f"--{name.replace('_', '-')} cannot be {value}; it is at least {low}.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = data.load(options.data, options.image_size, options.limit)
-    recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
-    check(recipe, len(dataset.train))
-    return Plan(expression, recipe, dataset, options, device, precision)
+    return data.load(options.data, options.image_size, options.limit), device, precision
 
 
 def check(recipe: Recipe, samples: int) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import UserError, did_you_mean, listing
+from .errors import UserError, did_you_mean, listing, within
 from .schema import (
     KNOBS,
     PIPELINES,
@@ -212,10 +212,8 @@ def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) ->
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
-    try:
+    with within(str(path)):
         return parse(content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def parse_method(name: str, content: Mapping[str, Any]) -> Method:

@@ -301,6 +301,7 @@ def test_tables_and_pictures_of_every_size(loaded, run_cli, trained, flips):
         ("ablate simsiam --flip predictor --seeds 0", "--seeds cannot be 0"),
         ("ablate simsiam --flip predictor --epochs 0", "at least 1"),
         ("ablate simsiam --flip predictor --data nowhere", "no data 'nowhere'"),
+        ("ablate simsiam --flip batch_size=65|66 --limit 64", "A batch of 65 is larger than the 64 training images"),
         ("ablate simsiam --flip predictor --limit 32 --batch-size 64", "larger than the 32 training images"),
         ("ablate simsiam --flip predictor --limit 64 --batch-size 16 --out file", "give --out another folder"),
     ],
