@@ -18,6 +18,10 @@ from .values import defaults as schema_defaults
 from .values import expand, read_knob
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
+LOWEST = {
+    "image_size": 8, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1,
+}  # fmt: skip
+LAST_SEED = 2**32 - 1  # `batches.order` multiplies it, and the product has to fit a generator
 PRECISIONS = ("auto", "float32", "bf16")
 
 
@@ -82,14 +86,23 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
     return Plan(expression, recipe, dataset, options, device, precision)
 
 
+def check_numbers(**options: int | None) -> None:
+    """Raise `UserError` for a number among the options that is out of bounds."""
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and value < LOWEST[name]:
+            raise UserError(f"{flag} cannot be {value}; it is at least {LOWEST[name]}.")
+        if name == "seed" and value is not None and value > LAST_SEED:
+            raise UserError(f"{flag} cannot be {value}; it is at most {LAST_SEED}.")
+
+
 def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
-    for name, low in (("image_size", 8), ("limit", 2), ("epochs", 1), ("batch_size", 2), ("seed", 0), ("workers", 0)):
-        value = getattr(options, name)
-        if value is not None and value < low:
-            raise UserError(f"--{name.replace('_', '-')} cannot be {value}; it is at least {low}.")
+    if not options.out:
+        raise UserError("--out cannot be empty; name a folder.")
+    check_numbers(**{name: getattr(options, name) for name in LOWEST})
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
     return data.load(options.data, options.image_size, options.limit), device, precision

@@ -19,7 +19,7 @@ from .embed import features
 from .encoders import build, pretrained
 from .errors import UserError
 from .knn import KS, RECALL_AT, TEMPERATURE, knn, protocol
-from .plan import Options, backbone_for, find_device, recipe_for
+from .plan import Options, backbone_for, check_numbers, find_device, recipe_for
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
 
@@ -84,6 +84,7 @@ def embed(
 ) -> tuple[float, Embedding]:
     """The features of a source, and when their making began. Raises `UserError`."""
     started = time.time()
+    check_numbers(image_size=image_size, seed=seed, workers=workers)
     path = Path(os.path.expanduser(source))
     if path.suffix == ".npz":
         return started, read_features(path)

@@ -1,7 +1,7 @@
 """Values of the schema: names spelled out, values checked, and whether anything reads them."""
 
 from collections.abc import Mapping
-from math import isfinite
+from sys import float_info
 from types import UnionType
 from typing import Any, get_args
 
@@ -68,11 +68,11 @@ def read_knob(key: str, value: object) -> Value:
     if isinstance(value, str) and meta["choices"] and value not in meta["choices"]:
         allowed = listing([*(k.__name__ for k in kinds if k is not str), *meta["choices"]])
         raise UserError(f"{key} cannot be {value!r}{did_you_mean(value, meta['choices'])}; it is {allowed}.")
-    if isinstance(value, int | float):
-        low, high = meta["low"], meta["high"]
-        if not isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
-            bound = "a finite number" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
-            raise UserError(f"{key} cannot be {value}; it is {bound}.")
+    low, high = meta["low"], meta["high"]
+    most = float_info.max if high is None else high
+    if isinstance(value, int | float) and low is not None and not low <= value <= most:
+        least = f"finite and at least {low}" if isinstance(value, float) else f"at least {low}"
+        raise UserError(f"{key} cannot be {value}; it is {least if high is None else f'from {low} to {high}'}.")
     return value  # type: ignore[return-value]
 
 

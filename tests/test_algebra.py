@@ -114,7 +114,7 @@ def test_tokens_apply_from_left_to_right_and_rules_at_the_end() -> None:
         ("simsiam tua=0.9", "'tua' is no knob"),
         ("simsiam optimizer.lrr=1", "no knob 'optimizer.lrr' \\(did you mean 'optimizer.lr'\\?\\)"),
         ("simsiam lr=fast", "optimizer.lr cannot be 'fast'; it is float"),
-        ("simsiam lr=-1", "optimizer.lr cannot be -1.0; it is at least 0"),
+        ("simsiam lr=-1", "optimizer.lr cannot be -1.0; it is from 0 to"),
         ("simsiam lr=inf", "optimizer.lr cannot be inf"),
         ("simsiam lr=nan", "optimizer.lr cannot be nan"),
         ("simsiam dim=2.5", "heads.dim cannot be '2.5'; it is int"),
