@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from PIL import Image
 
 from sslzoo import UserError
 from sslzoo.cli import main, part_signs
-from sslzoo.recipe import method_names
+from sslzoo.recipe import METHODS, method_names
 from sslzoo.runs import write
 
 Invoke = Callable[..., Result]
@@ -397,7 +398,49 @@ def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) ->
     refused(invoke("knn", one, two), "different data", "--data")
 
 
+def test_brackets_in_names_and_papers_are_no_markup(invoke: Invoke, tmp_path: Path) -> None:
+    text = (METHODS / "simsiam.toml").read_text()
+    Path("[x].toml").write_text(re.sub("paper = .*", 'paper = "[/x]"', text))
+    assert "[/x]" in invoke("methods", "show", "[x].toml").stdout
+    assert "[x].toml" in invoke("methods", "diff", "[x].toml", "byol").stdout
+    save_npz(tmp_path / "[b]y.npz")
+    words = ("train", "[x].toml", "--data", "[b]y.npz", "--epochs", "1", "--batch-size", "8", "--json")
+    run = loaded(invoke(*words))["run"]
+    assert "[b]y" in invoke("runs").stdout
+    assert "kNN on [b]y" in invoke("knn", run).stdout
+
+
 # ---- the shell
+
+
+def run_module(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-m", "sslzoo", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("words", [["methods"], ["methods", "list", "--json"], [], ["--help"], ["study"]])
+def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        found = run_module(*words, stdout=full)
+        assert run_module("methods", "--bogus", stdout=full).returncode == 2  # which writes nothing there
+    assert found.returncode == 1
+    assert found.stderr == "Error: The output cannot be written (No space left on device); give it another place.\n"
+    read, write = os.pipe()
+    os.close(read)
+    found = run_module(*words, stdout=write)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (1, "")
+    found = run_module(*words, preexec_fn=lambda: os.close(1))
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_letters_that_the_output_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "ü.toml").write_text((METHODS / "simsiam.toml").read_text().replace("title = ", 'title = "ü±" #'))
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(METHODS.parent)}
+    found = run_module("methods", "show", "ü.toml", env=env, cwd=tmp_path, stdout=subprocess.PIPE)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("?.toml")
 
 
 def test_signs_are_parted_from_words_but_not_from_options() -> None:

@@ -19,7 +19,7 @@ def knn_table(result: Mapping[str, Any]) -> None:
         *(f"kNN {n}" for n in names),
         *(f"recall@{n[1:]}" for n in recalls),
         "seconds",
-        title=f"kNN on {result['data']}",
+        title=f"kNN on {escape(result['data'])}",
     )
     for column in made.columns[1:]:
         column.justify = "right"

@@ -28,7 +28,7 @@ def text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else escape(str(value))
 
 
 def score(value: float | None) -> str:
