@@ -119,6 +119,7 @@ def _read_written(words: Sequence[tuple[str, str]]) -> dict[str, Value]:
     return written
 
 
+FEW_ROWS = 16  # drawn of a bank, with which it may happen that all of them are one
 NO_GRADIENT = ("momentum", "snapshot", "neighbour", "average", "kmeans")  # copies, rows of memory, and hard codes
 CODE_GUARDS = {
     "sinkhorn": "balanced codes (sinkhorn)",
@@ -158,6 +159,10 @@ def misfit(recipe: Recipe, samples: int | None) -> str | None:
     prototypes = recipe.clustering.prototypes
     if recipe.switches.clustering == "kmeans" and samples is not None and samples < prototypes:
         return f"k-means cannot make {prototypes} clusters of {samples} images; lower prototypes."
+    if not recipe.negatives.positive_in_denominator and 0 < recipe.negatives.bank_sample < FEW_ROWS:
+        return (
+            f"So few rows of the bank may all be the sample's own; set bank_sample to {FEW_ROWS} or more, or 0 for all."
+        )
     if recipe.switches.normalize == "whiten":
         batch, dim = recipe.training.batch_size, recipe.heads.dim
         rows = batch // max(1, batch // recipe.normalize.whiten_size)  # of the smallest group

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -107,10 +108,9 @@ class Setting:
 def command(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> str:
     """The command line of a table, options that are as always left out."""
     usual = asdict(Options())
-    flags = [
-        f"--{key.replace('_', '-')} {value}" for key, value in options.items() if value not in (None, usual.get(key))
-    ]
-    return " ".join(["sslzoo", verb, *words, *flags])
+    given = {key: value for key, value in options.items() if value not in (None, usual.get(key))}
+    flags = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    return shlex.join(["sslzoo", verb, *words, *flags])
 
 
 class Store:

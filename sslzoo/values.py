@@ -49,9 +49,8 @@ def read_switch(name: str, value: object) -> str | bool:
         value = {"true": True, "false": False}.get(value, value)
     if type(value) is type(values[0]) and value in values:
         return value  # type: ignore[return-value]
-    allowed = listing(str(v).lower() for v in values)
-    hint = did_you_mean(str(value), map(str, values))
-    raise UserError(f"{name} cannot be {value!r}{hint}; it is {allowed}.")
+    allowed = [str(v).lower() for v in values]
+    raise UserError(f"{name} cannot be {value!r}{did_you_mean(str(value), allowed)}; it is {listing(allowed)}.")
 
 
 def read_knob(key: str, value: object) -> Value:

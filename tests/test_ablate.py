@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 
 import matplotlib.image
@@ -123,6 +124,7 @@ def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
         ("target=", "two or more different values"),
         ("target=shared|momentun", "did you mean 'momentum'"),
         ("tau=0.9|much", "cannot be 'much'"),
+        ("stop_gradient=True|False", "did you mean 'true'?"),
         ("similarity", "no usual value; write '--flip \"similarity=cosine|mse"),
     ],
 )
@@ -401,6 +403,21 @@ def test_a_cell_of_an_unknown_backbone_is_refused_and_the_others_are_trained(loa
     assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
     assert "timm has no model 'resnet19' (did you mean" in found["cells"][1]["refused"]
     assert trained.asked == [("simsiam backbone=small", 0)]
+
+
+def test_the_command_of_a_table_can_be_typed_again(loaded, trained):
+    words = ("ablate", "simsiam lr=0.1", "--flip", "target=shared|momentum", "--out", "my tables", *QUICK)
+    found = loaded(*words)
+    _, *typed = shlex.split(found["command"])
+    assert loaded(*typed)["cells"] == found["cells"]
+    assert len(trained.asked) == 2
+
+
+def test_one_is_no_plural(run_cli, trained):
+    trained.stopping = {"byol - momentum"}
+    run_cli("ablate", "byol", "--flip", "momentum", *QUICK)
+    trained.stopping = set()
+    assert "1 run to do" in run_cli("ablate", "byol", "--flip", "momentum", *QUICK).stdout
 
 
 def test_the_protocol_says_what_varies(loaded, trained):

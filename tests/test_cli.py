@@ -112,6 +112,10 @@ def test_diff(invoke: Invoke) -> None:
 def test_a_copied_method_is_a_method(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("methods", "copy", "simsiam", "mine.toml").exit_code == 0
     assert loaded(invoke("methods", "show", "mine.toml", "+momentum", "--json"))["method"] == "byol"
+    assert invoke("methods", "copy", "BYOL", "other.toml").exit_code == 0
+    assert Path("other.toml").read_text() == (METHODS / "byol.toml").read_text()
+    refused(invoke("methods", "copy", "SimSiam", "missing/x.toml"), "folder that exists")
+    os.remove("other.toml")
     refused(invoke("methods", "copy", "simsiam", "mine.toml"), "is there already")
     refused(invoke("methods", "copy", "simsaim", "other.toml"), "did you mean 'simsiam'")
     refused(invoke("methods", "copy", "simsiam", "missing/mine.toml"), "folder that exists")
@@ -159,6 +163,7 @@ def test_what_a_person_reads(invoke: Invoke) -> None:
     for part in (
         "simsiam - stop_gradient: no shipped method has these switches",
         "Warning: nothing here is known to prevent collapse",
+        "1 epoch (--epochs), batch 16",
         "epoch 1/1  loss",
         "untrained backbone",
         "raw pixels",
@@ -240,6 +245,7 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
         ("train simsiam --seed -1", "at least 0"),
         ("train simsiam --seed 4294967296", "--seed cannot be 4294967296; it is at most 4294967295"),
         ("train simsiam --knn-every 0", "--knn-every cannot be 0; it is at least 1"),
+        ("train instdisc bank_sample=15 positive_in_denominator=false", "set bank_sample to 16 or more, or 0 for all"),
         ("train simsiam --out=", "--out cannot be empty"),
         ("train simsiam predictor_hidden=0", "heads.predictor_hidden cannot be 0; it is from 1 to 32768"),
         ("train simsiam dim=10000000", "heads.dim cannot be 10000000; it is from 2 to 32768"),
@@ -433,6 +439,12 @@ def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> N
     assert (found.returncode, found.stderr) == (1, "")
     found = run_module(*words, preexec_fn=lambda: os.close(1))
     assert (found.returncode, found.stderr) == (0, "")
+
+
+def test_a_run_of_one_step_says_nothing_when_quiet(tmp_path: Path) -> None:
+    words = ("--limit", "64", "--batch-size", "64", "--epochs", "1", "--quiet", "--out", str(tmp_path))
+    found = run_module("train", "simsiam", *words, stdout=subprocess.PIPE)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
 def test_letters_that_the_output_does_not_know(tmp_path: Path) -> None:

@@ -33,8 +33,8 @@ class CellsScreen:
         if self.quiet:
             return
         refused = sum(cell.refused is not None for cell in cells)
-        said = [f"{len(cells)} cells"] + ([f"{refused} refused"] if refused else [])
-        said += [f"{todo} runs to do"] + ([f"{kept} kept from before"] if kept else [])
+        said = [report.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
+        said += [f"{report.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
         self.out.print(f"[bold]{escape(report.title(dict(head)))}[/bold]", soft_wrap=True)
         self.out.print(f"{escape(report.protocol(dict(head)))}; {', '.join(said)}", soft_wrap=True)
         self.started = time.monotonic()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ..report import counted
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, score, table
 
@@ -48,7 +49,7 @@ class Screen:
         training = recipe.training
         out.print(
             f"{escape(data.name)}: {len(data.train):,} images of {data.size} px; {training.backbone} on {plan.device} "
-            f"({plan.precision}); {training.epochs} epochs ({recipe.origins['training.epochs']}), "
+            f"({plan.precision}); {counted(training.epochs, 'epoch')} ({recipe.origins['training.epochs']}), "
             f"batch {training.batch_size}, learning rate {recipe.learning_rate:.4g} ({recipe.optimizer.name})",
             soft_wrap=True,
         )
