@@ -441,6 +441,24 @@ def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> N
     assert (found.returncode, found.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("columns", ["80", "100", "120", "160"])
+def test_a_narrow_terminal_cuts_no_name(tmp_path: Path, columns: str) -> None:
+    words = ("--limit", "64", "--batch-size", "32", "--epochs", "1", "--quiet")
+    run = run_module("train", "simclr -negatives +predictor +stop_gradient", *words, "--json", cwd=tmp_path,
+                     stdout=subprocess.PIPE)  # fmt: skip
+    env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": columns}
+    shown = run_module("runs", env=env, cwd=tmp_path, stdout=subprocess.PIPE).stdout
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert "…" not in plain
+    folded = "".join(line.split(" ")[0] for line in plain.splitlines()[2:])
+    assert folded == json.loads(run.stdout)["run"]
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", run_module("methods", env=env, stdout=subprocess.PIPE).stdout)
+    rows = plain.split("\n\n")[0].splitlines()
+    assert "…" not in plain
+    assert max(map(len, rows)) <= int(columns)
+    assert {row.split()[0] for row in rows} >= set(method_names())
+
+
 def test_a_run_of_one_step_says_nothing_when_quiet(tmp_path: Path) -> None:
     words = ("--limit", "64", "--batch-size", "64", "--epochs", "1", "--quiet", "--out", str(tmp_path))
     found = run_module("train", "simsiam", *words, stdout=subprocess.PIPE)

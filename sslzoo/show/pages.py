@@ -24,12 +24,17 @@ def spoken(switches: Switches, name: str) -> str:
 
 
 def methods_table(methods: Sequence[Method]) -> None:
-    """Methods and their switches."""
+    """Methods and their switches: a column for each where there is room, else the words of those that are on."""
     out = console()
-    made = table("method", *(name.replace("_", " ") for name in SWITCHES))
+    wide = table("method", *(name.replace("_", " ") for name in SWITCHES))
+    close = table("method", "switches")
+    close.columns[0].no_wrap = True
     for method in methods:
-        made.add_row(f"[bold]{method.name}[/bold]", *(spoken(method.switches, name) for name in SWITCHES))
-    out.print(made)
+        values = {name: spoken(method.switches, name) for name in SWITCHES}
+        wide.add_row(f"[bold]{method.name}[/bold]", *values.values())
+        on = [name if value == "yes" else value for name, value in values.items() if value != "-"]
+        close.add_row(f"[bold]{method.name}[/bold]", ", ".join(on))
+    out.print(wide if out.measure(wide, options=out.options.update(max_width=1000)).maximum <= out.width else close)
     out.print()
     for method in methods:
         out.print(
