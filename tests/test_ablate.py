@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from sslzoo import UserError, report
+from sslzoo import UserError, pictures, report
 from sslzoo.algebra import parse, refusal
 from sslzoo.health import most, verdict
 from sslzoo.lattice import lattice, read_flips, spoken
@@ -263,6 +263,24 @@ def test_data_without_labels_has_no_knn(loaded, run_cli, trained, monkeypatch):
     assert all(cell["knn"] is None and cell["random_knn"] is None for cell in found["cells"])
     assert {cell["verdict"] for cell in found["cells"]} == {"collapsed", "partial", "healthy", None}
     assert found["scoreboard"] is None
+
+
+def test_pictures_without_labels_show_the_rank(loaded, trained, monkeypatch):
+    monkeypatch.setattr(trained.__class__, "__call__", without_labels(trained.__class__.__call__))
+    found = loaded("ablate", "simsiam", "--flip", "predictor,stop_gradient", *QUICK)
+    bars, scatter = pictures.bars(found).axes[0], pictures.scatter(found).axes[0]
+    ranks = [cell["rank"] for cell in found["cells"]]
+    assert [bar.get_width() for bar in bars.patches] == ranks == [2, 4, 6, 8]
+    assert [tuple(dot.get_offsets()[0]) for dot in scatter.collections] == [
+        (cell["std"], cell["rank"]) for cell in found["cells"]
+    ]
+    assert bars.get_xlabel() == scatter.get_ylabel() == "effective rank"
+
+
+def test_a_curve_of_one_epoch_has_one_tick(loaded, trained):
+    axis = pictures.curves(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK)).axes[0]
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
 
 
 def without_labels(call):
