@@ -212,10 +212,8 @@ class Training:
         self.trained_seconds = before + time.perf_counter() - started
         if not torch.isfinite(torch.tensor(loss)):
             kept = f"; {self.path} keeps the epoch before" if self.epoch else ""
-            raise Diverged(
-                f"The loss of epoch {self.epoch + 1} is {loss}{kept}. Lower optimizer.lr "
-                f"(now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
-            )
+            mend = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
+            raise Diverged(f"The loss of epoch {self.epoch + 1} is {loss}{kept}. {mend}")
         self.epoch, self.position = self.epoch + 1, 0
 
     def autocast(self) -> torch.autocast:
