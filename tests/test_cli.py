@@ -425,7 +425,7 @@ def run_module(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
 
 
-@pytest.mark.parametrize("words", [["methods"], ["methods", "list", "--json"], [], ["--help"], ["study"]])
+@pytest.mark.parametrize("words", [["methods"], ["methods", "list", "--json"], []])
 def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> None:
     with open("/dev/full", "w") as full:
         found = run_module(*words, stdout=full)
@@ -442,19 +442,14 @@ def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> N
 
 
 @pytest.mark.parametrize("columns", ["80", "100", "120", "160"])
-def test_a_narrow_terminal_cuts_no_name(tmp_path: Path, columns: str) -> None:
-    words = ("--limit", "64", "--batch-size", "32", "--epochs", "1", "--quiet")
-    run = run_module("train", "simclr -negatives +predictor +stop_gradient", *words, "--json", cwd=tmp_path,
-                     stdout=subprocess.PIPE)  # fmt: skip
-    env = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": columns}
-    shown = run_module("runs", env=env, cwd=tmp_path, stdout=subprocess.PIPE).stdout
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
-    assert "…" not in plain
-    folded = "".join(line.split(" ")[0] for line in plain.splitlines()[2:])
-    assert folded == json.loads(run.stdout)["run"]
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", run_module("methods", env=env, stdout=subprocess.PIPE).stdout)
-    rows = plain.split("\n\n")[0].splitlines()
-    assert "…" not in plain
+def test_a_narrow_terminal_cuts_no_name(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    run = loaded(invoke("train", "simclr -negatives +predictor +stop_gradient", *QUICK, "--json", "--quiet"))["run"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", invoke(word).stdout) for word in ("runs", "methods")]
+    assert not any("…" in text for text in plain)
+    assert "".join(line.split(" ")[0] for line in plain[0].splitlines()[2:]) == run  # folded
+    rows = plain[1].split("\n\n")[0].splitlines()
     assert max(map(len, rows)) <= int(columns)
     assert {row.split()[0] for row in rows} >= set(method_names())
 
