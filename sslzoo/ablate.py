@@ -1,6 +1,5 @@
 """Ablations: an expression's lattice, trained over seeds, in one folder with its table and its picture."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +21,16 @@ def ablate(
     run again. Raises `UserError`.
     """
     words = [words] if isinstance(words, str) else list(words)
-    base = parse(words)
+    base = parse(words, finished=False)  # the cells are
     flips = read_flips(flip, base.switches, base.base.name)
-    setting = Setting.of(words, Options(**options))
-    recipe = setting.recipe(base)
+    setting = Setting.of(Options(**options))
+    recipe = setting.resolved(base)
     values = {one.key: list(one.values) for one in flips}
     folder = Path(setting.options.out) / f"ablate-{runs.slug(base.text)}-{setting.digest(dump(recipe), values)}"
-    typed = command("ablate", [*words, *(f"--flip {shlex.quote(text)}" for text in flip)], {**options, "seeds": seeds})
-    head = {"expression": base.text, "flip": values, "command": typed, **setting.head(recipe, seeds)}
-    result = cells.run(lattice(words, flips, setting.recipe), setting, head, folder, watch or Watch())
+    flags = [word for text in flip for word in ("--flip", text)]
+    typed = command("ablate", [*words, *flags], {**options, "seeds": seeds})
+    table = lattice(words, flips, setting.recipe)
+    head = {"expression": base.text, "flip": values, "command": typed, **setting.head(table, seeds)}
+    result = cells.run(table, setting, head, folder, watch or Watch())
     report.write(result, "lattice")
     return result

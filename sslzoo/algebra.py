@@ -1,5 +1,6 @@
 """The algebra: parse an expression, flip switches, refuse what cannot be, and name the method that results."""
 
+import os.path
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,7 +9,7 @@ from typing import Any
 
 from .errors import UserError, did_you_mean, listing, too_few_to_whiten
 from .recipe import Method, Ranges, Recipe, build, find_method, method_names, switch_values
-from .schema import SWITCHES, WORDS, Switches, Value
+from .schema import PIPELINES, SWITCHES, WORDS, Switches, Value
 from .values import defaults, dotted, expand, read_by, read_knob, read_switch, reason
 
 
@@ -27,7 +28,7 @@ def tokenize(words: Iterable[str]) -> list[str]:
     """Tokens of an expression: ``+``, ``-``, words and ``key=value``; glued signs are parted, quoted strings split."""
     tokens: list[str] = []
     for word in words:
-        for part in [word] if Path(word).is_file() else shlex.split(word):
+        for part in [word] if os.path.isfile(word.removeprefix("like=")) else shlex.split(word):
             sign = part[:1] if part[:1] in ("+", "-") else ""
             tokens += [token for token in (sign, part[len(sign) :]) if token]
     return tokens
@@ -50,12 +51,16 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     like, text, rest = None, [Path(base.name).stem if "/" in base.name else base.name], iter(tokens[1:])
     for token in rest:
         if token in ("+", "-"):
-            word = next(rest, "")
+            word = next(rest, None)
+            if word is None:
+                raise UserError(f"There is nothing behind {token!r}; name a switch or value, as in '+ momentum'.")
             flip(values, token, word, base.name)
             text += [token, canonical(word)]
         elif "=" in token:
             key, _, value = token.partition("=")
             if key == "like":
+                if like is not None:
+                    raise UserError(f"like is said twice; leave {token!r} or the other one out.")
                 like = find_method(value)
             elif canonical(key) in SWITCHES:
                 values[canonical(key)] = read_switch(canonical(key), value)
@@ -114,6 +119,7 @@ def _read_written(words: Sequence[tuple[str, str]]) -> dict[str, Value]:
     return written
 
 
+FEW_ROWS = 16  # drawn of a bank, with which it may happen that all of them are one
 NO_GRADIENT = ("momentum", "snapshot", "neighbour", "average", "kmeans")  # copies, rows of memory, and hard codes
 CODE_GUARDS = {
     "sinkhorn": "balanced codes (sinkhorn)",
@@ -153,6 +159,10 @@ def misfit(recipe: Recipe, samples: int | None) -> str | None:
     prototypes = recipe.clustering.prototypes
     if recipe.switches.clustering == "kmeans" and samples is not None and samples < prototypes:
         return f"k-means cannot make {prototypes} clusters of {samples} images; lower prototypes."
+    if not recipe.negatives.positive_in_denominator and 0 < recipe.negatives.bank_sample < FEW_ROWS:
+        return (
+            f"So few rows of the bank may all be the sample's own; set bank_sample to {FEW_ROWS} or more, or 0 for all."
+        )
     if recipe.switches.normalize == "whiten":
         batch, dim = recipe.training.batch_size, recipe.heads.dim
         rows = batch // max(1, batch // recipe.normalize.whiten_size)  # of the smallest group
@@ -246,6 +256,11 @@ def resolve(
     for key in expression.written:
         if not any(one in recipe.origins for one in expand(key)):
             raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
+    for view in PIPELINES:
+        low, high = (f"views.{view}.scale_{end}" for end in ("min", "max"))
+        least, most = (getattr(getattr(recipe.views, view), f"scale_{end}") for end in ("min", "max"))
+        if least > most and "expression" in (recipe.origins.get(low), recipe.origins.get(high)):
+            raise UserError(f"{low} ({least:g}) is above {high} ({most:g}); lower scale_min or raise scale_max.")
     before = {**switch_values(source.switches), **defaults(scale), **inherited}
     gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
     return replace(recipe, dropped=() if expression.like else tuple(gone))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,12 +16,16 @@ from . import runs
 from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
-from .plan import Options, Plan, check, prepare, recipe_for
+from .plan import Options, Plan, check, recipe_for, surroundings
 from .recipe import Recipe, dump
 from .summary import summarize
 from .train import Reporter, resume, train, versions
 
 Row = dict[str, Any]
+RECORD = {  # of a run that has ended
+    "key": str, "seed": int, "expression": str, "diverged": bool, "scores": dict, "seconds": runs.NUMBER,
+    "run": str | None, **dict.fromkeys(("knn", "random_knn", "raw_knn", "loss", "std", "rank"), runs.NUMBER | None),
+}  # fmt: skip
 USUAL = {"epoch", "loss", "std", "rank", "lr", "images_per_second", "knn"}  # columns of a log; others are scores
 
 
@@ -48,20 +53,22 @@ class Setting:
     device: torch.device
 
     @staticmethod
-    def of(words: str | Sequence[str], options: Options) -> "Setting":
-        """The setting of an expression's run. Raises `UserError` where that cannot be."""
-        plan: Plan = prepare(words, options)
-        data = plan.data
+    def of(options: Options) -> "Setting":
+        """The setting that options make. Raises `UserError` where that cannot be."""
+        data, device, precision = surroundings(options)
         facts = {
             "data": str(Path(options.data).resolve()) if data.own else data.name, "images": len(data.train),
-            "image_size": data.size, "mean": data.mean, "std": data.std, "device": plan.device.type,
-            "precision": plan.precision,
+            "image_size": data.size, "mean": data.mean, "std": data.std, "device": device.type, "precision": precision,
         }  # fmt: skip
-        return Setting(options, data.name, data.size, facts, len(data.train), plan.device)
+        return Setting(options, data.name, data.size, facts, len(data.train), device)
+
+    def resolved(self, expression: Expression) -> Recipe:
+        """The recipe of an expression here, whether or not it can train. Raises `UserError`."""
+        return recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
 
     def recipe(self, expression: Expression) -> Recipe:
-        """The recipe of an expression here. Raises `UserError`."""
-        found = recipe_for(expression, self.options, self.data, self.size, self.images, self.device)
+        """The recipe of an expression that is trained here. Raises `UserError`."""
+        found = self.resolved(expression)
         check(found, self.images)
         return found
 
@@ -73,12 +80,27 @@ class Setting:
         """What the numbers of a cell depend on, but for the seed: cells of the same key are trained once."""
         return self.digest(dump(cell.recipe)) if cell.recipe is not None else ""
 
-    def head(self, recipe: Recipe, seeds: int) -> Row:
-        """The protocol, as tables and JSON state it."""
-        training = recipe.training
+    def head(self, cells: Sequence[Cell], seeds: int) -> Row:
+        """The protocol, as tables and JSON state it; None for what is not the same in all cells.
+
+        Raises `UserError` where no cell can train, or where an option for all cells would have the last word over what
+        cells set themselves.
+        """
+        recipes = [cell.recipe for cell in cells if cell.recipe is not None]
+        if not recipes:
+            raise UserError(cells[0].refused or "")
+        shared: Row = {}
+        for key in ("epochs", "batch_size", "backbone"):
+            given = getattr(self.options, key)
+            if given is not None and any(f"training.{key}" in recipe.written for recipe in recipes):
+                raise UserError(
+                    f"{key} is {given} for the whole table, and cells set it too; leave one of the two out."
+                )
+            there = {getattr(recipe.training, key) for recipe in recipes}
+            shared[key] = there.pop() if len(there) == 1 else None
         return {
-            "data": self.data, "epochs": training.epochs, "seeds": seeds, "batch_size": training.batch_size,
-            "backbone": training.backbone, "images": self.images, "image_size": self.size,
+            "data": self.data, "epochs": shared["epochs"], "seeds": seeds, "batch_size": shared["batch_size"],
+            "backbone": shared["backbone"], "images": self.images, "image_size": self.size,
             "device": str(self.device), "precision": self.facts["precision"], "versions": versions(),
         }  # fmt: skip
 
@@ -86,10 +108,9 @@ class Setting:
 def command(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> str:
     """The command line of a table, options that are as always left out."""
     usual = asdict(Options())
-    flags = [
-        f"--{key.replace('_', '-')} {value}" for key, value in options.items() if value not in (None, usual.get(key))
-    ]
-    return " ".join(["sslzoo", verb, *words, *flags])
+    given = {key: value for key, value in options.items() if value not in (None, usual.get(key))}
+    flags = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    return shlex.join(["sslzoo", verb, *words, *flags])
 
 
 class Store:
@@ -105,11 +126,12 @@ class Store:
         except OSError as error:
             raise UserError(f"{folder} cannot be written ({error.strerror}); give --out another folder.") from None
         if self.path.is_file():
-            try:
-                content = json.loads(self.path.read_text(encoding="utf-8"))
-                self.ended, self.begun = list(content["ended"]), dict(content["begun"])
-            except (OSError, ValueError, TypeError, KeyError):
-                raise UserError(f"{self.path} is broken; remove {folder} to start anew.") from None
+            wrong = f"{self.path} is broken; remove {folder} to start anew."
+            content = runs.read_json(self.path, {"ended": list, "begun": dict}, wrong)
+            self.ended, self.begun = content["ended"], content["begun"]
+            texts = all(isinstance(run, str) for run in self.begun.values())
+            if not texts or not all(runs.fits(row, RECORD) for row in self.ended):
+                raise UserError(wrong)
 
     def find(self, key: str, seed: int) -> Row | None:
         """The record of a run that has ended."""

@@ -32,7 +32,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None) -> 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
     training images of a seeded shuffle, for a quick try.
     """
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
@@ -114,7 +114,7 @@ def _own_arrays(path: Path) -> dict[str, Any]:
 
 def read_npz(path: Path, mend: str) -> dict[str, Any]:
     """The arrays of an .npz file, pickled ones refused. Raises `UserError`."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"There is no file {path}; {mend}.")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:

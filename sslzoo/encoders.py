@@ -37,16 +37,21 @@ class SmallNet(nn.Module):
         return (x if x.shape[-2:] == (4, 4) else F.adaptive_avg_pool2d(x, 4)).flatten(1)
 
 
+def check(name: str) -> None:
+    """Raise `UserError` for a backbone that is neither "small" nor one of timm's."""
+    if name != "small" and not timm.is_model(name):
+        known = timm.list_models()
+        raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
+
+
 def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
     """A backbone without its classifier: "small", or any of timm's names. Raises `UserError` for an unknown one.
 
     Residual nets for images up to 64 px get a 3x3 stem of stride 1 and no max pooling (SimSiam, appendix D).
     """
+    check(name)
     if name == "small":
         return SmallNet()
-    if not timm.is_model(name):
-        known = timm.list_models()
-        raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
     size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
     try:
         model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))

@@ -1,6 +1,7 @@
 """The one error that a person's input can cause, and the did-you-mean behind its sentences."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
@@ -30,6 +31,15 @@ def listing(words: Iterable[object]) -> str:
 def too_few_to_whiten(rows: int, dim: int) -> str:
     """The sentence for a covariance that has no inverse; said before training, and where a batch is whitened."""
     return f"Whitening {rows} rows of dimension {dim} needs more rows than dimensions; lower dim or raise the batch."
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """An error of the block comes with the file, or the part of one, that it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
 
 
 def from_workers(items: Iterable[T]) -> Iterator[T]:

@@ -35,14 +35,14 @@ def uniformity(z: Tensor) -> float:
 
 
 def code_entropy(codes: Tensor) -> tuple[float, float]:
-    """Entropy of a sample's code [.., N, K] over ln K (1: it says nothing), and of the mean code (0: one takes all).
+    """Entropy of a sample's code [.., N, K] (1: it says nothing), and of the mean code (0: one takes all), over ln K.
 
-    The latter over ln min(K, N), all that N codes can reach.
+    N codes of one prototype each can reach ln N.
     """
-    n, k = codes.shape[-2:]
+    k = codes.shape[-1]
     p, usage = codes.float(), codes.float().mean(dim=-2)
     each, together = (torch.special.entr(x).sum(dim=-1).mean() for x in (p, usage))
-    return float(each) / log(k), float(together) / log(min(n, k))
+    return float(each) / log(k), float(together) / log(k)
 
 
 def health(projections: list[Tensor], codes: Tensor | None = None) -> dict[str, float]:

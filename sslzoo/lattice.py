@@ -9,7 +9,7 @@ from .algebra import Expression, canonical, parse, refusal, resolve, tokenize
 from .errors import UserError, did_you_mean
 from .recipe import Recipe, switch_values
 from .schema import SWITCHES, WORDS, Switches, Value
-from .values import dotted, expand, read_by, read_switch
+from .values import dotted, expand, read_by, read_switch, spelled
 
 Resolve = Callable[[Expression], Recipe]
 
@@ -69,6 +69,8 @@ def read_flips(texts: Sequence[str], base: Switches, name: str) -> list[Flip]:
 def _read_flip(item: str, base: Switches, name: str) -> Flip:
     raw, sign, listed = item.partition("=")
     word = canonical(raw.strip())
+    if word == "like":
+        raise UserError("like=NAME cannot be flipped; put it into the expression of a table of its own.")
     if sign:
         texts = [text.strip() for text in listed.split("|") if text.strip()]
         if word in SWITCHES:
@@ -138,7 +140,7 @@ def _cell(base: _Base, values: Mapping[str, Value], flips: Sequence[Flip], recip
         if one.key in SWITCHES:
             words += spell(one.key, now[one.key], values[one.key], one.word)
             switches = replace(switches, **{one.key: values[one.key]})  # type: ignore[arg-type]
-    knobs = base.knobs | {one.key: f"{one.word}={_text(values[one.key])}" for one in flips if one.key not in SWITCHES}
+    knobs = base.knobs | {one.key: f"{one.word}={spelled(values[one.key])}" for one in flips if one.key not in SWITCHES}
     why = refusal(switches)
     if why is not None:
         return Cell(shlex.join(words), switches, refused=why)
@@ -168,8 +170,5 @@ def spell(switch: str, now: Value, value: Value, word: str = "") -> list[str]:
 def spoken(key: str, value: Value) -> str:
     """A value in words: ``no predictor``, ``stop gradient``, ``target momentum``, ``tau 0.9``."""
     name = key.rpartition(".")[2].replace("_", " ")
-    return name if value is True else f"no {name}" if value in (False, "none") else f"{name} {_text(value)}"
-
-
-def _text(value: Value) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value).lower()
+    off = value is False or value == "none"  # 0 equals False
+    return name if value is True else f"no {name}" if off else f"{name} {spelled(value)}"

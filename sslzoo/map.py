@@ -276,12 +276,13 @@ def write(path: Path, text: str) -> None:
     """Write a drawing whole. Raises `UserError`. (`runs.write` does the same, but needs torch to be imported.)"""
     if path.suffix != ".svg":
         raise UserError(f"--out {path} has to end in .svg.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UserError(f"There is no folder {path.parent}; make it first or give --out another place.")
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise UserError(f"{path} cannot be written ({error.strerror}); give --out another place.") from None

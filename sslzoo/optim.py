@@ -1,5 +1,6 @@
 """The optimiser with its schedule: timm's, with the predictor's own learning rate and decay kept off norms."""
 
+import logging
 from typing import Any, cast
 
 import timm.optim
@@ -10,6 +11,7 @@ from torch import nn
 from .recipe import Recipe
 from .siamese import Siamese
 
+logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)  # it warns of a run of one step
 TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
 
 FUSED = ("cpu", "cuda")  # where torch's own optimisers move all parameters in one pass

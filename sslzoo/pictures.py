@@ -29,7 +29,8 @@ GREY = "#8a8a8a"
 
 def draw(kind: str, result: Row) -> bytes:
     """A PNG of this kind: one of `KINDS`."""
-    with mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+    plain = mpl.rc_context({"text.parse_math": False})  # a $ in a label is a $
+    with plain, mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
         figure = KINDS[kind](result)
         FigureCanvasAgg(figure)
         image = io.BytesIO()
@@ -58,7 +59,7 @@ def lattice(result: Row) -> Figure:
     _labels(axes, across, wide, lambda at, level, text: _top(axes, at, level - len(across), text))
     axes.set_title(_title(result), loc="left", y=1, pad=18 * len(across) + 12)
     bar = figure.colorbar(ScalarMappable(shade, "viridis"), ax=axes, fraction=0.25 / (1.25 * wide), aspect=12 * high)
-    bar.set_label("kNN (k = 20, test split)" if any(c["knn"] for c in result["cells"]) else "effective rank")
+    bar.set_label(_measure(result["cells"]))
     untrained = report.untrained(result)
     if untrained is not None and shade.vmin <= untrained <= shade.vmax:  # type: ignore[operator]
         bar.ax.axhline(untrained, color="white", linewidth=2)
@@ -66,6 +67,11 @@ def lattice(result: Row) -> Figure:
         note = f"dotted line: the untrained backbone, {untrained:.3f}"
         axes.annotate(note, (0, high), (0, -8), textcoords="offset points", va="top", size=7.5, annotation_clip=False)
     return figure
+
+
+def _measure(cells: Sequence[Row]) -> str:
+    """What `_value` is: kNN, or where there are no labels the rank."""
+    return "kNN (k = 20, test split)" if any(cell["knn"] for cell in cells) else "effective rank"
 
 
 def _value(cell: Row) -> float | None:
@@ -172,7 +178,7 @@ def curves(result: Row) -> Figure:
         _beside(axes[-1], 1, untrained, "untrained (test)", color=GREY, size=7, va="bottom", ha="right")
     for axis, name in zip(axes, panels, strict=True):
         axis.set(xlabel="epoch", title=PANELS[name])
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if name in ("std", "rank", "knn"):
             axis.set_ylim(bottom=0)
     figure.suptitle(_title(result), x=0.02, ha="left")
@@ -192,16 +198,16 @@ def _by_epoch(logs: Sequence[Sequence[Mapping[str, float]]], name: str) -> dict[
 
 
 def bars(result: Row) -> Figure:
-    """kNN of each variant with its deviation, the verdict as colour, and what the paper published beside it."""
+    """kNN, or the rank, of each variant with its deviation, the verdict as colour, and what the paper published."""
     cells = result["cells"]
     figure = Figure(figsize=(6.6, 0.36 * len(cells) + 1.3), layout="constrained")
     axis = figure.add_subplot()
     for y, cell in enumerate(cells):
-        knn, word = cell["knn"], "refused" if cell["refused"] else cell["verdict"] or "-"
-        if knn:
-            color = VERDICTS.get(word, GREY)
-            axis.barh(y, knn["mean"], 0.66, color=color, xerr=knn["sd"], error_kw={"elinewidth": 1, "capsize": 2})
-            _beside(axis, 0.01, y, f"{knn['mean']:.3f}", color="white", weight="bold")
+        value, word = _value(cell), "refused" if cell["refused"] else cell["verdict"] or "-"
+        if value is not None:
+            color, deviation = VERDICTS.get(word, GREY), cell["knn"] and cell["knn"]["sd"]
+            axis.barh(y, value, 0.66, color=color, xerr=deviation, error_kw={"elinewidth": 1, "capsize": 2})
+            _beside(axis, 0.01, y, f"{value:.{3 if cell['knn'] else 1}f}", color="white", weight="bold")
         else:
             _beside(axis, 0.01, y, word, color=VERDICTS.get(word, GREY))
         if cell["published"]:
@@ -209,7 +215,7 @@ def bars(result: Row) -> Figure:
     if any(cell["published"] for cell in cells):
         _beside(axis, 1.02, -0.8, "paper", color=GREY)
     axis.set_yticks(range(len(cells)), [cell["label"] for cell in cells])
-    axis.set(ylim=(len(cells) - 0.5, -0.5 - 0.6), xlabel="kNN (k = 20, test split)")
+    axis.set(ylim=(len(cells) - 0.5, -0.5 - 0.6), xlabel=_measure(cells))
     untrained = report.untrained(result)
     if untrained is not None:
         axis.axvline(untrained, color="black", linewidth=1, linestyle=":")
@@ -220,8 +226,8 @@ def bars(result: Row) -> Figure:
 
 
 def scatter(result: Row) -> Figure:
-    """Each label-free score against kNN, a point a cell: what could be known without labels."""
-    cells = [cell for cell in result["cells"] if cell["knn"]]
+    """Each label-free score against kNN, or the rank, a point a cell: what could be known without labels."""
+    cells = [cell for cell in result["cells"] if _value(cell) is not None]
     names = [name for name in result["scoreboard"] or {} if name != "n"] or ["std", "rank", "-loss"]
     across = min(3, len(names))
     down = -(-len(names) // across)
@@ -232,9 +238,10 @@ def scatter(result: Row) -> Figure:
         axis.set_title(f"{name}: Spearman {'-' if rho is None else format(rho, '.2f')}")
         for cell in cells:
             score = {"std": cell["std"], "rank": cell["rank"], "-loss": -cell["loss"], **cell["scores"]}.get(name)
-            if score is not None:
-                axis.scatter(score, cell["knn"]["mean"], color=VERDICTS.get(cell["verdict"], GREY), s=28, linewidths=0)
-        axis.set(xlabel=name, ylabel="kNN (test)" if n % across == 0 else "")
+            value = _value(cell)
+            if score is not None and value is not None:
+                axis.scatter(score, value, color=VERDICTS.get(cell["verdict"], GREY), s=28, linewidths=0)
+        axis.set(xlabel=name, ylabel=_measure(cells) if n % across == 0 else "")
     figure.suptitle(_title(result), x=0.02, ha="left")
     _legend(figure, cells)
     return figure
@@ -253,10 +260,7 @@ def _legend(figure: Figure, cells: Sequence[Row]) -> None:
 
 
 def _title(result: Row) -> str:
-    return str(
-        result.get("title")
-        or f"{result['expression']} on {result['data']}, {report.counted(result['epochs'], 'epoch')}"
-    )
+    return str(result.get("title") or f"{result['expression']} on {result['data']}, {report.passes(result)}")
 
 
 KINDS: dict[str, Callable[[Row], Figure]] = {"lattice": lattice, "curves": curves, "bars": bars, "scatter": scatter}

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from . import data
+from . import data, encoders
 from .algebra import Expression, misfit, parse, resolve
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
@@ -18,6 +18,10 @@ from .values import defaults as schema_defaults
 from .values import expand, read_knob
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
+LOWEST = {
+    "image_size": 8, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1,
+}  # fmt: skip
+LAST_SEED = 2**32 - 1  # `batches.order` multiplies it, and the product has to fit a generator
 PRECISIONS = ("auto", "float32", "bf16")
 
 
@@ -76,22 +80,37 @@ def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[Va
 def prepare(words: str | Sequence[str], options: Options) -> Plan:
     """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
     expression = parse(words)
-    if options.eval not in ("val", "test"):
-        raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
-    for name, low in (("image_size", 8), ("limit", 2), ("epochs", 1), ("batch_size", 2), ("seed", 0), ("workers", 0)):
-        value = getattr(options, name)
-        if value is not None and value < low:
-            raise UserError(f"--{name.replace('_', '-')} cannot be {value}; it is at least {low}.")
-    device = find_device(options.device)
-    precision = find_precision(options.precision, device)
-    dataset = data.load(options.data, options.image_size, options.limit)
+    dataset, device, precision = surroundings(options)
     recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
     check(recipe, len(dataset.train))
     return Plan(expression, recipe, dataset, options, device, precision)
 
 
+def check_numbers(**options: int | None) -> None:
+    """Raise `UserError` for a number among the options that is out of bounds."""
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and value < LOWEST[name]:
+            raise UserError(f"{flag} cannot be {value}; it is at least {LOWEST[name]}.")
+        if name == "seed" and value is not None and value > LAST_SEED:
+            raise UserError(f"{flag} cannot be {value}; it is at most {LAST_SEED}.")
+
+
+def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
+    """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+    if options.eval not in ("val", "test"):
+        raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
+    if not options.out:
+        raise UserError("--out cannot be empty; name a folder.")
+    check_numbers(**{name: getattr(options, name) for name in LOWEST})
+    device = find_device(options.device)
+    precision = find_precision(options.precision, device)
+    return data.load(options.data, options.image_size, options.limit), device, precision
+
+
 def check(recipe: Recipe, samples: int) -> None:
-    """Raise `UserError` for a recipe that cannot train on so many images."""
+    """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
+    encoders.check(recipe.training.backbone)
     if recipe.training.batch_size > samples:
         raise UserError(
             f"A batch of {recipe.training.batch_size} is larger than the {samples} training images; "

@@ -1,5 +1,6 @@
 """Recipes: method files read strictly, and layers of values resolved to one frozen `Recipe`."""
 
+import os.path
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import UserError, did_you_mean, listing
+from .errors import UserError, did_you_mean, listing, within
 from .schema import (
     KNOBS,
     PIPELINES,
@@ -189,8 +190,8 @@ def find_method(name: str) -> Method:
     plain = name.replace("-", "_").lower()
     if plain in method_names():
         return read_method(METHODS / f"{plain}.toml")
-    path = Path(name).expanduser()
-    if path.suffix == ".toml" or path.is_file():
+    path = Path(os.path.expanduser(name))
+    if path.suffix == ".toml" or os.path.isfile(path):
         return read_method(path)
     raise UserError(f"There is no method {name!r}{did_you_mean(plain, method_names())}; 'sslzoo methods' lists them.")
 
@@ -211,10 +212,8 @@ def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) ->
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
-    try:
+    with within(str(path)):
         return parse(content)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
 
 
 def parse_method(name: str, content: Mapping[str, Any]) -> Method:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .values import spelled
+
 Row = dict[str, Any]
 NUMBERS = ("random_knn", "raw_knn", "std", "rank", "loss")
 
@@ -37,9 +39,7 @@ def values(places: Sequence[Any]) -> str:
     one = places[0]
     if len(set(places)) > 1:
         return "any"
-    return (
-        "-" if one in (False, "none") else "yes" if one is True else f"{one:g}" if isinstance(one, float) else str(one)
-    )
+    return "-" if one is False or one == "none" else "yes" if one is True else spelled(one)  # 0 equals False
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -62,11 +62,17 @@ def refusals(result: Row) -> list[str]:
 
 def protocol(result: Row) -> str:
     """What the numbers depend on, in a line."""
-    epochs, seeds = counted(result["epochs"], "epoch"), counted(result["seeds"], "seed")
+    batch = "batch varies" if result["batch_size"] is None else f"batch {result['batch_size']}"
     return (
-        f"{result['data']}, {result['images']:,} images of {result['image_size']} px, {epochs}, batch "
-        f"{result['batch_size']}, {result['backbone']}, {seeds}, {result['device']} ({result['precision']})"
+        f"{result['data']}, {result['images']:,} images of {result['image_size']} px, {passes(result)}, {batch}, "
+        f"{result['backbone'] or 'backbone varies'}, {counted(result['seeds'], 'seed')}, {result['device']} "
+        f"({result['precision']})"
     )
+
+
+def passes(result: Row) -> str:
+    """The epochs of a table, which may differ between its cells."""
+    return "epochs vary" if result["epochs"] is None else counted(result["epochs"], "epoch")
 
 
 def counted(n: int, noun: str) -> str:

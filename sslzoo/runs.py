@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -17,8 +18,14 @@ from torch import nn
 
 from .encoders import build
 from .errors import UserError
+from .plan import Options
 
 FORMAT = 2  # of last.pt
+NUMBER = int | float
+ABOUT = {  # what others read of run.json
+    "expression": str, "method": str | None, "data": str, "images": int, "image_size": int, "mean": list, "std": list,
+    "epochs": int, "batch_size": int, "backbone": str, "options": dict,
+}  # fmt: skip
 
 
 def slug(expression: str) -> str:
@@ -54,7 +61,8 @@ def write(path: Path, content: bytes | str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise UserError(
             f"{path} cannot be written ({error.strerror}); make room or give --out another folder."
         ) from None
@@ -84,7 +92,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 def read_checkpoint(run: Path) -> dict[str, Any]:
     """The checkpoint of a run, plain tensors and numbers only. Raises `UserError` for a missing or foreign one."""
     path = run / "last.pt"
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{run} holds no last.pt, so there is nothing to go on from; give a run directory of sslzoo.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -95,47 +103,75 @@ def read_checkpoint(run: Path) -> dict[str, Any]:
     return content
 
 
+def fits(content: object, kinds: Mapping[str, Any]) -> bool:
+    """Whether a piece of JSON is an object that has these keys, each of its kind."""
+    return isinstance(content, dict) and all(key in content and isinstance(content[key], kinds[key]) for key in kinds)
+
+
+def read_json(path: Path, kinds: Mapping[str, Any], wrong: str) -> dict[str, Any]:
+    """The object in a JSON file. Raises `UserError` with the sentence ``wrong`` where it does not fit the kinds."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UserError(wrong) from None
+    if not fits(content, kinds):
+        raise UserError(wrong)
+    return dict(content)
+
+
 def read_run(run: Path) -> dict[str, Any]:
     """run.json of a run directory. Raises `UserError`."""
-    if not run.is_dir():
+    if not os.path.isdir(run):
         raise UserError(f"There is no run {run}; 'sslzoo runs' lists them.")
-    try:
-        content = json.loads((run / "run.json").read_text(encoding="utf-8"))
-        return dict(content)
-    except (OSError, ValueError, TypeError):
-        raise UserError(
-            f"{run} is no run directory: its run.json is missing or broken; 'sslzoo runs' lists them."
-        ) from None
+    wrong = f"{run} is no run directory: its run.json is missing or broken; remove it or give another one."
+    about = read_json(run / "run.json", ABOUT, wrong)
+    unknown = about["options"].keys() - {option.name for option in fields(Options)}
+    if unknown or not fits(about["options"], {"data": str}):
+        raise UserError(wrong)
+    return about
 
 
 def is_run(path: Path) -> bool:
     """Whether a folder is a run directory."""
-    return (path / "run.json").is_file()
+    return os.path.isfile(path / "run.json")
 
 
 def listed(out: Path) -> list[dict[str, Any]]:
     """The runs below a folder, oldest first, with what came of them."""
     rows = []
-    for path in sorted(out.iterdir() if out.is_dir() else [], key=lambda p: p.stat().st_mtime):
-        if is_run(path):
-            about = read_run(path)
-            log = read_log(path)
-            result = json.loads((path / "knn.json").read_text()) if (path / "knn.json").is_file() else {}
-            keys = ("expression", "method", "data", "epochs", "started")
-            row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
-            row |= {key: log[-1].get(key) if log else None for key in ("loss", "std", "rank")}
-            rows.append({**row, "knn": (result.get("knn") or {}).get("k20")})
+    found = filter(is_run, out.iterdir() if os.path.isdir(out) else [])
+    for path in sorted(found, key=lambda p: p.stat().st_mtime):
+        about, log = read_run(path), read_log(path)
+        keys = ("expression", "method", "data", "epochs", "started")
+        row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
+        row |= {key: log[-1].get(key) if log else None for key in ("loss", "std", "rank")}
+        rows.append({**row, "knn": _read_k20(path / "knn.json")})
     return rows
 
 
+def _read_k20(path: Path) -> float | None:
+    """kNN, k = 20, of a run that has ended; None before its end and without labels."""
+    if not os.path.isfile(path):
+        return None
+    wrong = f"{path} is broken; remove it, and the run is listed as one that has not ended."
+    scores = read_json(path, {"knn": dict | None}, wrong)["knn"]
+    if scores is not None and not fits(scores, {"k20": NUMBER}):
+        raise UserError(wrong)
+    return scores and float(scores["k20"])
+
+
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The numbers of a run's log, a row an epoch; empty where the run has gone."""
+    """The numbers of a run's log, a row an epoch; empty where the run has gone. Raises `UserError`."""
     file = path / "log.csv"
-    text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    return [
-        {key: float(value) for key, value in row.items() if _is_number(value)}
-        for row in csv.DictReader(text.splitlines())
-    ]
+    try:
+        text = file.read_text(encoding="utf-8") if os.path.isfile(file) else ""
+        table = list(csv.DictReader(text.splitlines(), restkey=""))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        table = [{}]
+    rows = [{key: float(value) for key, value in row.items() if key and _is_number(value)} for row in table]
+    if not all("epoch" in row for row in rows):
+        raise UserError(f"{file} is broken; remove {path}.")
+    return rows
 
 
 def _is_number(text: str | None) -> bool:
@@ -162,8 +198,8 @@ def encoder(run: str | Path) -> nn.Module:
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a backbone's weights from a .safetensors or .pt file, or from a run directory. Raises `UserError`."""
-    path = path / "encoder.safetensors" if path.is_dir() else path
-    if not path.is_file():
+    path = path / "encoder.safetensors" if os.path.isdir(path) else path
+    if not os.path.isfile(path):
         raise UserError(f"There are no weights at {path}; give a run that has ended an epoch, or a file.")
     try:
         if path.suffix == ".safetensors":

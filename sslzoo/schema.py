@@ -7,6 +7,10 @@ from typing import Any
 SCALES = ("small", "large")  # images up to 64 px (CIFAR recipes), and above (ImageNet recipes)
 SMALL_UP_TO = 64
 
+WIDEST = 32_768  # of a layer: two of this width are a matrix of 4 GB
+FASTEST = 1e30  # of factors on a step, which float32 has to hold
+LONGEST = 1_000_000  # epochs, rows of a batch and of a queue
+
 Value = str | bool | int | float
 When = Mapping[str, tuple[Value, ...]]
 
@@ -76,8 +80,8 @@ class Heads:
     """The projector and the predictor."""
 
     layers: int = knob(2, "linear layers of the projector", large=3, low=1, high=8)
-    hidden: int = knob(2048, "width of the projector's hidden layers", low=1, above=("heads.layers", 1))
-    dim: int = knob(2048, "dimension of the projection z", low=2)
+    hidden: int = knob(2048, "width of the projector's hidden layers", low=1, high=WIDEST, above=("heads.layers", 1))
+    dim: int = knob(2048, "dimension of the projection z", low=2, high=WIDEST)
     batchnorm: str = knob(
         "default",
         "batch norm in the heads: in hidden layers, also at the projector's output (default), also at the predictor's",
@@ -86,7 +90,9 @@ class Heads:
     output_affine: bool = knob(
         True, "scale and shift in the projector's output batch norm", when={"heads.batchnorm": ("default", "all")}
     )
-    predictor_hidden: int = knob(512, "width of the predictor's hidden layer", when={"predictor": ("mlp", "fixed")})
+    predictor_hidden: int = knob(
+        512, "width of the predictor's hidden layer", low=1, high=WIDEST, when={"predictor": ("mlp", "fixed")}
+    )
 
 
 @dataclass(frozen=True)
@@ -94,15 +100,19 @@ class Optimizer:
     """The optimiser and its schedule: linear warm-up, then cosine, per step."""
 
     name: str = knob("sgd", "optimiser", choices=("sgd", "lars", "adamw"))
-    lr: float = knob(0.06, "base learning rate, for 256 images; multiplied by batch / 256", large=0.05, low=0)
-    momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", low=0, high=1)
-    weight_decay: float = knob(5e-4, "weight decay", large=1e-4, low=0)
+    lr: float = knob(
+        0.06, "base learning rate, for 256 images; multiplied by batch / 256", large=0.05, low=0, high=FASTEST
+    )
+    momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", low=0, high=0.9999)
+    weight_decay: float = knob(5e-4, "weight decay", large=1e-4, low=0, high=FASTEST)
     decay_all: bool = knob(True, "decay biases and norms too")
-    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=1e-6, when=LARS)
+    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=1e-6, high=FASTEST, when=LARS)
     trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
-    warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0)
+    warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0, high=LONGEST)
     lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)
-    predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", low=0, when=LEARNS)
+    predictor_lr_scale: float = knob(
+        1.0, "the predictor's learning rate over the others'", low=0, high=10_000, when=LEARNS
+    )
     predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"), when=LEARNS)
 
 
@@ -125,7 +135,7 @@ class Target:
 class Memory:
     """What is remembered of earlier batches: one queue and one bank, shared by whoever reads them."""
 
-    queue_length: int = knob(4096, "keys in the queue", large=65536, low=2, when=QUEUED)
+    queue_length: int = knob(4096, "keys in the queue", large=65536, low=2, high=LONGEST, when=QUEUED)
     bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1, when=BANKED)
     read: str = knob(
         "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after"),
@@ -153,7 +163,12 @@ class Clustering:
     """The codebook and its codes."""
 
     prototypes: int = knob(
-        512, "rows of a codebook", large=3000, low=2, when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")}
+        512,
+        "rows of a codebook",
+        large=3000,
+        low=2,
+        high=131_072,
+        when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")},
     )
     codebooks: int = knob(
         1, "codebooks beside each other", low=1, high=16, when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")}
@@ -197,7 +212,7 @@ class Loss:
     covariance: float = knob(
         0.08, "weight of the covariances beside the variances", low=0, when={"regularizer": ("variance",)}
     )
-    slices: int = knob(1024, "random directions in a step", low=1, when={"regularizer": ("gaussian",)})
+    slices: int = knob(1024, "random directions in a step", low=1, high=WIDEST, when={"regularizer": ("gaussian",)})
     loss_scale: float = knob(1.0, "factor on the whole loss", low=0)
 
 
@@ -237,8 +252,8 @@ class Views:
 class Training:
     """The run: every one of these is also a flag of ``train``."""
 
-    epochs: int = knob(200, "epochs", large=100, low=1)
-    batch_size: int = knob(256, "images in a batch", low=2)
+    epochs: int = knob(200, "epochs", large=100, low=1, high=LONGEST)
+    batch_size: int = knob(256, "images in a batch", low=2, high=LONGEST)
     backbone: str = knob("resnet18", "timm's name, or 'small' for the net of encoders.py", large="resnet50")
 
 

@@ -1,6 +1,7 @@
 """Sources of features: run directories, untrained backbones, timm's models, raw pixels and files of features."""
 
 import io
+import os.path
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .embed import features
 from .encoders import build, pretrained
 from .errors import UserError
 from .knn import KS, RECALL_AT, TEMPERATURE, knn, protocol
-from .plan import Options, backbone_for, find_device, recipe_for
+from .plan import Options, backbone_for, check_numbers, find_device, recipe_for
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
 
@@ -83,7 +84,8 @@ def embed(
 ) -> tuple[float, Embedding]:
     """The features of a source, and when their making began. Raises `UserError`."""
     started = time.time()
-    path = Path(source).expanduser()
+    check_numbers(image_size=image_size, seed=seed, workers=workers)
+    path = Path(os.path.expanduser(source))
     if path.suffix == ".npz":
         return started, read_features(path)
     where = find_device(device)
@@ -94,7 +96,7 @@ def embed(
         encoder, label = runs.encoder(path), str(path)
         image_size = about["image_size"] if image_size is None else image_size
         mean, std = tuple(about["mean"]), tuple(about["std"])
-    elif path.is_dir():
+    elif os.path.isdir(path):
         raise UserError(f"{path} is no run directory: it has no run.json; 'sslzoo runs' lists them.")
     elif source.startswith("timm:"):
         encoder, size, mean, std = pretrained(source.removeprefix("timm:"))
@@ -135,7 +137,7 @@ def check_out(path: Path) -> None:
     """Raise `UserError` for a place where no .npz can be written."""
     if path.suffix != ".npz":
         raise UserError(f"--out {path} has to end in .npz.")
-    if not path.parent.is_dir():
+    if not os.path.isdir(path.parent):
         raise UserError(f"There is no folder {path.parent}; make it first or give --out another place.")
 
 

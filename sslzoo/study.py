@@ -1,5 +1,6 @@
 """Studies: tables of papers as files, read strictly, run like any table of cells, and set beside what was published."""
 
+import os.path
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,8 +10,8 @@ from . import cells, report
 from .algebra import parse
 from .cells import Setting, Watch, command
 from .data import KNOWN
-from .errors import UserError, did_you_mean, listing
-from .lattice import Cell, lattice, read_flips
+from .errors import UserError, did_you_mean, listing, within
+from .lattice import Cell, Flip, lattice, read_flips
 from .plan import Options
 from .recipe import read_toml, shipped
 
@@ -45,22 +46,30 @@ class Study:
     def cells(self, setting: Setting | None = None) -> list[Cell]:
         """The cells, resolved in a setting where there is one. Raises `UserError`."""
         if self.base is not None:
-            words = [f"{self.base} {self.words}".strip()]
-            base = parse(words)
-            flips = read_flips(self.flip, base.switches, base.base.name)
-            return lattice(words, flips, setting.recipe) if setting is not None else lattice(words, flips)
+            flips = self.flips()
+            return lattice([self.first], flips, setting.recipe) if setting is not None else lattice([self.first], flips)
         found = []
         for variant in self.variants:
             text = f"{variant['expression']} {self.words}".strip()
-            expression = parse(text)
-            cell = Cell(text, expression.switches, label=variant["label"], published=variant.get("published", ""))
-            found.append(replace(cell, recipe=setting.recipe(expression)) if setting is not None else cell)
+            with within(f"{self.name}.toml, {variant['label']!r}"):
+                expression = parse(text)
+                cell = Cell(text, expression.switches, label=variant["label"], published=variant.get("published", ""))
+                found.append(replace(cell, recipe=setting.recipe(expression)) if setting is not None else cell)
         return found
+
+    def flips(self) -> list[Flip]:
+        """What is flipped; nothing where there are variants. Raises `UserError`."""
+        if self.base is None:
+            return []
+        with within(f"{self.name}.toml"):
+            base = parse(self.first, finished=False)  # the cells are
+            return read_flips(self.flip, base.switches, base.base.name)
 
     @property
     def first(self) -> str:
-        """The expression that stands for all where options are checked."""
-        return f"{self.base or self.variants[0]['expression']} {self.words}".strip()
+        """The base, or the first variant."""
+        start = self.variants[0]["expression"] if self.base is None else self.base
+        return f"{start} {self.words}".strip()
 
 
 def names() -> list[str]:
@@ -71,8 +80,8 @@ def names() -> list[str]:
 def find(name: str) -> Study:
     """A shipped study by name, or a person's own file. Raises `UserError`."""
     plain = name.replace("-", "_").lower()
-    path = STUDIES / f"{plain}.toml" if plain in names() else Path(name).expanduser()
-    if path.suffix != ".toml" and not path.is_file():
+    path = STUDIES / f"{plain}.toml" if plain in names() else Path(os.path.expanduser(name))
+    if path.suffix != ".toml" and not os.path.isfile(path):
         raise UserError(f"There is no study {name!r}{did_you_mean(plain, names())}; 'sslzoo study' lists them.")
     return read_toml(path, "'sslzoo study' lists the shipped ones", lambda content: read(path.stem, content))
 
@@ -89,6 +98,11 @@ def read(name: str, content: Mapping[str, Any]) -> Study:
     if content.get("picture", "bars") not in PICTURES:
         hint = did_you_mean(content["picture"], PICTURES)
         raise UserError(f"picture cannot be {content['picture']!r}{hint}; it is {listing(PICTURES)}.")
+    if content.get("picture") == "lattice" and "variants" in content:
+        raise UserError("A lattice is the picture of base and flip; for variants it is curves, bars or scatter.")
+    for key, kind, noun in (("variants", dict, "tables"), ("flip", str, "texts")):
+        if not all(isinstance(item, kind) for item in content.get(key, [])):
+            raise UserError(f"{key} cannot be {content[key]!r}; it is a list of {noun}.")
     for variant in content.get("variants", []):
         _check(variant, VARIANT)
         for key in ("label", "expression"):
@@ -131,18 +145,16 @@ def study(
     found = find(name)
     chosen = {key: getattr(found, key) for key in ("data", "epochs", "batch_size", "backbone")}
     chosen |= {key: value for key, value in options.items() if value is not None}
-    setting = Setting.of(found.first, Options(out=out, **chosen))
+    setting = Setting.of(Options(out=out, **chosen))
     table = found.cells(setting)
-    recipe = setting.recipe(parse(found.first))
     head = {
         "study": found.name, "title": f"{found.title} ({found.source})", "question": found.question,
         "paper": found.paper, "expression": found.first,
         "command": command("study", [name], {**options, "seeds": seeds, "out": out}),
-        **setting.head(recipe, found.seeds if seeds is None else seeds),
+        **setting.head(table, found.seeds if seeds is None else seeds),
     }  # fmt: skip
     if found.base is not None:
-        flips = read_flips(found.flip, parse(found.first).switches, parse(found.first).base.name)
-        head["flip"] = {one.key: list(one.values) for one in flips}
+        head["flip"] = {one.key: list(one.values) for one in found.flips()}
     head["note"] = reduced(found, head, chosen.get("limit"))
     folder = Path(out) / f"study-{found.name}-{setting.digest(chosen)}"
     result = cells.run(table, setting, head, folder, watch or Watch(), looks=found.picture == "curves")
@@ -153,7 +165,7 @@ def study(
 def reduced(found: Study, head: Mapping[str, Any], limit: int | None) -> str | None:
     """The sentence that says where a table is not the one of the file; None where it is."""
     kept = [(head[key], getattr(found, key), key) for key in ("epochs", "seeds", "batch_size", "data", "backbone")]
-    changed = [(now, said, key) for now, said, key in kept if said is not None and now != said]
+    changed = [(now, said, key) for now, said, key in kept if None not in (now, said) and now != said]
     parts = []
     for now, said, key in changed:
         plain = key.removesuffix("s")  # epochs and seeds are counted

@@ -211,10 +211,9 @@ class Training:
         loss = float(self.loss) / steps  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
         if not torch.isfinite(torch.tensor(loss)):
-            raise Diverged(
-                f"The loss of epoch {self.epoch + 1} is {loss}; {self.path} keeps the epoch before. Lower optimizer.lr "
-                f"(now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
-            )
+            kept = f"; {self.path} keeps the epoch before" if self.epoch else ""
+            mend = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
+            raise Diverged(f"The loss of epoch {self.epoch + 1} is {loss}{kept}. {mend}")
         self.epoch, self.position = self.epoch + 1, 0
 
     def autocast(self) -> torch.autocast:

@@ -1,12 +1,19 @@
 """Values of the schema: names spelled out, values checked, and whether anything reads them."""
 
 from collections.abc import Mapping
-from math import isfinite
+from sys import float_info
 from types import UnionType
 from typing import Any, get_args
 
 from .errors import UserError, did_you_mean, listing
 from .schema import KNOBS, PIPELINES, SWITCHES, VIEW_KEYS, Value, When
+
+
+def spelled(value: Value) -> str:
+    """A value as an expression spells it, to its last digit."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def defaults(scale: str) -> dict[str, Value]:
@@ -42,9 +49,8 @@ def read_switch(name: str, value: object) -> str | bool:
         value = {"true": True, "false": False}.get(value, value)
     if type(value) is type(values[0]) and value in values:
         return value  # type: ignore[return-value]
-    allowed = listing(str(v).lower() for v in values)
-    hint = did_you_mean(str(value), map(str, values))
-    raise UserError(f"{name} cannot be {value!r}{hint}; it is {allowed}.")
+    allowed = [str(v).lower() for v in values]
+    raise UserError(f"{name} cannot be {value!r}{did_you_mean(str(value), allowed)}; it is {listing(allowed)}.")
 
 
 def read_knob(key: str, value: object) -> Value:
@@ -61,11 +67,11 @@ def read_knob(key: str, value: object) -> Value:
     if isinstance(value, str) and meta["choices"] and value not in meta["choices"]:
         allowed = listing([*(k.__name__ for k in kinds if k is not str), *meta["choices"]])
         raise UserError(f"{key} cannot be {value!r}{did_you_mean(value, meta['choices'])}; it is {allowed}.")
-    if isinstance(value, int | float):
-        low, high = meta["low"], meta["high"]
-        if not isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
-            bound = "a finite number" if low is None else f"at least {low}" if high is None else f"from {low} to {high}"
-            raise UserError(f"{key} cannot be {value}; it is {bound}.")
+    low, high = meta["low"], meta["high"]
+    most = float_info.max if high is None else high
+    if isinstance(value, int | float) and low is not None and not low <= value <= most:
+        least = f"finite and at least {low}" if isinstance(value, float) else f"at least {low}"
+        raise UserError(f"{key} cannot be {value}; it is {least if high is None else f'from {low} to {high}'}.")
     return value  # type: ignore[return-value]
 
 

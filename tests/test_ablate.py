@@ -3,15 +3,16 @@
 import json
 import math
 import os
+import shlex
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 
-from sslzoo import UserError
+from sslzoo import UserError, pictures, report
 from sslzoo.algebra import parse, refusal
 from sslzoo.health import most, verdict
-from sslzoo.lattice import lattice, read_flips
+from sslzoo.lattice import lattice, read_flips, spoken
 from sslzoo.summary import order, published, ranks, scoreboard, spearman
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -77,12 +78,34 @@ def test_a_knob_that_a_cell_does_not_read_is_left_out_of_it():
     assert texts == ["simsiam predictor_lr_scale=1", "simsiam predictor_lr_scale=10", "simsiam - predictor"]
 
 
+def test_flipped_numbers_are_kept_to_their_last_digit():
+    found = cells("simsiam", "lr=0.12345678|0.123456|1e-05|3,epochs=1000000|2")
+    assert [cell.recipe.optimizer.lr for cell in found][::2] == [0.12345678, 0.123456, 1e-05, 3.0]
+    assert [cell.text for cell in found][6:] == ["simsiam lr=3 epochs=1000000", "simsiam lr=3 epochs=2"]
+
+
+def test_zero_is_a_number_and_not_off():
+    assert [report.values([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
+        "0", "0", "-", "-", "yes", "1", "0.12345678",
+    ]  # fmt: skip
+    assert [spoken("loss.covariance", value) for value in (0.0, 0, False, "none", 1)] == [
+        "covariance 0", "covariance 0", "no covariance", "no covariance", "covariance 1",
+    ]  # fmt: skip
+
+
 def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run_cli("methods", "copy", "byol", "my own.toml")
     found = cells("'my own.toml'", "momentum")
     assert [cell.text for cell in found] == ["'my own.toml'", "'my own.toml' - momentum"]
     assert parse(found[1].text).switches == found[1].switches
+    for words in (["simsiam", "like=my own.toml"], ["simsiam 'like=my own.toml'"]):
+        base = parse(words)
+        found = lattice(words, read_flips(["symmetric"], base.switches, base.base.name))
+        assert [cell.text for cell in found] == [
+            "simsiam 'like=my own.toml'", "simsiam 'like=my own.toml' - symmetric",
+        ]  # fmt: skip
+        assert parse(found[1].text).like == parse("'my own.toml'").base
 
 
 @pytest.mark.parametrize(
@@ -92,6 +115,8 @@ def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
         ("predicter", "did you mean 'predictor'"),
         ("tau", "tau is a knob; write its values"),
         ("tua=1|2", "did you mean 'tau'"),
+        ("like=simclr", "like=NAME cannot be flipped"),
+        ("like=simclr|dino", "like=NAME cannot be flipped"),
         ("target", "target is flipped twice"),
         ("target=shared", "two or more different values"),
         ("target=shared|shared", "two or more different values"),
@@ -99,6 +124,7 @@ def test_a_file_of_ones_own_is_a_base(run_cli, tmp_path, monkeypatch):
         ("target=", "two or more different values"),
         ("target=shared|momentun", "did you mean 'momentum'"),
         ("tau=0.9|much", "cannot be 'much'"),
+        ("stop_gradient=True|False", "did you mean 'true'?"),
         ("similarity", "no usual value; write '--flip \"similarity=cosine|mse"),
     ],
 )
@@ -239,6 +265,24 @@ def test_data_without_labels_has_no_knn(loaded, run_cli, trained, monkeypatch):
     assert found["scoreboard"] is None
 
 
+def test_pictures_without_labels_show_the_rank(loaded, trained, monkeypatch):
+    monkeypatch.setattr(trained.__class__, "__call__", without_labels(trained.__class__.__call__))
+    found = loaded("ablate", "simsiam", "--flip", "predictor,stop_gradient", *QUICK)
+    bars, scatter = pictures.bars(found).axes[0], pictures.scatter(found).axes[0]
+    ranks = [cell["rank"] for cell in found["cells"]]
+    assert [bar.get_width() for bar in bars.patches] == ranks == [2, 4, 6, 8]
+    assert [tuple(dot.get_offsets()[0]) for dot in scatter.collections] == [
+        (cell["std"], cell["rank"]) for cell in found["cells"]
+    ]
+    assert bars.get_xlabel() == scatter.get_ylabel() == "effective rank"
+
+
+def test_a_curve_of_one_epoch_has_one_tick(loaded, trained):
+    axis = pictures.curves(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK)).axes[0]
+    low, high = axis.get_xlim()
+    assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
+
+
 def without_labels(call):
     def made(self, words, reporter, **options):
         return {**call(self, words, reporter, **options), "knn": None, "raw_knn": None, "random_knn": None}
@@ -272,9 +316,12 @@ def test_tables_and_pictures_of_every_size(loaded, run_cli, trained, flips):
         ("ablate simsaim --flip predictor", "did you mean 'simsiam'"),
         ("ablate simsiam --flip predicter", "did you mean 'predictor'"),
         ("ablate simsiam --flip target=", "two or more different values"),
+        ("ablate simsiam --flip epochs=1|2 --epochs 1", "epochs is 1 for the whole table, and cells set it too"),
+        ("ablate simsiam batch_size=8 --flip predictor --batch-size 16", "batch_size is 16 for the whole table"),
         ("ablate simsiam --flip predictor --seeds 0", "--seeds cannot be 0"),
         ("ablate simsiam --flip predictor --epochs 0", "at least 1"),
         ("ablate simsiam --flip predictor --data nowhere", "no data 'nowhere'"),
+        ("ablate simsiam --flip batch_size=65|66 --limit 64", "A batch of 65 is larger than the 64 training images"),
         ("ablate simsiam --flip predictor --limit 32 --batch-size 64", "larger than the 32 training images"),
         ("ablate simsiam --flip predictor --limit 64 --batch-size 16 --out file", "give --out another folder"),
     ],
@@ -288,10 +335,17 @@ def test_bad_input_is_one_sentence(bad_input, tmp_path, words, part):
 def test_a_broken_table_is_refused(loaded, run_cli, trained):
     words = ("ablate", "simsiam", "--flip", "predictor", *QUICK)
     folder = Path(loaded(*words)["folder"])
-    (folder / "cells.json").write_text('{"ended": 3}')
-    result = run_cli(*words)
-    assert result.exit_code == 2
-    assert "cells.json is broken" in result.stderr
+    for text in (
+        '{"ended": 3}',
+        "[]",
+        '{"ended": [1], "begun": {}}',
+        '{"ended": [{}], "begun": {}}',
+        '{"ended": [], "b',
+    ):
+        (folder / "cells.json").write_text(text)
+        result = run_cli(*words)
+        assert result.exit_code == 2
+        assert "cells.json is broken" in result.stderr
 
 
 # ---- numbers
@@ -360,3 +414,32 @@ def test_a_cell_that_does_not_fit_the_images_is_refused_and_the_others_are_train
     assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
     assert "A batch of 500 is larger than the 64 training images" in found["cells"][1]["refused"]
     assert len(trained.asked) == 1
+
+
+def test_a_cell_of_an_unknown_backbone_is_refused_and_the_others_are_trained(loaded, trained):
+    found = loaded("ablate", "simsiam", "--flip", "backbone=small|resnet19", *QUICK)
+    assert [cell["refused"] is None for cell in found["cells"]] == [True, False]
+    assert "timm has no model 'resnet19' (did you mean" in found["cells"][1]["refused"]
+    assert trained.asked == [("simsiam backbone=small", 0)]
+
+
+def test_the_command_of_a_table_can_be_typed_again(loaded, trained):
+    words = ("ablate", "simsiam lr=0.1", "--flip", "target=shared|momentum", "--out", "my tables", *QUICK)
+    found = loaded(*words)
+    _, *typed = shlex.split(found["command"])
+    assert loaded(*typed)["cells"] == found["cells"]
+    assert len(trained.asked) == 2
+
+
+def test_one_is_no_plural(run_cli, trained):
+    trained.stopping = {"byol - momentum"}
+    run_cli("ablate", "byol", "--flip", "momentum", *QUICK)
+    trained.stopping = set()
+    assert "1 run to do" in run_cli("ablate", "byol", "--flip", "momentum", *QUICK).stdout
+
+
+def test_the_protocol_says_what_varies(loaded, trained):
+    found = loaded("ablate", "simsiam", "--flip", "epochs=1|2,batch_size=8|16", "--limit", "64")
+    assert (found["epochs"], found["batch_size"], found["backbone"]) == (None, None, "small")
+    assert "64 images of 32 px, epochs vary, batch varies, small" in (Path(found["folder"]) / "table.md").read_text()
+    assert "1 epoch, batch 16" in report.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,8 +15,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from sslzoo import UserError
 from sslzoo.cli import main, part_signs
-from sslzoo.recipe import method_names
+from sslzoo.recipe import METHODS, method_names
+from sslzoo.runs import write
 
 Invoke = Callable[..., Result]
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -108,6 +112,10 @@ def test_diff(invoke: Invoke) -> None:
 def test_a_copied_method_is_a_method(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("methods", "copy", "simsiam", "mine.toml").exit_code == 0
     assert loaded(invoke("methods", "show", "mine.toml", "+momentum", "--json"))["method"] == "byol"
+    assert invoke("methods", "copy", "BYOL", "other.toml").exit_code == 0
+    assert Path("other.toml").read_text() == (METHODS / "byol.toml").read_text()
+    refused(invoke("methods", "copy", "SimSiam", "missing/x.toml"), "folder that exists")
+    os.remove("other.toml")
     refused(invoke("methods", "copy", "simsiam", "mine.toml"), "is there already")
     refused(invoke("methods", "copy", "simsaim", "other.toml"), "did you mean 'simsiam'")
     refused(invoke("methods", "copy", "simsiam", "missing/mine.toml"), "folder that exists")
@@ -155,6 +163,7 @@ def test_what_a_person_reads(invoke: Invoke) -> None:
     for part in (
         "simsiam - stop_gradient: no shipped method has these switches",
         "Warning: nothing here is known to prevent collapse",
+        "1 epoch (--epochs), batch 16",
         "epoch 1/1  loss",
         "untrained backbone",
         "raw pixels",
@@ -184,6 +193,9 @@ def test_own_data_without_configuration(invoke: Invoke, tmp_path: Path) -> None:
     assert again["knn"]["k20"] == pytest.approx(found["knn"]["k20"])
     for i in range(12):
         Image.new("RGB", (20 + i, 24), (i * 20, 90, 5)).save(tmp_path / f"{i}.png")
+    typed = invoke("train", "simsiam", "--data", ".", "--epochs", "1", "--out", "my runs").stdout.splitlines()[-1]
+    assert typed.startswith("next: sslzoo embed 'my runs/simsiam-")
+    assert invoke(*shlex.split(typed)[2:]).exit_code == 0
     bare = invoke("train", "simsiam", "--data", ".", "--epochs", "1", "--json")
     assert loaded(bare)["knn"] is None
     assert "no labels" in bare.stderr
@@ -231,6 +243,21 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
         ("train simsiam --precision fp8", "auto, float32 or bf16"),
         ("train simsiam --eval train", "val or test"),
         ("train simsiam --seed -1", "at least 0"),
+        ("train simsiam --seed 4294967296", "--seed cannot be 4294967296; it is at most 4294967295"),
+        ("train simsiam --knn-every 0", "--knn-every cannot be 0; it is at least 1"),
+        ("train instdisc bank_sample=15 positive_in_denominator=false", "set bank_sample to 16 or more, or 0 for all"),
+        ("train simsiam --out=", "--out cannot be empty"),
+        ("train simsiam predictor_hidden=0", "heads.predictor_hidden cannot be 0; it is from 1 to 32768"),
+        ("train simsiam dim=10000000", "heads.dim cannot be 10000000; it is from 2 to 32768"),
+        ("train simsiam hidden=10000000", "heads.hidden cannot be 10000000"),
+        ("train moco_v2 queue_length=100000000", "memory.queue_length cannot be 100000000"),
+        ("train swav prototypes=100000000", "clustering.prototypes cannot be 100000000"),
+        ("train lejepa slices=100000000", "loss.slices cannot be 100000000"),
+        ("train simsiam lr=1e308", "optimizer.lr cannot be 1e+308; it is from 0 to 1e+30"),
+        ("train simsiam lr=inf", "optimizer.lr cannot be inf; it is from 0 to 1e+30"),
+        ("train simsiam optimizer.name=adamw optimizer.momentum=1", "optimizer.momentum cannot be 1.0"),
+        ("train simsiam loss_scale=inf", "loss.loss_scale cannot be inf; it is finite and at least 0"),
+        ("train simsiam scale_max=0.5", "views.first.scale_min (0.6) is above views.first.scale_max (0.5)"),
         ("train simsiam --backbone resnet19", "did you mean 'resnet"),
         ("train simsiam --limit 64 --batch-size 16 --out text.npz", "--out"),
         ("train simsiam --limit 64 --batch-size 16 --stop-after 0", "at least 1"),
@@ -244,6 +271,11 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
         ("knn other.npz", "lacks train_features"),
         ("knn raw -k 0", "at least 1"),
         ("knn raw --temperature 0", "above 0"),
+        ("knn raw --workers -1", "--workers cannot be -1; it is at least 0"),
+        ("knn raw --image-size 0", "--image-size cannot be 0; it is at least 8"),
+        ("knn random --seed 4294967296", "--seed cannot be"),
+        ("embed raw --out f.npz --workers -1", "--workers cannot be -1"),
+        ("embed raw --out f.npz --image-size -5", "--image-size cannot be -5"),
         ("knn timm:resnet19", "timm has no model 'resnet19'"),
         ("embed raw", "--out"),
         ("embed raw --out f.txt", "end in .npz"),
@@ -266,6 +298,31 @@ def test_bad_input_is_one_sentence(invoke: Invoke, tmp_path: Path, words: str, p
     assert sorted(path for path in tmp_path.rglob("*")) == before
 
 
+PLACES = [
+    "train PATH", "train PATH.toml", "train simsiam PATH", "train simsiam like=PATH", "train simsiam --data PATH",
+    "train simsiam --data PATH.npz", "train --resume PATH", "train simsiam --limit 64 --batch-size 16 --init PATH",
+    "ablate PATH --flip predictor", "study PATH", "study PATH.toml", "knn PATH", "knn PATH.npz",
+    "embed PATH --out f.npz", "methods show PATH", "methods diff PATH simsiam", "methods copy PATH mine.toml",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["a" * 300, f"{'a' * 300}/b", "~nobody-of-this-name"])
+@pytest.mark.parametrize("words", PLACES)
+def test_a_path_that_cannot_be_is_one_sentence(invoke: Invoke, tmp_path: Path, words: str, path: str) -> None:
+    refused(invoke(*words.replace("PATH", path).split()))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("words", ["methods copy simsiam LONG.toml", "methods map --out LONG.svg"])
+def test_a_name_that_is_too_long_to_write(invoke: Invoke, tmp_path: Path, words: str) -> None:
+    refused(invoke(*words.replace("LONG", "a" * 300).split()), "cannot be written")
+    refused(invoke(*words.replace("LONG", f"{'a' * 300}/b").split()), "folder")
+    assert "There are no runs" in invoke("runs", "--out", "a" * 300).stdout
+    with pytest.raises(UserError, match="cannot be written"):
+        write(tmp_path / f"{'a' * 300}.npz", b"")
+    assert os.listdir(tmp_path) == []
+
+
 def test_pretrained_weights_that_are_not_there_are_named(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     refused(invoke("knn", "timm:resnet18", "--data", "digits"), "weights of timm:resnet18", "once with a network")
@@ -283,6 +340,8 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
         )
     )
     assert run["epochs"] == 1
+    refused(invoke("train", "--resume", run["run"], "--dry-run"), "--dry-run says what a new run would do")
+    assert (tmp_path / run["run"] / "log.csv").read_text().count("\n") == 2  # nothing was trained
     refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
     assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2
@@ -290,6 +349,50 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
     refused(invoke("train", "--resume", run["run"]), "is no checkpoint")
     (tmp_path / run["run"] / "last.pt").unlink()
     refused(invoke("train", "--resume", run["run"]), "holds no last.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", "{}"),
+        ("run.json", "[1]"),
+        ("run.json", '"options": {"data"'),
+        ("run.json", {"options": {"data": "digits", "colour": "red"}}),
+        ("run.json", {"options": {}}),
+        ("run.json", {"epochs": "many"}),
+        ("log.csv", b"\xff\xfe"),
+        ("log.csv", "1,2\n3,4,5\n"),
+        ("knn.json", "{"),
+        ("knn.json", "[]"),
+        ("knn.json", '{"knn": {"k20": "high"}}'),
+        ("knn.json", '{"knn": 3}'),
+    ],
+)
+def test_a_damaged_run_is_one_sentence(invoke: Invoke, tmp_path: Path, name: str, content: Any) -> None:
+    run = tmp_path / "runs" / "one"
+    run.mkdir(parents=True)
+    options = {"data": "digits"}
+    about = {
+        "expression": "simsiam",
+        "method": "simsiam",
+        "data": "digits",
+        "images": 64,
+        "image_size": 32,
+        "epochs": 1,
+    }
+    about |= {"mean": [0.5] * 3, "std": [0.2] * 3, "batch_size": 16, "backbone": "small", "options": options}
+    (run / "run.json").write_text(json.dumps(about))
+    (run / "log.csv").write_text("epoch,loss,std,rank\n1,0.5,1,9\n")
+    (run / "knn.json").write_text('{"knn": {"k20": 0.5}}')
+    rows = loaded(invoke("runs", "--json"))["runs"]
+    assert [(row["done"], row["loss"], row["knn"]) for row in rows] == [(1, 0.5, 0.5)]
+    if isinstance(content, dict):
+        content = json.dumps({**about, **content})
+    (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    refused(invoke("runs"), name, "broken", "remove")
+    if name == "run.json":
+        refused(invoke("knn", "runs/one"), "run.json is missing or broken")
+        refused(invoke("train", "--resume", "runs/one"), "run.json is missing or broken")
 
 
 def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) -> None:
@@ -301,7 +404,68 @@ def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) ->
     refused(invoke("knn", one, two), "different data", "--data")
 
 
+def test_brackets_in_names_and_papers_are_no_markup(invoke: Invoke, tmp_path: Path) -> None:
+    text = (METHODS / "simsiam.toml").read_text()
+    Path("[x].toml").write_text(re.sub("paper = .*", 'paper = "[/x]"', text))
+    assert "[/x]" in invoke("methods", "show", "[x].toml").stdout
+    assert "[x].toml" in invoke("methods", "diff", "[x].toml", "byol").stdout
+    save_npz(tmp_path / "[b]y.npz")
+    words = ("train", "[x].toml", "--data", "[b]y.npz", "--epochs", "1", "--batch-size", "8", "--json")
+    run = loaded(invoke(*words))["run"]
+    assert "[b]y" in invoke("runs").stdout
+    assert "kNN on [b]y" in invoke("knn", run).stdout
+
+
 # ---- the shell
+
+
+def run_module(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A command in a process of its own."""
+    command = [sys.executable, "-m", "sslzoo", *words]
+    return subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, **options)
+
+
+@pytest.mark.parametrize("words", [["methods"], ["methods", "list", "--json"], []])
+def test_an_output_that_cannot_be_written_is_no_traceback(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        found = run_module(*words, stdout=full)
+        assert run_module("methods", "--bogus", stdout=full).returncode == 2  # which writes nothing there
+    assert found.returncode == 1
+    assert found.stderr == "Error: The output cannot be written (No space left on device); give it another place.\n"
+    read, write = os.pipe()
+    os.close(read)
+    found = run_module(*words, stdout=write)
+    os.close(write)
+    assert (found.returncode, found.stderr) == (1, "")
+    found = run_module(*words, preexec_fn=lambda: os.close(1))
+    assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("columns", ["80", "100", "120", "160"])
+def test_a_narrow_terminal_cuts_no_name(invoke: Invoke, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    run = loaded(invoke("train", "simclr -negatives +predictor +stop_gradient", *QUICK, "--json", "--quiet"))["run"]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", columns)
+    plain = [re.sub(r"\x1b\[[0-9;]*m", "", invoke(word).stdout) for word in ("runs", "methods")]
+    assert not any("…" in text for text in plain)
+    assert "".join(line.split(" ")[0] for line in plain[0].splitlines()[2:]) == run  # folded
+    rows = plain[1].split("\n\n")[0].splitlines()
+    assert max(map(len, rows)) <= int(columns)
+    assert {row.split()[0] for row in rows} >= set(method_names())
+
+
+def test_a_run_of_one_step_says_nothing_when_quiet(tmp_path: Path) -> None:
+    words = ("--limit", "64", "--batch-size", "64", "--epochs", "1", "--quiet", "--out", str(tmp_path))
+    found = run_module("train", "simsiam", *words, stdout=subprocess.PIPE)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_letters_that_the_output_does_not_know(tmp_path: Path) -> None:
+    (tmp_path / "ü.toml").write_text((METHODS / "simsiam.toml").read_text().replace("title = ", 'title = "ü±" #'))
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(METHODS.parent)}
+    found = run_module("methods", "show", "ü.toml", env=env, cwd=tmp_path, stdout=subprocess.PIPE)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert found.stdout.startswith("?.toml")
 
 
 def test_signs_are_parted_from_words_but_not_from_options() -> None:

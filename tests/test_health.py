@@ -80,7 +80,12 @@ def test_entropy_of_codes() -> None:
     assert code_entropy(uniform) == pytest.approx((1, 1))
     assert code_entropy(one_hot) == pytest.approx((0, 1))
     assert code_entropy(same) == pytest.approx((0, 0), abs=1e-6)
-    assert code_entropy(torch.eye(64)[None, :8]) == pytest.approx((0, 1))  # no more than 8 of 64 can be used
+    assert code_entropy(torch.eye(64)[None, :8]) == pytest.approx((0, 1 / 2))  # 8 of 64: ln 8 over ln 64
+    assert code_entropy(torch.full((1, 8, 64), 1 / 64)) == pytest.approx((1, 1))  # few soft codes are no more than all
+    half = torch.cat([torch.full((1, 4, 8), 1 / 8), torch.zeros(1, 4, 56)], dim=-1)
+    assert code_entropy(half) == pytest.approx((1 / 2, 1 / 2))
+    two = torch.cat([torch.eye(64)[:1].repeat(4, 1), torch.eye(64)[1:2].repeat(4, 1)])[None]
+    assert code_entropy(two)[1] == pytest.approx(1 / 6)  # ln 2 over ln 64: few prototypes take all
 
 
 SIGNS = torch.where(torch.arange(128) % 2 == 0, 1.0, -1.0)[:, None] * torch.ones(64)
@@ -96,6 +101,7 @@ SIGNS = torch.where(torch.arange(128) % 2 == 0, 1.0, -1.0)[:, None] * torch.ones
         (torch.eye(64)[torch.arange(128) % 4], None, ["rank"]),
         (sphere(256, 64), torch.full((1, 128, 16), 1 / 16), ["code_entropy"]),
         (sphere(256, 64), torch.eye(16)[:1].repeat(128, 1)[None], ["code_usage"]),
+        (sphere(256, 64), torch.eye(512)[torch.arange(8) % 6][None], ["code_usage"]),  # few rows excuse nothing
         (torch.ones(256, 64), torch.eye(16)[:1].repeat(128, 1)[None], ["std", "code_usage"]),
     ],
 )

@@ -183,6 +183,12 @@ def test_a_lattice_as_a_study_and_words_for_all(loaded, trained, mine):
         (MINE + VARIANTS.replace('"70"', "70"), "published cannot be 70; it is text"),
         (MINE + VARIANTS.replace('"byol"', '"byl"'), "no method 'byl'"),
         (MINE + 'base = "simsiam"\nflip = "predicter"', "did you mean 'predictor'"),
+        (MINE + VARIANTS.replace('"byol"', '"byol epochs=3"'), "epochs is 8 for the whole table"),
+        (MINE + 'variants = ["simsiam"]', "variants cannot be ['simsiam']; it is a list of tables"),
+        (MINE + 'base = "simsiam"\nflip = [1]', "flip cannot be [1]; it is a list of texts"),
+        (MINE + 'base = ""\nflip = "predictor"', "mine.toml: An expression starts with a method's name"),
+        (MINE + 'picture = "lattice"\n' + VARIANTS, "A lattice is the picture of base and flip"),
+        (MINE + VARIANTS.replace('"byol"', '"byol + x"'), "mine.toml, 'momentum': There is no switch or value 'x'"),
         ("title = ", "not valid TOML"),
     ],
 )
@@ -196,6 +202,7 @@ def test_a_study_file_is_read_strictly(bad_input, mine, text, part):
         ("study stop_gradeint", "did you mean 'stop_gradient'"),
         ("study nothing.toml", "no file nothing.toml"),
         ("study folder.toml", "cannot be read"),
+        ("study batch_size --batch-size 32", "batch_size is 32 for the whole table, and cells set it too"),
         ("study stop_gradient --seeds 0", "--seeds cannot be 0"),
         ("study stop_gradient --epochs 0", "--epochs cannot be 0"),
         ("study stop_gradient --data nowhere", "no data 'nowhere'"),
@@ -209,7 +216,26 @@ def test_bad_input_is_one_sentence(bad_input, tmp_path, words, part):
     assert sorted(os.listdir(tmp_path)) == ["file", "folder.toml"]
 
 
+def test_a_label_is_no_formula(loaded, trained, mine):
+    text = MINE.replace("Mine", "$^^ $") + 'picture = "curves"\n' + VARIANTS.replace("without", "$5 $^^")
+    found = loaded("study", mine(text), *QUICK)
+    assert {"bars.png", "curves.png"} <= set(os.listdir(found["folder"]))
+
+
+def test_a_base_that_no_cell_uses_may_be_what_cannot_train(loaded, trained, mine):
+    study = 'base = "simclr + momentum batch_size=500"\nflip = ["batch_size=8|16", "stop_gradient"]\n'
+    found = loaded("study", mine(MINE + study), "--limit", "64")
+    assert [cell["refused"] is None for cell in found["cells"]] == [False, True, True]
+    words = ("simclr + momentum batch_size=500", "--flip", "batch_size=8|16,stop_gradient", "--limit", "64")
+    again = loaded("ablate", *words)
+    assert [cell["expression"] for cell in again["cells"]] == [cell["expression"] for cell in found["cells"]]
+
+
 def test_a_study_from_python_is_plain_data():
     content = {"title": "t", "source": "s", "paper": "p", "question": "q?", "data": "digits", "epochs": 1, "seeds": 1}
     study = read("mine", {**content, "variants": [{"label": "a", "expression": "simsiam"}]})
     assert [cell.label for cell in study.cells()] == ["a"]
+
+
+def test_a_variant_of_an_unknown_backbone_is_refused_before_anything_is_trained(bad_input, mine):
+    bad_input("no model 'resnet19'", "study", mine(MINE + VARIANTS.replace('"byol"', '"byol backbone=resnet19"')))

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -26,12 +27,27 @@ class Zoo(click.Group):
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
     ) -> Any:
         """Run a command and exit."""
-        standalone = extra.pop("standalone_mode", True)
-        if not standalone:
+        if not extra.pop("standalone_mode", True):
             return super().main(args, prog_name, standalone_mode=False, **extra)
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="replace")  # a terminal need not know every letter
+        try:
+            code = self.code(args, prog_name, **extra)
+            if sys.stdout is not None:  # None where it is closed
+                sys.stdout.flush()
+        except OSError as error:
+            if error.filename is not None:  # a file's, and no stream's
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit writes what is left
+            code = 1
+            if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
+                show.error(f"The output cannot be written ({error.strerror}); give it another place.")
+        sys.exit(code)
+
+    def code(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
+        """Run a command, and the exit code that it comes to."""
         try:
             code = super().main(args, prog_name or "sslzoo", standalone_mode=False, **extra)
-            sys.stdout.flush()
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             code = 0
@@ -44,10 +60,7 @@ class Zoo(click.Group):
         except (KeyboardInterrupt, click.Abort):
             show.error("Interrupted.")
             code = INTERRUPTED
-        except BrokenPipeError:  # the reader has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            code = 0
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
 
 
 @click.group(cls=Zoo, context_settings={"help_option_names": ["-h", "--help"]})

@@ -1,6 +1,7 @@
 """``sslzoo methods``: list, show, compare and copy."""
 
 import json
+import os.path
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +119,14 @@ def map_(out: Path | None, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def copy(name: str, file: Path) -> None:
     """Copy a method's file, to change it; it works wherever a name does."""
-    if name.replace("-", "_") not in recipe.method_names():
-        recipe.find_method(name)  # says what is wrong with it
-    if file.exists():
+    found = recipe.find_method(name).name
+    if os.path.exists(file):
         raise UserError(f"{file} is there already; give another name.")
-    if file.suffix != ".toml" or not file.parent.is_dir():
+    if file.suffix != ".toml" or not os.path.isdir(file.parent):
         raise UserError(f"{file} has to be a .toml file in a folder that exists.")
-    source = recipe.METHODS / f"{name.replace('-', '_')}.toml"
+    source = recipe.METHODS / f"{found}.toml" if found in recipe.method_names() else Path(found)
     try:
-        file.write_text((source if source.is_file() else Path(name)).read_text(encoding="utf-8"), encoding="utf-8")
+        file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{file} cannot be written ({error.strerror}); give another place.") from None
     show.line(f"{file} is yours: change it, then 'sslzoo train {file}'.")

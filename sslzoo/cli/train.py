@@ -1,6 +1,7 @@
 """``sslzoo train``."""
 
 import json
+import os.path
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -58,6 +59,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
         if control["resume"] is not None:
             if expression:
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
+            if control["dry_run"]:
+                raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
             _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             result = training.resume(control["resume"], screen, control["stop_after"])
         elif control["dry_run"]:
@@ -95,7 +98,7 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
             value = flags[name]
-            if name == "data" and Path(value).exists():
+            if name == "data" and os.path.exists(value):
                 value = str(Path(value).resolve())
             if value != own.get(name):
                 raise UserError(

@@ -5,7 +5,9 @@ from typing import Any
 
 from rich.markup import escape
 
-from .plain import console, score, table, text
+from .plain import console, narrow, score, table, text
+
+RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
 
 
 def knn_table(result: Mapping[str, Any]) -> None:
@@ -19,7 +21,7 @@ def knn_table(result: Mapping[str, Any]) -> None:
         *(f"kNN {n}" for n in names),
         *(f"recall@{n[1:]}" for n in recalls),
         "seconds",
-        title=f"kNN on {result['data']}",
+        title=f"kNN on {escape(result['data'])}",
     )
     for column in made.columns[1:]:
         column.justify = "right"
@@ -32,10 +34,15 @@ def knn_table(result: Mapping[str, Any]) -> None:
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Runs and what came of them."""
-    made = table("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
+    """Runs and what came of them; where there is little room, without what a run's name and files say."""
+    out = console()
+    kept = [head for head in RUNS if not (narrow(out) and head in ("method", "started"))]
+    made = table(*kept)
+    for column in made.columns:
+        column.overflow, column.no_wrap = "fold", column.header != "run"
     for row in rows:
         numbers = (score(row["loss"]), score(row["std"]), text(row["rank"]), score(row["knn"]))
         done = f"{row['done']}/{row['epochs']}"
-        made.add_row(escape(row["run"]), text(row["method"]), text(row["data"]), done, *numbers, text(row["started"]))
-    console().print(made)
+        cells = (escape(row["run"]), text(row["method"]), text(row["data"]), done, *numbers, text(row["started"]))
+        made.add_row(*(cell for head, cell in zip(RUNS, cells, strict=True) if head in kept))
+    out.print(made)

@@ -9,12 +9,11 @@ from rich.markup import escape
 from rich.status import Status
 
 from .. import report
-from .plain import console, duration, score, table
+from .plain import console, duration, narrow, score, table
 
 if TYPE_CHECKING:
     from ..lattice import Cell
 
-NARROW = 110  # columns; a narrower terminal goes without what table.md has too
 COLOURS = {"healthy": "green", "partial": "yellow", "collapsed": "red", "diverged": "magenta", "refused": "dim"}
 
 
@@ -33,8 +32,8 @@ class CellsScreen:
         if self.quiet:
             return
         refused = sum(cell.refused is not None for cell in cells)
-        said = [f"{len(cells)} cells"] + ([f"{refused} refused"] if refused else [])
-        said += [f"{todo} runs to do"] + ([f"{kept} kept from before"] if kept else [])
+        said = [report.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
+        said += [f"{report.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
         self.out.print(f"[bold]{escape(report.title(dict(head)))}[/bold]", soft_wrap=True)
         self.out.print(f"{escape(report.protocol(dict(head)))}; {', '.join(said)}", soft_wrap=True)
         self.started = time.monotonic()
@@ -77,10 +76,10 @@ def cells_table(result: dict[str, Any]) -> None:
     """The table, why cells were refused, what ranks them, and where the files are."""
     out = console()
     heads, rows = report.columns(result)
-    narrow = out.width < NARROW
-    kept = [n for n, head in enumerate(heads) if not (narrow and head in ("untrained", "guards"))]
+    close = narrow(out)  # then without what table.md has too
+    kept = [n for n, head in enumerate(heads) if not (close and head in ("untrained", "guards"))]
     made = table(*(heads[n] for n in kept))
-    made.padding = (0, 1, 0, 0) if narrow else made.padding
+    made.padding = (0, 1, 0, 0) if close else made.padding
     for column in made.columns:
         column.overflow = "fold"
         if column.header in ("paper", "kNN", "untrained", "std", "rank", "loss"):
@@ -92,7 +91,7 @@ def cells_table(result: dict[str, Any]) -> None:
         made.add_row(*others, f"[{colour}]{verdict}[/{colour}]", style="dim" if cell["refused"] else "")
     out.print()
     out.print(made)
-    if narrow:
+    if close:
         untrained = score(report.untrained(result))
         out.print(f"untrained backbone: kNN {untrained}; what guards each cell is in table.md", soft_wrap=True)
     for sentence in report.refusals(result):

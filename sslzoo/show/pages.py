@@ -24,15 +24,22 @@ def spoken(switches: Switches, name: str) -> str:
 
 
 def methods_table(methods: Sequence[Method]) -> None:
-    """Methods and their switches."""
+    """Methods and their switches: a column for each where there is room, else the words of those that are on."""
     out = console()
-    made = table("method", *(name.replace("_", " ") for name in SWITCHES))
+    wide = table("method", *(name.replace("_", " ") for name in SWITCHES))
+    close = table("method", "switches")
+    close.columns[0].no_wrap = True
     for method in methods:
-        made.add_row(f"[bold]{method.name}[/bold]", *(spoken(method.switches, name) for name in SWITCHES))
-    out.print(made)
+        values = {name: spoken(method.switches, name) for name in SWITCHES}
+        wide.add_row(f"[bold]{method.name}[/bold]", *values.values())
+        on = [name if value == "yes" else value for name, value in values.items() if value != "-"]
+        close.add_row(f"[bold]{method.name}[/bold]", ", ".join(on))
+    out.print(wide if out.measure(wide, options=out.options.update(max_width=1000)).maximum <= out.width else close)
     out.print()
     for method in methods:
-        out.print(f"[bold]{method.name}[/bold]  {escape(method.idea)} [dim]{method.paper}[/dim]", soft_wrap=True)
+        out.print(
+            f"[bold]{method.name}[/bold]  {escape(method.idea)} [dim]{escape(method.paper)}[/dim]", soft_wrap=True
+        )
 
 
 def methods_markdown(methods: Sequence[Method]) -> str:
@@ -97,7 +104,7 @@ def recipe_page(recipe: Recipe, base: Method, about: Mapping[str, str], notes: S
     out = console()
     out.print(f"[bold]{escape(equation(recipe))}[/bold]", soft_wrap=True)
     if base.idea and recipe.switches == base.switches:
-        out.print(f"{escape(base.title)}: {escape(base.idea)} [dim]{base.paper}[/dim]", soft_wrap=True)
+        out.print(f"{escape(base.title)}: {escape(base.idea)} [dim]{escape(base.paper)}[/dim]", soft_wrap=True)
     for key, value in about.items():
         out.print(f"{key}: {escape(value)}", soft_wrap=True)
     for note in notes:
@@ -125,7 +132,7 @@ def diff_table(a: str, b: str, switches: Mapping[str, Sequence[Any]], knobs: Map
     if not switches and not knobs:
         out.print(f"{escape(a)} and {escape(b)} are the same.", soft_wrap=True)
         return
-    made = table("", a, b)
+    made = table("", escape(a), escape(b))
     for kind, rows in (("switch", switches), ("knob", knobs)):
         for name, (left, right) in rows.items():
             made.add_row(f"{kind} [bold]{name}[/bold]", text(left), text(right))

@@ -5,11 +5,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+NARROW = 110  # columns; a narrower terminal goes without what is least needed
+
 
 def console(stderr: bool = False) -> Console:
     """A console on the stream as it is now; wide enough for tables where it is no terminal."""
     found = Console(stderr=stderr, highlight=False, soft_wrap=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=200)
+
+
+def narrow(out: Console) -> bool:
+    """Whether wide tables do not fit a console."""
+    return out.width < NARROW
 
 
 def line(text: str, stderr: bool = False) -> None:
@@ -28,7 +35,7 @@ def text(value: object) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "-" if value is None else str(value)
+    return "-" if value is None else escape(str(value))
 
 
 def score(value: float | None) -> str:

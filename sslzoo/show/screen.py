@@ -1,5 +1,6 @@
 """A training run on the screen, as it goes."""
 
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ..report import counted
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, score, table
 
@@ -47,7 +49,7 @@ class Screen:
         training = recipe.training
         out.print(
             f"{escape(data.name)}: {len(data.train):,} images of {data.size} px; {training.backbone} on {plan.device} "
-            f"({plan.precision}); {training.epochs} epochs ({recipe.origins['training.epochs']}), "
+            f"({plan.precision}); {counted(training.epochs, 'epoch')} ({recipe.origins['training.epochs']}), "
             f"batch {training.batch_size}, learning rate {recipe.learning_rate:.4g} ({recipe.optimizer.name})",
             soft_wrap=True,
         )
@@ -128,7 +130,10 @@ class Screen:
             self.warn(sentence)
         out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
         out.print(f"run: {escape(result['run'])}", soft_wrap=True)
-        out.print(f"next: sslzoo knn {escape(result['run'])} random raw", soft_wrap=True)
+        words = ["knn", result["run"], "random", "raw"]
+        if result["knn"] is None:  # no labels
+            words = ["embed", result["run"], "--out", "features.npz"]
+        out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)
 
     def close(self) -> None:
         """Stop the live line."""
