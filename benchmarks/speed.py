@@ -32,9 +32,10 @@ from sslzoo.batches import Batches
 from sslzoo.folders import image_paths
 from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
+from sslzoo.machine import versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.splits import Dataset, Split
-from sslzoo.train import Reporter, Training, versions
+from sslzoo.train import Reporter, Training
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
 WORKERS = min(8, os.cpu_count() or 1)
@@ -116,7 +117,7 @@ def endless(batches: Callable[[], object]) -> Callable[[], object]:
 
 
 def augmentation(bench: Bench) -> dict:
-    """Pairs of views a second, whole epochs: ours as training has them, lightly's in a DataLoader, kornia's in batches."""
+    """Pairs of views a second: ours as training has them, lightly's in a DataLoader, kornia's in batches."""
     found = {}
     for size, blur in ((32, 0.0), (96, 0.5)):
         batch, batches = 128, 24 if size == 32 else 10
@@ -235,7 +236,7 @@ def embeddings(rows: int, asked: int, dim: int, classes: int = 100) -> tuple[np.
 
 
 def knn_speed(bench: Bench) -> dict:
-    """Queries a second, 10,000 in a bank of 50,000 x 512, k = 200: ours with normalisation and votes, faiss' search alone."""
+    """Queries a second, 10,000 in 50,000 x 512, k = 200: ours with normalisation and votes, faiss' search alone."""
     bank, labels, queries, truth = embeddings(50_000, 10_000, 512)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     works = {
@@ -339,7 +340,7 @@ def memory(bench: Bench) -> dict:
 
 
 def growth(bench: Bench) -> dict:
-    """Milliseconds a step by batch and queue; microseconds a view by image size; queries a second by rows of the bank."""
+    """Milliseconds a step by batch and queue; microseconds a view by image size; queries a second by bank rows."""
     found: dict[str, dict[str, float]] = {"batch": {}, "image_size": {}, "queue_length": {}, "bank_rows": {}}
 
     def step_ms(expression: str, batch: int) -> float:

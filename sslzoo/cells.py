@@ -16,10 +16,11 @@ from . import runs
 from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
+from .machine import versions
 from .plan import Options, Plan, check, recipe_for, surroundings
 from .recipe import Recipe, dump
 from .summary import summarize
-from .train import Reporter, resume, train, versions
+from .train import Reporter, resume, train
 
 Row = dict[str, Any]
 RECORD = {  # of a run that has ended

@@ -1,13 +1,11 @@
 """Training: the loop, its checkpoints and what it reports; every image passes once an epoch."""
 
-import platform
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,13 +14,14 @@ import psutil
 import torch
 from torch import Tensor
 
-from . import __version__, runs
+from . import runs
 from .batches import Batches
 from .embed import features
 from .encoders import build
 from .errors import Diverged, UserError
 from .health import advice, average, health, most
 from .knn import knn
+from .machine import compiled, device_name, versions
 from .optim import optimizer
 from .plan import Options, Plan, prepare
 from .recipe import dump, read_method, switch_values
@@ -41,6 +40,8 @@ class Reporter:
     """Told what happens; this one says nothing, and the screen is another."""
 
     def begin(self, plan: Plan, run: Path, epoch: int) -> None: ...
+
+    def warn(self, sentence: str) -> None: ...
 
     def step(self, epoch: int, done: int, steps: int, loss: Callable[[], float], speed: float) -> None: ...
 
@@ -96,8 +97,6 @@ class Training:
         self.batches = Batches(plan.data, self.recipe, self.device, self.options.seed, workers)
         self.steps = self.recipe.training.epochs * len(self.batches)
         self.optimizer = optimizer(self.model, self.recipe, self.steps)
-        if self.options.compile:
-            self.model.compile()
         self.epoch, self.position, self.trained_seconds, self.images = 0, 0, 0.0, 0
         self.loss = torch.zeros((), device=self.device)  # summed over the epoch so far
         self.health: list[dict[str, float]] = []
@@ -152,7 +151,7 @@ class Training:
         about = {
             "expression": recipe.expression, "method": recipe.method, "data": data.name, "images": len(data.train),
             "image_size": data.size, "mean": data.mean, "std": data.std, **asdict(recipe.training),
-            "options": asdict(self.options), "command": sys.argv, "device": _device_name(self.device),
+            "options": asdict(self.options), "command": sys.argv, "device": device_name(self.device),
             "precision": self.plan.precision, "versions": versions(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }  # fmt: skip
         about["options"]["data"] = str(Path(self.options.data).resolve()) if data.own else self.options.data
@@ -167,6 +166,8 @@ class Training:
         if stop_after is not None and stop_after < 1:
             raise UserError(f"--stop-after cannot be {stop_after}; it is at least 1.")
         self.path = self.path or self.begin()
+        if self.options.compile and (why := self.compile()) is not None:
+            reporter.warn(why)
         reporter.begin(self.plan, self.path, self.epoch)
         every = self.options.knn_every or max(1, -(-epochs // 8))
         with _signals() as stopped:
@@ -215,6 +216,16 @@ class Training:
             mend = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
             raise Diverged(f"The loss of epoch {self.epoch + 1} is {loss}{kept}. {mend}")
         self.epoch, self.position = self.epoch + 1, 0
+
+    def compile(self) -> str | None:
+        """Compile the model, tried on images of noise; the reason where that is not to be had."""
+        sizes, n = [size for _, size in self.batches.pipelines], self.recipe.training.batch_size
+        layout = self.batches.finish.layout
+        own = torch.Generator(self.device).manual_seed(0)
+        noise = [torch.rand(n, 3, s, s, generator=own, device=self.device) for s in sizes]
+        noise = [images.contiguous(memory_format=layout) for images in noise]
+        self.model.train()
+        return compiled(self.model, noise, torch.arange(n, device=self.device), self.autocast())
 
     def autocast(self) -> torch.autocast:
         """bf16 where the plan says so."""
@@ -282,19 +293,6 @@ class Training:
             "images_per_second": self.images / self.trained_seconds, **{key: last.get(key) for key in MORE_HEALTH},
             "advice": [*advice(last, most(self.recipe.heads.dim, self.recipe.training.batch_size)).values()],
         }  # fmt: skip
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on."""
-    packages = ("torch", "torchvision", "timm", "faiss-cpu", "numpy")
-    found = {name: version(name) for name in packages}
-    return {"sslzoo": __version__, **found, "python": platform.python_version()}
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
 
 
 @contextmanager

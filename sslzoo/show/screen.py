@@ -92,7 +92,7 @@ class Screen:
 
         self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
         for key, sentence in advice(row, self.most).items():
-            if key not in self.warned and not self.quiet and 1 < row["epoch"] < epochs:  # the end says it again
+            if key not in self.warned and 1 < row["epoch"] < epochs:  # the end says it again
                 self.warned.add(key)
                 self.warn(f"after epoch {row['epoch']}: {sentence[0].lower()}{sentence[1:]}")
         if self.quiet or (self.progress is not None and row["knn"] is None and row["epoch"] < epochs):
@@ -106,7 +106,8 @@ class Screen:
 
     def warn(self, sentence: str) -> None:
         """A sentence of advice."""
-        self.out.print(f"[yellow]Warning: {escape(sentence)}[/yellow]", soft_wrap=True)
+        if not self.quiet:
+            self.out.print(f"[yellow]Warning: {escape(sentence)}[/yellow]", soft_wrap=True)
 
     def end(self, result: Mapping[str, Any]) -> None:
         """The kNN table beside raw pixels and the untrained backbone, and what to type next."""
