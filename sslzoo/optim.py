@@ -21,7 +21,8 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     """An optimiser whose learning rate follows the recipe's schedule over ``steps`` of its own ``step()`` calls.
 
     Linear warm-up, then a cosine; the learning rate is base x batch / 256. Also tells the model the length of training,
-    for tau's schedule. Its state holds the schedule's place, so saving and loading it is enough to go on.
+    for tau's schedule. Its state holds the schedule's place, so saving and loading it is enough to go on. The model has
+    to be on its device already.
     """
     knobs = recipe.optimizer
     options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": knobs.weight_decay}
@@ -32,6 +33,9 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     made = cast(
         torch.optim.Optimizer, timm.optim.create_optimizer_v2(groups(model, recipe), TIMM[knobs.name], **options)
     )
+    if knobs.name == "sgd":  # in one pass it takes no parameters of which some, frozen at first, have no momentum yet
+        for parameter in (p for group in made.param_groups for p in group["params"]):
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
     schedule = timm.scheduler.CosineLRScheduler(
         made,

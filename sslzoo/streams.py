@@ -85,6 +85,7 @@ class Stream:
             collate_fn=as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn" if self.workers and not on_host else None,
         )
