@@ -25,6 +25,7 @@ from torchvision.transforms import v2
 from sslzoo.encoders import build, feature_width
 from sslzoo.heads import predictor, projector
 from sslzoo.recipe import Recipe
+from sslzoo.splits import IMAGENET
 
 
 class Pictures(Dataset):
@@ -45,9 +46,8 @@ class Files(Dataset):
 
     def __init__(self, paths: list[Path], size: int):
         self.paths = paths
-        self.transform = v2.Compose(
-            [v2.RandomResizedCrop(size, (0.2, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor()]
-        )
+        crop = [v2.RandomResizedCrop(size, (0.2, 1.0)), v2.RandomHorizontalFlip(), v2.PILToTensor()]
+        self.transform = v2.Compose([*crop, v2.ToDtype(torch.float32, scale=True), v2.Normalize(*IMAGENET)])
 
     def __len__(self) -> int:
         return len(self.paths)

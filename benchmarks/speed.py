@@ -32,7 +32,7 @@ from sslzoo.batches import Batches
 from sslzoo.folders import image_paths
 from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
-from sslzoo.machine import versions
+from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.splits import Dataset, Split
 from sslzoo.train import Reporter, Training
@@ -425,6 +425,7 @@ def main() -> None:
     chosen = options.only.split(",")
     if unknown := [part for part in chosen if part not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    keep_memory()  # as `sslzoo train` does, here for whatever is compared
     bench = Bench(find_device(options.device), options.quick, options.folder)
     result: dict = {"device": about(bench)}
     for part in chosen:

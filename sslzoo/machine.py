@@ -1,6 +1,8 @@
-"""What a result depends on beside its recipe: versions, the device, and whether the model could be compiled."""
+"""What a run depends on beside its recipe: versions, the device, memory, and a model that can be compiled."""
 
+import ctypes
 import platform
+import sys
 from importlib.metadata import version
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from . import __version__
 from .siamese import Siamese
 
+TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
 PACKAGES = ("torch", "torchvision", "timm", "faiss-cpu", "numpy")
 
 
@@ -22,6 +25,16 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def keep_memory() -> None:
+    """Let this process keep what it frees, where the C library is glibc; for one that is ours alone.
+
+    A step frees large blocks that the next one asks for again, and the system is slow to hand out their pages.
+    """
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "mallopt"):
+        library.mallopt(MMAP_MAX, 0)
+        library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
 def compiled(model: Siamese, views: list[Tensor], index: Tensor, autocast: torch.autocast) -> str | None:

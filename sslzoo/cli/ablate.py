@@ -22,6 +22,9 @@ table_options = stacked(
 
 def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
     """Train a table with a screen and print what came of it."""
+    from ..machine import keep_memory
+
+    keep_memory()
     interrupted = import_module("sslzoo.train").Interrupted
     screen = show.CellsScreen(as_json, quiet)
     try:

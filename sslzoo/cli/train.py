@@ -52,7 +52,9 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     from .. import plan as plans
+    from ..machine import keep_memory
 
+    keep_memory()
     training = import_module("sslzoo.train")  # the module: the package's attribute of that name is the function
     screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
     try:
