@@ -1,13 +1,14 @@
-"""kNN with faiss: one exact search, weighted votes with a rule for ties, and recall."""
+"""kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is `index`'s."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-import faiss
 import numpy as np
 import numpy.typing as npt
 
+from . import index
 from .errors import UserError
 from .splits import whole_numbers
 
@@ -17,9 +18,21 @@ TEMPERATURE = 0.07
 TIE = 1e-6  # similarities no further apart than this count as equal
 SPARE = 16  # neighbours searched beyond the largest k, to see where a tie ends
 CHUNK = 256  # queries voted on at a time
+WEIGHTS = ("exp", "uniform")
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Search = Callable[[Floats, Floats, int], tuple[Floats, Ints]]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What each query earns [Q], by k: the chance that its class wins, is among the best five, and is found at all."""
+
+    right: dict[int, Doubles]
+    top5: dict[int, Doubles]
+    found: dict[int, Doubles]
 
 
 def knn(
@@ -30,46 +43,111 @@ def knn(
     ks: Sequence[int] = KS,
     temperature: float = TEMPERATURE,
     recall_at: Sequence[int] = RECALL_AT,
+    weights: str = "exp",
 ) -> dict[str, dict[str, float]]:
     """kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
     bank [N, D] and queries [M, D] are l2-normalised here; labels [N] and [M] are whole numbers. A neighbour at cosine
-    similarity s votes exp(s / temperature) for its class (Wu et al. 2018, section 3.4). The result depends on no order
-    of rows: rows within 1e-6 of the k-th similarity share the votes that remain, and of m classes with equal votes the
-    right one earns 1/m. So an embedding whose rows are all equal votes the bank's class prior. recall@K is the chance
-    that at least one of the first K, ties in random order, has the query's class. A k beyond the bank takes all of it.
+    similarity s votes exp(s / temperature) for its class (Wu et al. 2018, section 3.4), or one vote with ``weights``
+    "uniform". The result depends on no order of rows: rows within 1e-6 of the k-th similarity share the votes that
+    remain, and of m classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes
+    the bank's class prior. recall@K is the chance that at least one of the first K, ties in random order, has the
+    query's class. A k beyond the bank takes all of it.
     """
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)
-    if b.shape[1] != q.shape[1]:
-        raise UserError(f"The bank has {b.shape[1]} columns and the queries {q.shape[1]}; embed both with one encoder.")
-    if len(bl) != len(b) or len(ql) != len(q):
-        raise UserError(f"{len(b)} and {len(q)} rows have {len(bl)} and {len(ql)} labels; give one label per row.")
+    check(b, bl, q, ql)
     if any(k < 1 for k in (*ks, *recall_at)) or not temperature > 0:
         raise UserError("k has to be at least 1 and the temperature above 0.")
-    classes, codes = np.unique(np.concatenate([bl, ql]), return_inverse=True)
-    bl, ql = codes[: len(bl)].astype(np.int64), codes[len(bl) :].astype(np.int64)
-    most = min(max([*ks, *recall_at]), len(b))
-    similar, near = search(b, q, min(most + SPARE, len(b)))
-    open_ended = (similar[:, most - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < len(b))
-    right = {k: np.zeros(len(q)) for k in ks}
-    found = {k: np.zeros(len(q)) for k in recall_at}
-    for whole in (False, True):  # queries whose tie goes on beyond what was searched look at the whole bank
-        rows = np.flatnonzero(open_ended == whole)
-        size = max(1, 8_000_000 // len(b)) if whole else CHUNK
-        for part in np.array_split(rows, max(1, -(-len(rows) // size))):
-            s = q[part] @ b.T if whole else similar[part]
-            labels = np.broadcast_to(bl, s.shape) if whole else bl[near[part]]
-            for k in {*ks, *recall_at}:
-                share, upto = shares(s, similar[part, min(k, len(b)) - 1], min(k, len(b)))
-                if k in right:
-                    right[k][part] = vote(s[:, :upto], share, labels[:, :upto], ql[part], temperature, len(classes))
-                if k in found:
-                    found[k][part] = hit(share, labels[:, :upto] == ql[part, None])
+    found = judge(b, bl, q, ql, ks, temperature, recall_at, weights)
     return {
-        "knn": {f"k{k}": float(right[k].mean()) for k in ks},
-        "recall": {f"r{k}": float(found[k].mean()) for k in recall_at},
+        "knn": {f"k{k}": float(found.right[k].mean()) for k in ks},
+        "recall": {f"r{k}": float(found.found[k].mean()) for k in recall_at},
     }
+
+
+def check(bank: Floats, bank_labels: npt.NDArray[Any], queries: Floats, query_labels: npt.NDArray[Any]) -> None:
+    """Raise `UserError` for a bank and queries that do not belong together."""
+    if bank.shape[1] != queries.shape[1]:
+        raise UserError(
+            f"The bank has {bank.shape[1]} columns and the queries {queries.shape[1]}; embed both with one encoder."
+        )
+    if len(bank_labels) != len(bank) or len(query_labels) != len(queries):
+        raise UserError(
+            f"{len(bank)} and {len(queries)} rows have {len(bank_labels)} and {len(query_labels)} labels; "
+            "give one label per row."
+        )
+
+
+def judge(
+    bank: Floats,
+    bank_labels: Ints,
+    queries: Floats,
+    query_labels: Ints,
+    ks: Sequence[int],
+    temperature: float,
+    recall_at: Sequence[int] = (),
+    weights: str = "exp",
+    own: Ints | None = None,
+    search: Search | None = None,
+) -> Judged:
+    """What `knn` averages, query by query; rows have length 1.
+
+    ``own`` [Q] is each query's own row of the bank, left out by its place, not by its similarity. ``search`` is another
+    one than the exact.
+    """
+    labels, truth, classes = numbered(bank_labels, query_labels)
+    alone = 0 if own is None else 1
+    rows = len(bank) - alone
+    most = min(max([*ks, *recall_at]), rows)
+    similar, near = (search or index.search)(bank, queries, min(most + SPARE + alone, len(bank)))
+    if own is not None:
+        similar, near = without(similar, near, own)
+    judged = Judged(*({k: np.zeros(len(queries)) for k in some} for some in (ks, ks, recall_at)))
+    for part, s, told in looks(bank, labels, queries, similar, near, most, own, exact=search is None):
+        for k in {*ks, *recall_at}:
+            share, upto = shares(s, similar[part, min(k, rows) - 1], min(k, rows))
+            if k in judged.right:
+                votes = vote(s[:, :upto], share, told[:, :upto], temperature if weights == "exp" else None, classes)
+                judged.right[k][part] = first(votes, truth[part], exp(-TIE / temperature))
+                judged.top5[k][part] = among(votes, truth[part], 5)
+            if k in judged.found:
+                judged.found[k][part] = hit(share, told[:, :upto] == truth[part, None])
+    return judged
+
+
+def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
+    """Both labels counted from 0 over the classes of both, and how many these are."""
+    classes, codes = np.unique(np.concatenate([bank_labels, query_labels]), return_inverse=True)
+    codes = codes.astype(np.int64)
+    return codes[: len(bank_labels)], codes[len(bank_labels) :], len(classes)
+
+
+def without(similar: Floats, near: Ints, own: Ints) -> tuple[Floats, Ints]:
+    """Neighbours less each query's own row, or where it is not among them less the last."""
+    mine = near == own[:, None]
+    mine[:, -1] |= ~mine.any(axis=1)
+    shape = (len(near), near.shape[1] - 1)
+    return similar[~mine].reshape(shape), near[~mine].reshape(shape)
+
+
+def looks(
+    bank: Floats, labels: Ints, queries: Floats, similar: Floats, near: Ints, most: int, own: Ints | None, exact: bool
+) -> Iterator[tuple[Ints, Floats, Ints]]:
+    """Parts of the queries with similarities and labels of the rows that count: those searched, nearest first.
+
+    Queries whose tie goes on beyond what was searched look at the whole bank.
+    """
+    rows = len(bank) - (own is not None)
+    open_ended = (similar[:, most - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < rows) & exact
+    for whole in (False, True):
+        chosen = np.flatnonzero(open_ended == whole)
+        size = max(1, 8_000_000 // len(bank)) if whole else CHUNK
+        for part in np.array_split(chosen, max(1, -(-len(chosen) // size))):
+            s = queries[part] @ bank.T if whole else similar[part]
+            if whole and own is not None:
+                s[np.arange(len(part)), own[part]] = -np.inf
+            yield part, s, np.broadcast_to(labels, s.shape) if whole else labels[near[part]]
 
 
 def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
@@ -89,13 +167,7 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     return unit
 
 
-def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
-    """The k largest inner products of each query with the bank and their rows, largest first; exact."""
-    similar, near = faiss.knn(queries, bank, k, metric=faiss.METRIC_INNER_PRODUCT)  # an index would copy the bank
-    return similar, near
-
-
-def shares(similar: Floats, kth: Floats, k: int) -> tuple[npt.NDArray[np.float64], int]:
+def shares(similar: Floats, kth: Floats, k: int) -> tuple[Doubles, int]:
     """How much of each row [Q, R] counts among the k nearest, and up to which column any does.
 
     1 above the tie at the k-th similarity [Q], an equal share within it.
@@ -109,20 +181,31 @@ def shares(similar: Floats, kth: Floats, k: int) -> tuple[npt.NDArray[np.float64
     return above + tied * share, upto
 
 
-def vote(
-    similar: Floats, share: npt.NDArray[np.float64], labels: Ints, truth: Ints, temperature: float, classes: int
-) -> npt.NDArray[np.float64]:
-    """What each query earns: 1 where its class alone has the most votes, 1/m where m classes have, 0 elsewhere."""
+def vote(similar: Floats, share: Doubles, labels: Ints, temperature: float | None, classes: int) -> Doubles:
+    """The votes [Q, classes] for each class; each row has one where there is no temperature."""
     top = similar.max(axis=1, keepdims=True).astype(np.float64)
-    weights = share * np.exp((similar - top) / temperature)
+    weights = share if temperature is None else share * np.exp((similar - top) / temperature)
     rows = np.arange(len(similar))[:, None] * classes
-    votes = np.bincount((rows + labels).ravel(), weights.ravel(), len(similar) * classes).reshape(-1, classes)
-    winners = votes >= votes.max(axis=1, keepdims=True) * exp(-TIE / temperature)
-    earned: npt.NDArray[np.float64] = winners[np.arange(len(truth)), truth] / winners.sum(axis=1)
+    votes: Doubles = np.bincount((rows + labels).ravel(), weights.ravel(), len(similar) * classes).astype(np.float64)
+    return votes.reshape(-1, classes)
+
+
+def first(votes: Doubles, truth: Ints, near: float) -> Doubles:
+    """1 where the true class alone has the most votes, 1/m where m classes have them up to a factor, 0 elsewhere."""
+    winners = votes >= votes.max(axis=1, keepdims=True) * near
+    earned: Doubles = winners[np.arange(len(truth)), truth] / winners.sum(axis=1)
     return earned
 
 
-def hit(share: npt.NDArray[np.float64], same: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def among(votes: Doubles, truth: Ints, n: int) -> Doubles:
+    """The chance that the true class is among the n with the most votes, where equal ones come in random order."""
+    own = votes[np.arange(len(truth)), truth][:, None]
+    better, equal = votes > own * (1 + TIE), np.abs(votes - own) <= own * TIE
+    chance: Doubles = (n - better.sum(axis=1)) / equal.sum(axis=1)
+    return chance.clip(0, 1)
+
+
+def hit(share: Doubles, same: npt.NDArray[np.bool_]) -> Doubles:
     """The chance that one of the first k is of the same class, where tied rows come in random order."""
     sure = (same & (share == 1)).any(axis=1)
     tied = (share > 0) & (share < 1)

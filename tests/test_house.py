@@ -19,7 +19,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 HOMES = {
     "click": {"cli"},
     "rich": {"show"},
-    "faiss": {"knn"},
+    "faiss": {"index"},
     "timm": {"encoders", "optim"},
     "matplotlib": {"pictures"},
 }

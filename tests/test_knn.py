@@ -8,7 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sslzoo.knn import SPARE, TEMPERATURE, TIE, knn, protocol, search, unit_rows
+from sslzoo import index
+from sslzoo.index import search
+from sslzoo.knn import SPARE, TEMPERATURE, TIE, knn, protocol, unit_rows
 
 RNG = np.random.default_rng
 
@@ -92,7 +94,7 @@ def test_exact_ties(distinct):
 def test_tie_that_goes_on_beyond_what_was_searched(tied, monkeypatch):
     """The search sees 26 of a bank of 100, nearly all of class 0; class 1 wins by rows of the tie beyond them."""
     searched = []
-    monkeypatch.setitem(knn.__globals__, "search", lambda b, q, k: searched.append(k) or search(b, q, k))
+    monkeypatch.setattr(index, "search", lambda b, q, k: searched.append(k) or search(b, q, k))
     bank = [[1.0, 0.0]] * tied + [[0.0, 1.0]] * (100 - tied)
     labels = ([0] * 20 + [1] * 50)[:tied] + [2] * (100 - tied)
     got = check(bank, labels, [[1.0, 0.0]] * 3, [0, 1, 2], (1, 10))
