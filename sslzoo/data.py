@@ -124,6 +124,15 @@ def read_npz(path: Path, mend: str) -> dict[str, Any]:
         raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
 
 
+def read_npy(path: Path) -> Any:
+    """The array of an .npy file, memory-mapped; pickled ones refused. Raises `UserError`."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        kind = type(error).__name__
+        raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None
+
+
 def _as_images(key: str, array: Any) -> Tensor:
     """uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or a tensor; 28 px are padded to 32."""
     pixels = np.asarray(array)

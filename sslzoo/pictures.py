@@ -27,15 +27,48 @@ VERDICTS = {"healthy": "#2a7f62", "partial": "#d98e04", "collapsed": "#b3261e", 
 GREY = "#8a8a8a"
 
 
-def draw(kind: str, result: Row) -> bytes:
-    """A PNG of this kind: one of `KINDS`."""
-    plain = mpl.rc_context({"text.parse_math": False})  # a $ in a label is a $
-    with plain, mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
-        figure = KINDS[kind](result)
+def plane(points: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any] | None", source: str, how: str) -> bytes:
+    """A PNG of rows in a plane, coloured by class."""
+    figure = Figure(figsize=(6, 5))
+    axis = figure.add_subplot()
+    classes = [None] if labels is None else list(np.unique(labels))
+    for number, name in enumerate(classes):
+        some = points if name is None else points[labels == name]
+        color = GREY if name is None else mpl.colormaps["tab20"](number % 20)
+        axis.scatter(
+            some[:, 0], some[:, 1], s=5, linewidths=0, alpha=0.7, color=color, label=None if name is None else str(name)
+        )
+    axis.set(xticks=[], yticks=[], title=f"{source}, {how}")
+    if labels is not None and len(classes) <= 20:
+        axis.legend(title="class", markerscale=3, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return saved(figure)
+
+
+def tradeoff(rows: Sequence[Row], source: str) -> bytes:
+    """A PNG of indexes: recall of the exact neighbours against queries a second."""
+    figure = Figure(figsize=(6, 4))
+    axis = figure.add_subplot()
+    for row in rows:
+        axis.scatter(row["queries_per_second"], row["recall@10"], s=30, color=VERDICTS["healthy"])
+        axis.annotate(row["index"], (row["queries_per_second"], row["recall@10"]), (4, 4), textcoords="offset points")
+    axis.set(xscale="log", xlabel="queries a second", ylabel="recall of the 10 exact neighbours", title=source)
+    return saved(figure)
+
+
+def saved(figure: Figure) -> bytes:
+    """A figure as a PNG, a $ in a text being a $."""
+    with mpl.rc_context({"text.parse_math": False, "font.size": 9}):
         FigureCanvasAgg(figure)
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=160, bbox_inches="tight", pad_inches=0.15, metadata={"Software": None})
     return image.getvalue()
+
+
+def draw(kind: str, result: Row) -> bytes:
+    """A PNG of this kind: one of `KINDS`."""
+    plain = mpl.rc_context({"text.parse_math": False})  # a $ in a label is a $
+    with plain, mpl.rc_context({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False}):
+        return saved(KINDS[kind](result))
 
 
 # ---- the lattice -----------------------------------------------------------------------------------------------------

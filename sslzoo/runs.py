@@ -5,11 +5,11 @@ import io
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import torch
 from safetensors import SafetensorError
@@ -51,12 +51,15 @@ def create(out: Path, expression: str, data: str, seed: int) -> Path:
     raise UserError(f"{out} is full of runs of this name; give --out another folder.")
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Write a file whole: to a temporary name, flushed to the disk, then renamed."""
+def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
+    """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
+            if callable(content):
+                content(file)
+            else:
+                file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

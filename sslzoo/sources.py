@@ -1,8 +1,6 @@
-"""Sources of features: run directories, untrained backbones, timm's models, raw pixels and files of features."""
+"""Sources of features: runs, untrained and pretrained backbones, weights in a file, raw pixels, files of features."""
 
-import io
 import os.path
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,51 +11,62 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from . import data, runs
+from . import data, encoders, runs, store
 from .algebra import parse
 from .embed import features
-from .encoders import build, pretrained
 from .errors import UserError
-from .knn import KS, RECALL_AT, TEMPERATURE, knn, protocol
 from .plan import Options, backbone_for, check_numbers, find_device, recipe_for
+from .siamese import Siamese
+from .splits import Dataset, Split
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features and labels of both splits, by MedMNIST-like names; ``data`` says of what."""
+    """Features and labels of splits, by MedMNIST-like names; of what images, and what a run's seed is apart from."""
 
     source: str
     data: str
     arrays: dict[str, npt.NDArray[Any]]
+    images: Dataset | None = None
+    seed: int | None = None
+    group: str | None = None  # the run's name but for its seed
+
+    @property
+    def dimension(self) -> int:
+        """Columns of the features."""
+        return int(next(array for name, array in self.arrays.items() if name.endswith("features")).shape[1])
 
 
-def benchmark(
-    sources: Sequence[str],
-    data_name: str | None = None,
-    ks: Sequence[int] = KS,
-    temperature: float = TEMPERATURE,
-    device: str = "auto",
-    seed: int = 0,
-    **options: Any,
-) -> dict[str, Any]:
-    """What ``sslzoo knn --json`` prints: kNN and recall of every source on one data set."""
-    if not sources:
-        raise UserError("Name at least one source: a run directory, random, raw, timm:NAME or features.npz.")
-    if any(k < 1 for k in ks) or not temperature > 0:
-        raise UserError("-k has to be at least 1 and --temperature above 0.")
-    rows: list[dict[str, Any]] = []
-    name = shared_data(sources, data_name)
-    embeddings = [embed(source, name, device, seed, **options) for source in sources]
-    for started, embedding in embeddings:
-        found = embedding.arrays
-        bank, bank_labels, queries, query_labels = (found[key] for key in ARRAYS)
-        scores = knn(bank, bank_labels, queries, query_labels, ks, temperature, RECALL_AT)
-        dimension = found["train_features"].shape[1]
-        rows.append({"source": embedding.source, "dimension": dimension, **scores, "seconds": time.time() - started})
-    about = sorted({embedding.data for _, embedding in embeddings})
-    return {"data": ", ".join(about), "protocol": protocol(ks, temperature), "rows": rows}
+@dataclass(frozen=True)
+class Look:
+    """How sources are looked at."""
+
+    data: str
+    device: str = "auto"
+    seed: int = 0
+    image_size: int | None = None
+    limit: int | None = None
+    workers: int = 2
+    backbone: str | None = None
+    layer: str = "encoder"
+    network: str = "online"
+    cached: bool = True
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network, or None for raw pixels, with the image size and normalisation that it was made for."""
+
+    label: str
+    net: nn.Module | None
+    size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    seed: int | None = None
+    group: str | None = None
 
 
 def shared_data(sources: Sequence[str], given: str | None) -> str:
@@ -72,69 +81,126 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
     return str(own.pop()) if own else "digits"
 
 
-def embed(
-    source: str,
-    data_name: str,
-    device: str = "auto",
-    seed: int = 0,
-    image_size: int | None = None,
-    limit: int | None = None,
-    workers: int = 2,
-    labelled: bool = True,
-) -> tuple[float, Embedding]:
-    """The features of a source, and when their making began. Raises `UserError`."""
-    started = time.time()
-    check_numbers(image_size=image_size, seed=seed, workers=workers)
-    path = Path(os.path.expanduser(source))
-    if path.suffix == ".npz":
-        return started, read_features(path)
-    where = find_device(device)
-    encoder: nn.Module | None = None
-    label, mean, std = source, None, None
-    if runs.is_run(path):
-        about = runs.read_run(path)
-        encoder, label = runs.encoder(path), str(path)
-        image_size = about["image_size"] if image_size is None else image_size
-        mean, std = tuple(about["mean"]), tuple(about["std"])
-    elif os.path.isdir(path):
-        raise UserError(f"{path} is no run directory: it has no run.json; 'sslzoo runs' lists them.")
-    elif source.startswith("timm:"):
-        encoder, size, mean, std = pretrained(source.removeprefix("timm:"))
-        image_size = size if image_size is None else image_size
-    dataset = data.load(data_name, image_size, limit)
-    if labelled and not dataset.labelled:
-        raise UserError(f"{data_name} has no labels for kNN; give data with labels, one per image.")
-    if encoder is None and source != "raw":
-        torch.manual_seed(seed)
-        if source == "random":
-            backbone = backbone_for(dataset, where)
-        else:
-            recipe = recipe_for(parse(source), Options(), dataset.name, dataset.size, len(dataset.train), where)
-            backbone, label = recipe.training.backbone, f"{recipe.expression} (untrained)"
-        encoder = build(backbone, dataset.size)
-    if encoder is not None:
-        encoder.to(where)
+def embed(name: str, look: Look) -> Embedding:
+    """The features of a source. Raises `UserError`."""
+    path = Path(os.path.expanduser(name))
+    if path.suffix == ".npz" or os.path.isfile(path / f"{ARRAYS[0]}.npy"):
+        return read_features(path)
+    source, dataset, device = opened(name, look)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for split, part in (("train", dataset.bank), ("test", dataset.test)):
         if part is not None:
-            found = features(encoder, part, dataset.size, mean or dataset.mean, std or dataset.std, where, workers)
-            arrays[f"{split}_features"] = found
+            arrays[f"{split}_features"] = rows_of(source, dataset, part, look, device)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = part.labels.numpy()
-    return started, Embedding(label, dataset.name, arrays)
+    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group)
+
+
+def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
+    """A source's network, the data at the size that it takes, and the device. Raises `UserError`."""
+    check_numbers(image_size=look.image_size, limit=look.limit, workers=look.workers, seed=look.seed)
+    if look.layer not in LAYERS or look.network not in NETWORKS:
+        raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
+    device = find_device(look.device)
+    source = _made(name, Path(os.path.expanduser(name)), look)
+    dataset = data.load(look.data, look.image_size or source.size, look.limit)
+    if source.net is None and name != "raw":
+        source = _untrained(name, dataset, look, device)
+    return source, dataset, device
+
+
+def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: torch.device) -> store.Floats:
+    """The features of a split; a network's are kept on disk."""
+    mean, std = source.mean or dataset.mean, source.std or dataset.std
+    net = source.net.to(device) if source.net is not None else None
+
+    def make() -> store.Floats:
+        return features(net, part, dataset.size, mean, std, device, look.workers)
+
+    if net is None or not look.cached:
+        return make()
+    transform = {"size": dataset.size, "mean": mean, "std": std, "device": device.type, "net": str(net)}
+    return store.kept(store.key(net, part, transform), make)
+
+
+def _made(name: str, path: Path, look: Look) -> Source:
+    """A source whose network is there before the data is; for others a source without one."""
+    if runs.is_run(path):
+        return _run(path, look)
+    if os.path.isdir(path):
+        raise UserError(f"{path} is no run directory: it has no run.json; 'sslzoo runs' lists them.")
+    if (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+        raise UserError(f"{name} is no run, so it has no {look.network} {look.layer}; leave --layer and --network out.")
+    if name.startswith("timm:"):
+        return Source(name, *encoders.pretrained(name.removeprefix("timm:")))
+    if name.startswith("torchvision:"):
+        return Source(name, *encoders.of_torchvision(name.removeprefix("torchvision:")))
+    if path.suffix in (".safetensors", ".pt", ".pth"):
+        if look.backbone is None:
+            raise UserError(f"{name} holds weights alone; say with --backbone of which of timm's models.")
+        net = encoders.build(look.backbone, look.image_size or 32)
+        runs.load_weights(net, path)
+        return Source(f"{name} ({look.backbone})", net)
+    return Source(name, None)
+
+
+def _run(path: Path, look: Look) -> Source:
+    """A run's online backbone, or what else of its networks is asked for."""
+    about = runs.read_run(path)
+    label, net = str(path), runs.encoder(path)
+    if (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+        device = torch.device(str(about.get("device", "cpu")).split()[0].split(":")[0])  # which chose some of its knobs
+        setting = (Options(**about["options"]), about["data"], about["image_size"], about["images"], device)
+        recipe = recipe_for(parse([str(path / "recipe.toml")]), *setting)
+        model = Siamese(net, recipe, about["images"])
+        model.load_state_dict(runs.read_checkpoint(path)["model"])
+        if look.network == "target" and recipe.switches.target == "shared":
+            raise UserError(f"{path} has no target network of its own; leave --network out.")
+        chosen = model.target if look.network == "target" else model.online
+        net = chosen if look.layer == "projector" else chosen.encoder
+        label = f"{path} ({look.network} {look.layer})"
+    options = {key: value for key, value in about["options"].items() if key not in ("seed", "out")}
+    group = " ".join([about["expression"], about["data"], *(f"{k}={v}" for k, v in sorted(options.items()))])
+    mean, std = tuple(about["mean"]), tuple(about["std"])
+    return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
+
+
+def _untrained(name: str, dataset: Dataset, look: Look, device: torch.device) -> Source:
+    """A fresh backbone: the default one, or that of an expression."""
+    torch.manual_seed(look.seed)
+    if name == "random":
+        return Source(name, encoders.build(look.backbone or backbone_for(dataset, device), dataset.size))
+    recipe = recipe_for(parse(name), Options(), dataset.name, dataset.size, len(dataset.train), device)
+    net = encoders.build(look.backbone or recipe.training.backbone, dataset.size)
+    return Source(f"{recipe.expression} (untrained)", net)
+
+
+# ---- files of features -----------------------------------------------------------------------------------------------
 
 
 def read_features(path: Path) -> Embedding:
-    """Features that ``sslzoo embed`` wrote, or anybody. Raises `UserError`."""
-    arrays = data.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
-    missing = [key for key in ARRAYS if key not in arrays]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}; it has to hold {', '.join(ARRAYS)}.")
+    """Features that ``sslzoo embed`` wrote, or anybody: an .npz, or a folder of .npy files that are memory-mapped.
+
+    With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
+    """
+    if path.suffix == ".npz":
+        arrays = data.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
+    else:
+        found = sorted(path.glob("*.npy"))
+        arrays = {file.stem: data.read_npy(file) for file in found if file.stem in (*ARRAYS, "features", "labels")}
+    if "features" in arrays and "train_features" not in arrays:
+        arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")}
+    if "train_features" not in arrays:
+        raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
+    for split in ("train", "test"):
+        rows, labels = arrays.get(f"{split}_features"), arrays.get(f"{split}_labels")
+        if rows is not None and labels is not None and len(rows) != len(labels):
+            raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
     return Embedding(str(path), path.stem, arrays)
 
 
 def check_out(path: Path) -> None:
-    """Raise `UserError` for a place where no .npz can be written."""
+    """Raise `UserError` for a place where no features can be written."""
     if path.suffix != ".npz":
         raise UserError(f"--out {path} has to end in .npz.")
     if not os.path.isdir(path.parent):
@@ -144,6 +210,4 @@ def check_out(path: Path) -> None:
 def write_features(path: Path, embedding: Embedding) -> None:
     """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
     check_out(path)
-    buffer = io.BytesIO()
-    np.savez(buffer, **embedding.arrays)  # type: ignore[arg-type]
-    runs.write(path, buffer.getvalue())
+    runs.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from click.shell_completion import get_completion_class
 from .. import __version__, show
 from ..errors import UserError
 from .ablate import ablate, study
-from .bench import embed, knn, runs
+from .bench import embed, knn, protocols, runs, search
 from .expression import part_signs
 from .methods import methods
 from .train import INTERRUPTED, train
@@ -86,5 +86,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, ablate, study, knn, embed, runs, methods):
+for command in (train, ablate, study, knn, embed, search, protocols, runs, methods):
     main.add_command(command)

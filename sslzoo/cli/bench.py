@@ -1,4 +1,4 @@
-"""``sslzoo knn``, ``embed`` and ``runs``: benchmarks of embeddings, and where they come from."""
+"""``sslzoo knn``, ``embed``, ``search`` and ``runs``: benchmarks of embeddings, and where they come from."""
 
 import json
 from pathlib import Path
@@ -7,61 +7,129 @@ from typing import Any
 import click
 
 from .. import show
-from .expression import AS_JSON, DATA_HELP
+from ..errors import UserError
+from .expression import AS_JSON, DATA_HELP, Command, stacked
+
+source_options = stacked(
+    click.option("--data", help=DATA_HELP + " By default the runs' own, else digits."),
+    click.option("--image-size", type=int, help="Size of an image in px."),
+    click.option("--limit", type=int, help="Use N training images only."),
+    click.option("--backbone", help="Of weights in a file, or of 'random'."),
+    click.option("--layer", default="encoder", show_default=True, help="Of a run: encoder or projector."),
+    click.option("--network", default="online", show_default=True, help="Of a run: online or target."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
+    click.option("--workers", type=int, default=2, show_default=True, help="Processes that read image files."),
+    click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
+)
+PNG = click.Path(path_type=Path)
+SOURCES_HELP = """
+    A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
+    untrained), raw (the pixels), timm:NAME or torchvision:NAME (pretrained), weights in a .safetensors or .pt file
+    with --backbone, or features: an .npz that 'sslzoo embed' wrote, or a folder of .npy files.
+"""
+
+
+def explained(command: Command) -> Command:
+    """A command whose help ends with what a source is."""
+    command.__doc__ = (command.__doc__ or "") + "\n    \b" + SOURCES_HELP
+    return command
 
 
 @click.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
-@click.option("--data", help=DATA_HELP + " By default the runs' own, else digits.")
-@click.option(
-    "-k", "ks", multiple=True, type=int, help="Neighbours; may be given several times.  [default: 1 5 20 200]"
-)
-@click.option("--temperature", type=float, default=0.07, show_default=True, help="Of the votes.")
-@click.option("--image-size", type=int, help="Size of an image in px.")
-@click.option("--limit", type=int, help="Use N training images only.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Processes that read image files.")
+@source_options
+@click.option("--protocol", "protocols", multiple=True, help="By name, several allowed; 'sslzoo protocols' lists them.")
+@click.option("-k", "ks", multiple=True, type=int, help="Neighbours, several allowed.  [default: 1 5 20 200]")
+@click.option("--temperature", type=float, help="Of the votes.  [default: 0.07]")
+@click.option("--leave-one-out", is_flag=True, help="The test split is its own bank, each query without its own row.")
+@click.option("--retrieval", default="auto", show_default=True, help="auto (a sample of the queries where all would "
+              "take long), all or none.")  # fmt: skip
+@click.option("--index", "indexes", multiple=True, help="flat, or any of faiss' factory, with parameters behind a "
+              "colon: 'IVF1024,Flat:nprobe=16'; several are compared.")  # fmt: skip
+@click.option("--probe", is_flag=True, help="A linear probe beside: logistic regression, its C by cross-validation.")
+@click.option("--gallery", "gallery_path", type=PNG, help="A PNG of the first source's worst and best queries.")
+@click.option("--tradeoff", "tradeoff_path", type=PNG, help="A PNG of its indexes: recall against queries a second.")
+@click.option("--map", "plane_path", type=PNG, help="A PNG of its test rows in a plane.")
+@click.option("--map-by", default="pca", show_default=True, help="pca or tsne.")
 @AS_JSON
-def knn(sources: tuple[str, ...], ks: tuple[int, ...], data: str | None, as_json: bool, **options: Any) -> None:
-    """Benchmark embeddings by kNN and recall, with faiss: the whole un-augmented training split is the bank.
+@explained
+def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Benchmark embeddings by kNN and retrieval, with faiss: the whole un-augmented training split is the bank.
 
     \b
-    A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
-    untrained), raw (the pixels), timm:NAME (pretrained), or a file features.npz that 'sslzoo embed' wrote.
+    sslzoo knn runs/simsiam-digits-s0-1 random raw
+    sslzoo knn runs/simsiam-* --protocol monitor --protocol dino
+    sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
     """
-    from ..knn import KS
-    from ..sources import benchmark
+    from ..benchmark import benchmark
 
-    result = benchmark(sources, data, ks or KS, **options)
+    result, missing = benchmark(sources, **options)
     if as_json:
         click.echo(json.dumps(result))
     else:
-        show.knn_table(result)
+        show.knn_tables(result)
+    if missing:
+        raise UserError(missing)
 
 
 @click.command()
 @click.argument("source", metavar="SOURCE")
-@click.option("--data", help=DATA_HELP + " By default the run's own, else digits.")
+@source_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
-@click.option("--image-size", type=int)
-@click.option("--limit", type=int, help="Use N training images only.")
-@click.option("--device", default="auto", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True, help="Of an untrained backbone.")
-@click.option("--workers", type=int, default=2, show_default=True)
 @AS_JSON
+@explained
 def embed(source: str, data: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
     from .. import sources
 
     sources.check_out(out)
-    _, found = sources.embed(source, sources.shared_data([source], data), labelled=False, **options)
+    found = sources.embed(source, sources.Look(sources.shared_data([source], data), **options))
     sources.write_features(out, found)
     shapes = {key: list(array.shape) for key, array in found.arrays.items()}
     if as_json:
         click.echo(json.dumps({"source": found.source, "data": found.data, "out": str(out), "arrays": shapes}))
     else:
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
+
+
+@click.command()
+@click.argument("source", metavar="SOURCE")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@source_options
+@click.option("-n", "number", type=int, default=10, show_default=True, help="Neighbours of each image.")
+@click.option("--split", default="train", show_default=True, help="Where to look: train or test.")
+@click.option("--out", type=click.Path(path_type=Path), help="A PNG of each image beside its neighbours.")
+@AS_JSON
+@explained
+def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Find the nearest images of a data set: each IMAGE is a file, or test:N or train:N, the N-th of a split.
+
+    \b
+    sslzoo search runs/simsiam-digits-s0-1 test:0 test:7 -n 8 --out gallery.png
+    sslzoo search timm:resnet50 mine.jpg --data path/to/images --json
+    """
+    from ..search import search as find
+
+    result = find(source, images, **options)
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        show.neighbours_table(result)
+
+
+@click.command()
+@AS_JSON
+def protocols(as_json: bool) -> None:
+    """List the protocols of kNN."""
+    from .. import protocols as known
+
+    found = [known.find(name) for name in known.names()]
+    if as_json:
+        click.echo(json.dumps({"protocols": [vars(one) for one in found]}))
+    else:
+        for one in found:
+            show.line(f"{one.said()} ({one.title})")
 
 
 @click.command()

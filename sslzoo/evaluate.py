@@ -1,0 +1,221 @@
+"""A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from . import health, probe, ranking
+from .errors import UserError
+from .index import Index, search
+from .knn import RECALL_AT, SPARE, TEMPERATURE, Floats, Ints, Judged, Search, check, judge, unit_rows
+from .protocols import Protocol
+from .sources import Embedding
+from .splits import whole_numbers
+
+DRAWS = 1000  # of the bootstrap
+AFFORDED = 100_000_000  # similarities that retrieval sorts unless it is asked for all
+HEALTH_ROWS = 2048
+COMPARED = 10  # neighbours by which an index is compared with the exact search
+
+Row = dict[str, Any]
+Doubles = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A bank and queries with labels, rows of length 1; ``own`` is each query's own row where a set is its own bank."""
+
+    bank: Floats
+    labels: ranking.Labels
+    queries: Floats
+    truth: ranking.Labels
+    own: Ints | None
+
+    @staticmethod
+    def of(embedding: Embedding, leave_one_out: bool) -> "Task":
+        """That of an embedding; left one out, of its test split, or of its only one. Raises `UserError`."""
+        arrays = embedding.arrays
+        alone = leave_one_out or "test_features" not in arrays
+        used = ("test" if "test_features" in arrays else "train",) * 2 if alone else ("train", "test")
+        missing = [f"{split}_labels" for split in dict.fromkeys(used) if f"{split}_labels" not in arrays]
+        if missing:
+            raise UserError(
+                f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; "
+                "give one label per row."
+            )
+        rows = [
+            unit_rows(f"{embedding.source}: {split}_features", arrays[f"{split}_features"])
+            for split in used[: 2 - alone]
+        ]
+        labels = [read_labels(f"{embedding.source}: {split}_labels", arrays[f"{split}_labels"]) for split in used]
+        bank, queries = rows[0], rows[-1]
+        check(bank, labels[0], queries, labels[1])
+        if labels[0].shape[1:] != labels[1].shape[1:]:
+            raise UserError(f"{embedding.source} has other labels in its two splits; give both the same columns.")
+        if alone and len(bank) < 2:
+            raise UserError(f"{embedding.source} has one row, and leaving it out leaves none; give more.")
+        return Task(bank, labels[0], queries, labels[1], np.arange(len(bank)) if alone else None)
+
+
+def read_labels(name: str, labels: npt.NDArray[Any]) -> ranking.Labels:
+    """Whole numbers [N], or [N, C] true where a row has a label. Raises `UserError`."""
+    x = np.asarray(labels)
+    if x.ndim == 2 and x.shape[1] > 1:
+        if not np.isin(x, (0, 1)).all():
+            raise UserError(f"{name} has {x.shape[1]} columns, so they have to be 0 or 1; or number the classes.")
+        return x.astype(bool)
+    return whole_numbers(name, x)
+
+
+def evaluate(
+    embedding: Embedding,
+    protocols: Sequence[Protocol],
+    leave_one_out: bool = False,
+    retrieval: str = "auto",
+    indexes: Sequence[str] = (),
+    probed: bool = False,
+    seed: int = 0,
+) -> Row:
+    """The row of a source. Raises `UserError` where its features or labels do not do."""
+    started = time.time()
+    row: Row = {"source": embedding.source, "dimension": embedding.dimension, "health": look_over(embedding)}
+    task = Task.of(embedding, leave_one_out)
+    row |= {"bank": len(task.bank), "queries": len(task.queries), "leave_one_out": task.own is not None}
+    several = task.labels.ndim == 2
+    row["knn"] = row["recall"] = None
+    values: dict[str, Doubles] = {}
+    if not several:
+        for protocol in protocols:
+            judged = _judged(task, protocol, RECALL_AT)
+            scores, per_query = accuracies(task, protocol, judged)
+            row.setdefault("protocols", {})[protocol.name] = scores
+            values |= {f"{protocol.name} {name}": array for name, array in per_query.items()}
+        main = row["protocols"][protocols[0].name]
+        row |= {"knn": main["knn"], "recall": {f"r{k}": float(x.mean()) for k, x in judged.found.items()}}
+    if retrieval != "none":
+        row["retrieval"], more = retrieve(task, retrieval, seed)
+        values |= {f"retrieval {name}": array for name, array in more.items()}
+    row["interval"] = intervals(values, seed)
+    row["indexes"] = compare(task, protocols[0], indexes)
+    row["probe"] = (
+        probe.accuracy(task.bank, task.labels, task.queries, task.truth, seed) if probed and not several else None
+    )
+    return {**row, "seconds": time.time() - started, "seed": embedding.seed, "group": embedding.group}
+
+
+def _judged(task: Task, protocol: Protocol, recall_at: Sequence[int] = (), search: Search | None = None) -> Judged:
+    labels, truth = (np.asarray(x, np.int64) for x in (task.labels, task.truth))
+    weights = (protocol.temperature or TEMPERATURE, recall_at, protocol.weights)
+    return judge(task.bank, labels, task.queries, truth, protocol.k, *weights, task.own, search)
+
+
+def accuracies(task: Task, protocol: Protocol, judged: Judged) -> tuple[Row, dict[str, Doubles]]:
+    """What a protocol comes to: accuracy, by class and balanced, and top-5 where there are more classes than five."""
+    classes, code = np.unique(task.truth, return_inverse=True)
+    many = len(np.unique(np.concatenate([task.labels, task.truth]))) > 5
+    sizes = np.bincount(code)
+    each = {k: np.bincount(code, right) / sizes for k, right in judged.right.items()}
+    row: Row = {
+        "said": protocol.said(),
+        "knn": {f"k{k}": float(right.mean()) for k, right in judged.right.items()},
+        "balanced": {f"k{k}": float(found.mean()) for k, found in each.items()},
+        "top5": {f"k{k}": float(found.mean()) for k, found in judged.top5.items()} if many else None,
+        "per_class": {
+            f"k{k}": dict(zip(map(str, classes), map(float, found), strict=True)) for k, found in each.items()
+        },
+    }
+    return row, {f"k{k}": right for k, right in judged.right.items()}
+
+
+def retrieve(task: Task, how: str, seed: int) -> tuple[Row, dict[str, Doubles]]:
+    """Retrieval over the queries, or over a seeded sample of them where all would take long; those without a positive
+    are left out, and counted."""
+    afforded = len(task.queries) if how == "all" else max(1, AFFORDED // len(task.bank))
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(task.queries))[:afforded])
+    own = None if task.own is None else task.own[chosen]
+    values = ranking.retrieval(task.bank, task.labels, task.queries[chosen], task.truth[chosen], RECALL_AT, own)
+    with_positive = ~np.isnan(values["map"])
+    means = {
+        name: float(array[with_positive].mean()) if with_positive.any() else None for name, array in values.items()
+    }
+    counts = {"queries": len(chosen), "without_positive": int((~with_positive).sum())}
+    return {**means, **counts}, values
+
+
+def intervals(values: Mapping[str, Doubles], seed: int) -> dict[str, list[float] | None]:
+    """95% bootstrap intervals of means over the queries, which are drawn anew with Poisson counts; nan are left out."""
+    found: dict[str, list[float] | None] = {}
+    by_length: dict[int, list[str]] = {}
+    for name, array in values.items():
+        by_length.setdefault(len(array), []).append(name)
+    for length, names in by_length.items():
+        table = np.stack([values[name] for name in names], axis=1)
+        there = ~np.isnan(table)
+        filled, rng, means = np.where(there, table, 0.0), np.random.default_rng(seed), []
+        for _ in range(0, DRAWS, 50):
+            counts = rng.poisson(1.0, (50, length)).astype(np.float64)
+            with np.errstate(invalid="ignore"):
+                means.append((counts @ filled) / (counts @ there))
+        drawn = np.concatenate(means)
+        for i, name in enumerate(names):
+            column = drawn[:, i][~np.isnan(drawn[:, i])]
+            found[name] = [float(x) for x in np.quantile(column, (0.025, 0.975))] if len(column) else None
+    return found
+
+
+def look_over(embedding: Embedding) -> dict[str, float]:
+    """Label-free numbers of a seeded sample of the first split's features: std, rank, uniformity."""
+    rows = next(array for name, array in embedding.arrays.items() if name.endswith("features"))
+    if rows.ndim != 2 or 0 in rows.shape:
+        raise UserError(
+            f"{embedding.source} has features of shape {list(rows.shape)}; they have to be [rows, columns]."
+        )
+    chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:HEALTH_ROWS])
+    some = torch.from_numpy(np.asarray(rows[chosen], np.float32))
+    if not bool(some.isfinite().all()) or len(some) < 2:
+        return {}
+    return {"std": health.std(some), "rank": health.rank(some), "uniformity": health.uniformity(some)}
+
+
+def compare(task: Task, protocol: Protocol, specs: Sequence[str]) -> list[Row]:
+    """Indexes beside the exact search: recall of its neighbours, kNN, queries a second, memory, time to build."""
+    wanted = min(max(*protocol.k, COMPARED) + SPARE + (task.own is not None), len(task.bank))
+    top, rows = min(COMPARED, wanted), []
+    best = search(task.bank, task.queries, wanted)[1][:, :top].tolist() if specs else []
+    for spec in specs:
+        made = Index(spec, task.bank.shape[1])
+        built = made.build(task.bank)
+        begun = time.perf_counter()
+        similar, near = made.search(task.queries, wanted)
+        took = time.perf_counter() - begun
+        shared: int = sum(len({*a} & {*b}) for a, b in zip(near[:, :top].tolist(), best, strict=True))
+        row: Row = {
+            "index": spec, f"recall@{COMPARED}": shared / (top * len(near)),
+            "queries_per_second": len(task.queries) / took, "build_seconds": built, "bytes": made.bytes,
+        }  # fmt: skip
+        if task.labels.ndim == 1:
+            there = (np.where(near < 0, -2, similar).astype(np.float32), np.maximum(near, 0))  # places left empty
+            judged = _judged(task, protocol, search=lambda *_, there=there: there)
+            row["knn"] = {f"k{k}": float(right.mean()) for k, right in judged.right.items()}
+        rows.append(row)
+    return rows
+
+
+def seeds_together(rows: Sequence[Row]) -> list[Row]:
+    """Mean and sample deviation of runs that differ by their seed alone."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["group"] is not None and row["knn"] is not None:
+            groups.setdefault((row["group"], row["source"].partition(" (")[2]), []).append(row)
+    found = []
+    for same in groups.values():
+        if len({row["seed"] for row in same}) > 1:
+            scores = {k: [row["knn"][k] for row in same] for k in same[0]["knn"]}
+            summary = {k: {"mean": float(np.mean(x)), "sd": float(np.std(x, ddof=1))} for k, x in scores.items()}
+            found.append({"sources": [r["source"] for r in same], "seeds": [r["seed"] for r in same], "knn": summary})
+    return found

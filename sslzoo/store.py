@@ -1,0 +1,47 @@
+"""Features on disk, by a hash of all that they depend on: an encoder's weights, the images and their transform."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from .downloads import cache
+from .runs import write
+from .splits import Split
+
+Floats = npt.NDArray[np.float32]
+
+
+def kept(key: str, make: Callable[[], Floats]) -> Floats:
+    """The features of a key, memory-mapped; made and written where they are not there yet."""
+    path = cache() / "features" / f"{key}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = make()
+        write(path, lambda file: np.save(file, rows))
+    found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
+
+
+def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
+    """A name for the features of a split: the same weights, images and transform have the same."""
+    found = hashlib.blake2b(digest_size=16)
+    found.update(json.dumps([type(encoder).__name__, transform], sort_keys=True).encode())
+    for name, value in encoder.state_dict().items():
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    if isinstance(split.images, Tensor):
+        found.update(str(tuple(split.images.shape)).encode())
+        for part in torch.split(split.images, 4096):
+            found.update(part.cpu().numpy().tobytes())
+    else:
+        for path in split.images:
+            about = path.stat()
+            found.update(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return found.hexdigest()
