@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -34,7 +34,7 @@ from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
 from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
-from sslzoo.splits import Dataset, Split
+from sslzoo.splits import MOST, Dataset, Split
 from sslzoo.train import Reporter, Training
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
@@ -44,8 +44,8 @@ WORKERS = min(8, os.cpu_count() or 1)
 class Bench:
     """The device, and how long to look."""
 
-    def __init__(self, device: torch.device, quick: bool, folder: Path | None):
-        self.device, self.quick, self.folder = device, quick, folder
+    def __init__(self, device: torch.device, quick: bool, folders: Sequence[Path]):
+        self.device, self.quick, self.folders = device, quick, folders
         self.turns = 3 if quick else 7
 
     def time(self, work: Callable[[], object]) -> float:
@@ -272,19 +272,23 @@ def startup(bench: Bench) -> dict:
 
 def stream(bench: Bench) -> dict:
     """Pairs of crops a second from image files, with two workers each: ours against torchvision's transforms."""
-    if bench.folder is None:
+    if not bench.folders:
         return {"skipped": "no --folder of images was given"}
-    batch, workers = 128, 2
-    paths = sorted(image_paths(bench.folder))
-    size = int(np.median(read_sizes(paths).min(axis=1)))
-    split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
-    recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
-    ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
-    theirs = peers.loader(peers.Files(list(split.images), size), batch, workers, bench.device)
-    works = {"ours": through(lambda: ours.epoch(0)), "torchvision": through(lambda: theirs)}
-    seconds = bench.race(works, turns=3)
-    speeds = {name: len(split) / statistics.median(each) for name, each in seconds.items()}
-    return {"files": len(split), "size": size, **speeds, "ratio": ratio(seconds["torchvision"], seconds["ours"])}
+    found = {}
+    for folder in bench.folders:
+        batch, workers = 128, 2
+        paths = sorted(image_paths(folder))
+        size = min(int(np.median(read_sizes(paths).min(axis=1))), MOST)
+        split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
+        recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
+        ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
+        theirs = peers.loader(peers.Files(list(split.images), size), batch, workers, bench.device)
+        works = {"ours": through(lambda ours=ours: ours.epoch(0)), "torchvision": through(lambda theirs=theirs: theirs)}
+        seconds = bench.race(works, turns=3)
+        speeds = {name: len(split) / statistics.median(each) for name, each in seconds.items()}
+        speeds["ratio"] = ratio(seconds["torchvision"], seconds["ours"])
+        found[folder.name] = {"files": len(split), "view": size, **speeds}
+    return found
 
 
 # ---- memory and growth -----------------------------------------------------------------------------------------------
@@ -318,7 +322,7 @@ def knn_memory(rows: int, dim: int) -> dict:
 
 def train_memory(who: str, backbone: str, batch: int) -> dict:
     """GiB of a training process at most, and of its workers."""
-    bench = Bench(torch.device("cpu"), True, None)
+    bench = Bench(torch.device("cpu"), True, [])
     run = training(bench, "simsiam", backbone, batch, 4 * batch)
     images = run.plan.data.train.images
     if who == "ours":
@@ -425,7 +429,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between: %(default)s")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--folder", type=Path, help="image files for 'stream'")
+    parser.add_argument("--folder", type=Path, action="append", help="image files for 'stream', several allowed")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
     parser.add_argument("--markdown", type=Path, help="write the tables here, too")
     options = parser.parse_args()
@@ -433,7 +437,7 @@ def main() -> None:
     if unknown := [part for part in chosen if part not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     keep_memory()  # as `sslzoo train` does, here for whatever is compared
-    bench = Bench(find_device(options.device), options.quick, options.folder)
+    bench = Bench(find_device(options.device), options.quick, options.folder or [])
     result: dict = {"device": about(bench)}
     for part in chosen:
         started = time.time()

@@ -25,7 +25,8 @@ def benchmark(
     sources: Sequence[str], data: str | None = None, protocols: Sequence[str] = (), ks: Sequence[int] = (),
     temperature: float | None = None, leave_one_out: bool = False, retrieval: str = "auto",
     indexes: Sequence[str] = (), probe: bool = False, gallery_path: Path | None = None,
-    plane_path: Path | None = None, map_by: str = "pca", tradeoff_path: Path | None = None, **options: Any,
+    plane_path: Path | None = None, map_by: str = "pca", tradeoff_path: Path | None = None,
+    index_dir: Path | None = None, **options: Any,
 ) -> tuple[Row, str | None]:  # fmt: skip
     """What ``sslzoo knn --json`` prints, and the sentence about labels that are missing, if any. Raises `UserError`."""
     if not sources:
@@ -37,6 +38,8 @@ def benchmark(
     for out in (gallery_path, plane_path, tradeoff_path):
         if out is not None:
             check_png(out)
+    if index_dir is not None and not index_dir.is_dir():
+        raise UserError(f"There is no folder {index_dir}; make it first or leave --index-dir out.")
     look = Look(shared_data(sources, data), **options)
     rows, names, missing, first = [], [], None, None
     for source in sources:
@@ -44,7 +47,7 @@ def benchmark(
         embedding = embed(source, look)
         names.append(embedding.data)
         try:
-            row = evaluate(embedding, chosen, leave_one_out, retrieval, indexes, probe, look.seed)
+            row = evaluate(embedding, chosen, leave_one_out, retrieval, indexes, probe, look.seed, index_dir)
         except UserError as error:
             if any(key.endswith("labels") for key in embedding.arrays):
                 raise
@@ -119,9 +122,7 @@ def in_a_plane(embedding: Embedding, how: str, seed: int) -> tuple[Any, Any]:
     if how == "tsne":
         from sklearn.manifold import TSNE
 
-        points = TSNE(random_state=seed, perplexity=min(30, max(1, len(some) // 4))).fit_transform(
-            some.astype(np.float32)
-        )
+        reducer: Any = TSNE(random_state=seed, perplexity=min(30, max(1, len(some) // 4)))
     else:
         from sklearn.decomposition import PCA
 

@@ -1,8 +1,10 @@
 """A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
 
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -45,8 +47,8 @@ class Task:
         missing = [f"{split}_labels" for split in dict.fromkeys(used) if f"{split}_labels" not in arrays]
         if missing:
             raise UserError(
-                f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; "
-                "give one label per row."
+                f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; give "
+                + ("one label per row." if embedding.images is None else "data with labels, one per image.")
             )
         rows = [
             unit_rows(f"{embedding.source}: {split}_features", arrays[f"{split}_features"])
@@ -80,6 +82,7 @@ def evaluate(
     indexes: Sequence[str] = (),
     probed: bool = False,
     seed: int = 0,
+    index_dir: Path | None = None,
 ) -> Row:
     """The row of a source. Raises `UserError` where its features or labels do not do."""
     started = time.time()
@@ -101,7 +104,7 @@ def evaluate(
         row["retrieval"], more = retrieve(task, retrieval, seed)
         values |= {f"retrieval {name}": array for name, array in more.items()}
     row["interval"] = intervals(values, seed)
-    row["indexes"] = compare(task, protocols[0], indexes)
+    row["indexes"] = compare(task, protocols[0], indexes, index_dir)
     row["probe"] = (
         probe.accuracy(task.bank, task.labels, task.queries, task.truth, seed) if probed and not several else None
     )
@@ -182,14 +185,16 @@ def look_over(embedding: Embedding) -> dict[str, float]:
     return {"std": health.std(some), "rank": health.rank(some), "uniformity": health.uniformity(some)}
 
 
-def compare(task: Task, protocol: Protocol, specs: Sequence[str]) -> list[Row]:
-    """Indexes beside the exact search: recall of its neighbours, kNN, queries a second, memory, time to build."""
+def compare(task: Task, protocol: Protocol, specs: Sequence[str], folder: Path | None = None) -> list[Row]:
+    """Indexes beside the exact search: recall of its neighbours, kNN, queries a second, memory, time to build.
+
+    In a folder they are kept, inverted lists as files of their own, and found again for the same rows.
+    """
     wanted = min(max(*protocol.k, COMPARED) + SPARE + (task.own is not None), len(task.bank))
     top, rows = min(COMPARED, wanted), []
     best = search(task.bank, task.queries, wanted)[1][:, :top].tolist() if specs else []
     for spec in specs:
-        made = Index(spec, task.bank.shape[1])
-        built = made.build(task.bank)
+        made, built = index_of(task.bank, spec, folder)
         begun = time.perf_counter()
         similar, near = made.search(task.queries, wanted)
         took = time.perf_counter() - begun
@@ -204,6 +209,23 @@ def compare(task: Task, protocol: Protocol, specs: Sequence[str]) -> list[Row]:
             row["knn"] = {f"k{k}": float(right.mean()) for k, right in judged.right.items()}
         rows.append(row)
     return rows
+
+
+def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float]:
+    """An index of the rows, and the seconds that it took to build; 0 where it was found in the folder."""
+    if folder is None:
+        made = Index(spec, bank.shape[1])
+        return made, made.build(bank)
+    digest = hashlib.blake2b(f"{spec} {bank.shape}".encode(), digest_size=8)
+    digest.update(np.ascontiguousarray(bank).data)
+    name = digest.hexdigest()
+    path = folder / f"{name}.faiss"
+    if path.is_file():
+        return Index.load(path, spec), 0.0
+    made = Index(spec, bank.shape[1])
+    built = made.build(bank, folder / f"{name}.lists")
+    made.save(path)
+    return made, built
 
 
 def seeds_together(rows: Sequence[Row]) -> list[Row]:

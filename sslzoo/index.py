@@ -1,7 +1,6 @@
 """Nearest rows by inner product with faiss: exact, or by any index that its factory makes from a string."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import faiss
@@ -17,17 +16,6 @@ ADDED = 100_000  # rows at a time
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Found:
-    """The neighbours of queries, largest similarity first ([Q, k] each), and what it took."""
-
-    similar: Floats
-    near: Ints
-    build_seconds: float
-    search_seconds: float
-    bytes: int
 
 
 def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
@@ -77,8 +65,11 @@ class Index:
         if self.parameters:
             faiss.ParameterSpace().set_index_parameters(self.index, self.parameters)  # type: ignore[arg-type]
 
-    def build(self, bank: Floats) -> float:
-        """Train on a seeded part of the rows and add all, in parts; the seconds that it takes. Raises `UserError`."""
+    def build(self, bank: Floats, lists: Path | None = None) -> float:
+        """Train on a seeded part of the rows and add all, in parts; the seconds that it takes. Raises `UserError`.
+
+        ``lists`` is a file for inverted lists, where the index has some, so that they need no memory.
+        """
         started = time.perf_counter()
         if not self.index.is_trained:
             wanted = TRAINED_ON * max(getattr(faiss.try_extract_index_ivf(self.index), "nlist", 0) or 0, 1024)
@@ -90,6 +81,9 @@ class Index:
                     f"The index {self.spec!r} cannot be trained on {len(bank)} rows ({_said(error)}); "
                     "choose fewer lists or centroids."
                 ) from None
+        if lists is not None and (inverted := faiss.try_extract_index_ivf(self.index)) is not None:
+            self.lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, str(lists))
+            inverted.replace_invlists(self.lists)
         for start in range(0, len(bank), ADDED):
             self.index.add(np.ascontiguousarray(bank[start : start + ADDED]))
         return time.perf_counter() - started

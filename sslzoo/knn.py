@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import exp
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 
 from . import index
 from .errors import UserError
@@ -155,7 +157,7 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     x = np.ascontiguousarray(rows, dtype=np.float32)
     if x.ndim != 2 or 0 in x.shape:
         raise UserError(f"{name} has shape {list(x.shape)}; it has to be [rows, columns], neither empty.")
-    unit, norms = np.empty_like(x), np.empty(len(x))
+    unit, norms = room(x.shape), np.empty(len(x))
     for i in range(0, len(x), CHUNK):  # what fits the cache, in float64
         part = x[i : i + CHUNK].astype(np.float64)
         norms[i : i + CHUNK] = norm = np.sqrt(np.einsum("nd,nd->n", part, part))
@@ -165,6 +167,14 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     if len(bad):
         raise UserError(f"{name} has {len(bad)} rows that are not finite, the first at {bad[0]}; check the encoder.")
     return unit
+
+
+def room(shape: tuple[int, ...]) -> Floats:
+    """An array to fill: in memory, or in a temporary file where it would take more than half of what is left."""
+    if 4 * np.prod(shape, dtype=np.int64) > psutil.virtual_memory().available // 2:
+        with TemporaryFile() as file:  # the mapping outlives it
+            return np.memmap(file, np.float32, "w+", shape=shape)
+    return np.empty(shape, np.float32)
 
 
 def shares(similar: Floats, kth: Floats, k: int) -> tuple[Doubles, int]:

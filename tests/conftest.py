@@ -35,6 +35,12 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="takes minutes: run with --slow"))
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Downloads and features of a test are its own."""
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
+
+
 @pytest.fixture
 def build():
     """Make a tiny seeded model of an expression, for images of any size; words of the expression win over `TINY`."""

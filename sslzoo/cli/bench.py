@@ -47,6 +47,8 @@ def explained(command: Command) -> Command:
               "take long), all or none.")  # fmt: skip
 @click.option("--index", "indexes", multiple=True, help="flat, or any of faiss' factory, with parameters behind a "
               "colon: 'IVF1024,Flat:nprobe=16'; several are compared.")  # fmt: skip
+@click.option("--index-dir", type=click.Path(path_type=Path), help="A folder where indexes are kept and found again, "
+              "inverted lists on disk.")  # fmt: skip
 @click.option("--probe", is_flag=True, help="A linear probe beside: logistic regression, its C by cross-validation.")
 @click.option("--gallery", "gallery_path", type=PNG, help="A PNG of the first source's worst and best queries.")
 @click.option("--tradeoff", "tradeoff_path", type=PNG, help="A PNG of its indexes: recall against queries a second.")

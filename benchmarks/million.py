@@ -1,0 +1,103 @@
+"""A million generated rows: exact search, HNSW and inverted lists in one ``sslzoo knn``, with its peak memory.
+
+    python benchmarks/million.py --out DIR      # writes DIR/features.npz (1 GB) and benchmarks/results/million.md
+
+1,000 clusters of 256 columns; within one, 24 directions of falling spread that all clusters share, and a little noise.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from sslzoo.machine import versions
+
+RESULTS = Path(__file__).parent / "results"
+INDEXES = ("flat", "HNSW32:efSearch=64", "HNSW32:efSearch=128", "IVF4096,Flat:nprobe=16", "IVF4096,PQ64:nprobe=16")
+
+
+def features(rows: int, queries: int, dim: int = 256, clusters: int = 1000) -> dict[str, np.ndarray]:
+    """Bank and queries with the cluster as label."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((clusters, dim), dtype=np.float32)
+    shared = rng.standard_normal((24, dim), dtype=np.float32) * (0.8 ** np.arange(24, dtype=np.float32))[:, None]
+    made = {}
+    for split, n in (("train", rows), ("test", queries)):
+        labels = rng.integers(clusters, size=n)
+        x = np.empty((n, dim), np.float32)
+        for start in range(0, n, 100_000):
+            part = slice(start, min(start + 100_000, n))
+            z = rng.standard_normal((part.stop - start, 24), dtype=np.float32)
+            x[part] = centres[labels[part]] + z @ shared
+            x[part] += 0.05 * rng.standard_normal((part.stop - start, dim), dtype=np.float32)
+        made |= {f"{split}_features": x, f"{split}_labels": labels}
+    return made
+
+
+def measured(command: list[str]) -> tuple[dict, float, float]:
+    """A command's JSON, its seconds, and GiB that it had at most, seen ten times a second."""
+    import psutil
+
+    started, most = time.time(), 0
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    watched = psutil.Process(process.pid)
+    while process.poll() is None:
+        try:
+            most = max(most, watched.memory_info().rss)
+        except psutil.NoSuchProcess:
+            break
+        time.sleep(0.1)
+    printed, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    return json.loads(printed), time.time() - started, most / 2**30
+
+
+def main() -> None:
+    """Generate, run, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--indexes", nargs="+", default=INDEXES)
+    options = parser.parse_args()
+    path = options.out / "features.npz"
+    if not path.exists():
+        np.savez(path, **features(options.rows, options.queries))
+    words = ["knn", str(path), *(word for spec in options.indexes for word in ("--index", spec)), "--json"]
+    words += ["--retrieval", "none", "--tradeoff", str(options.out / "million.png")]
+    result, seconds, most = measured([sys.executable, "-m", "sslzoo", *words])
+    row = result["rows"][0]
+    exact = next(one["queries_per_second"] for one in row["indexes"] if one["index"] == "flat")
+    git = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    lines = [
+        f"# {row['bank']:,} rows of {row['dimension']} columns, {row['queries']:,} queries",
+        "",
+        f"`python benchmarks/million.py --out DIR`, commit {commit}; {os.cpu_count()} CPU cores; "
+        + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
+        f"One command with all indexes, exact kNN included: {seconds:.0f} s, at most {most:.1f} GiB.",
+        __doc__.splitlines()[4],
+        "",
+        "| index | recall@10 | queries/s | times exact | kNN k20 | MiB | build s |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for one in row["indexes"]:
+        speed = one["queries_per_second"]
+        lines.append(
+            f"| {one['index']} | {one['recall@10']:.3f} | {speed:,.0f} | {speed / exact:.1f} | "
+            f"{one['knn']['k20']:.3f} | {one['bytes'] / 2**20:,.0f} | {one['build_seconds']:.0f} |"
+        )
+    text = "\n".join(lines) + "\n"
+    (RESULTS / "million.md").write_text(text)
+    (RESULTS / "million.png").write_bytes((options.out / "million.png").read_bytes())
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
