@@ -19,11 +19,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import peers
 import torch
 
 import sslzoo
@@ -36,6 +36,13 @@ from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.splits import MOST, Dataset, Split
 from sslzoo.train import Reporter, Training
+
+try:
+    import peers
+except ModuleNotFoundError as error:  # what is ours can be measured all the same
+    peers, MISSING = None, error.name
+else:
+    MISSING = None
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
 WORKERS = min(8, os.cpu_count() or 1)
@@ -383,6 +390,9 @@ PARTS = {
 }  # fmt: skip
 
 
+ALONE = ("startup", "step", "growth")  # parts without a peer
+
+
 # ---- what is printed -------------------------------------------------------------------------------------------------
 
 
@@ -390,8 +400,7 @@ def about(bench: Bench) -> dict:
     """What the figures depend on."""
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else f"{platform.machine()} CPU"
     packages = {**versions()}
-    for peer in ("lightly", "kornia", "scikit-learn"):
-        packages[peer] = __import__("importlib.metadata").metadata.version(peer)
+    packages |= {} if MISSING else {peer: version(peer) for peer in ("lightly", "kornia", "scikit-learn")}
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "versions": packages,
@@ -441,7 +450,8 @@ def main() -> None:
     result: dict = {"device": about(bench)}
     for part in chosen:
         started = time.time()
-        result[part] = PARTS[part](bench)
+        skipped = {"skipped": f"{MISSING} is not installed; pip install -e '.[bench]'"}
+        result[part] = PARTS[part](bench) if MISSING is None or part in ALONE else skipped
         print(f"{part}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
         if options.json:
             options.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """House rules: where imports live, what is lazy, how long files are, and that the README says what is so."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -88,3 +89,20 @@ def test_the_readmes_study_figures_are_those_of_the_tables() -> None:
         assert len(figures) >= 2
         table = (ROOT / path).read_text()
         assert [figure for figure in figures if f"| {figure} |" not in table] == []
+
+
+def test_the_page_of_speed_is_that_of_its_figures() -> None:
+    code = "import json, page; print(page.page(json.loads(page.FIGURES.read_text())), end='')"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "benchmarks", capture_output=True, text=True, check=True
+    )
+    assert run.stdout == (ROOT / "benchmarks" / "README.md").read_text()
+
+
+def test_the_speed_benchmark_runs(tmp_path: Path) -> None:
+    """The part that takes no time and needs no peer."""
+    words = ["benchmarks/speed.py", "--only", "startup", "--quick", "--json", str(tmp_path / "f.json")]
+    subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)
+    found = json.loads((tmp_path / "f.json").read_text())
+    assert set(found) == {"device", "startup"}
+    assert 0 < found["startup"]["python"] < found["startup"]["help"]
