@@ -1,6 +1,6 @@
 """Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -48,8 +48,12 @@ def features(
     std: tuple[float, ...],
     device: torch.device,
     workers: int = 0,
+    progress: Callable[[int], None] | None = None,
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None."""
+    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
+
+    ``progress`` is told how many images are done.
+    """
     parts = []
     training = encoder is not None and encoder.training
     if encoder is not None:
@@ -62,6 +66,8 @@ def features(
         else:
             found = cast(Tensor, encoder((batch.to(device).float() / 255 - centre) / spread))
             parts.append(found.flatten(1).float().cpu())
+        if progress is not None:
+            progress(sum(map(len, parts)))
     if encoder is not None:
         encoder.train(training)
     return torch.cat(parts).numpy()

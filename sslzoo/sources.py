@@ -1,7 +1,7 @@
 """Sources of features: runs, untrained and pretrained backbones, weights in a file, raw pixels, files of features."""
 
 import os.path
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ class Look:
     layer: str = "encoder"
     network: str = "online"
     cached: bool = True
+    progress: Callable[[str, int, int], None] | None = None  # a source, the images done and all of them
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,9 @@ def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: t
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:
-        return features(net, part, dataset.size, mean, std, device, look.workers)
+        told = look.progress
+        done = None if told is None else lambda n: told(source.label, n, len(part))
+        return features(net, part, dataset.size, mean, std, device, look.workers, done)
 
     if net is None or not look.cached:
         return make()

@@ -231,7 +231,7 @@ def test_places_that_an_index_leaves_empty_do_not_vote():
 def test_the_probe_finds_what_is_linear():
     found = accuracy(*clusters(400, 4, spread=0.3), *clusters(100, 4, spread=0.3, seed=6))
     assert found["accuracy"] > 0.97
-    assert found["C"] in (0.001, 0.01, 0.1, 1.0)
+    assert found["C"] in (0.001, 0.01, 0.1)
     assert accuracy(BANK[0], np.zeros(300), QUERIES[0], np.zeros(80)) is None
     assert accuracy(BANK[0][:6], np.array([0, 0, 0, 0, 0, 1]), QUERIES[0], np.zeros(80))["C"] == 0.01
 

@@ -66,7 +66,8 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """
     from ..benchmark import benchmark
 
-    result, missing = benchmark(sources, **options)
+    with show.Bar() as bar:
+        result, missing = benchmark(sources, progress=bar.at, **options)
     if as_json:
         click.echo(json.dumps(result))
     else:
@@ -86,7 +87,8 @@ def embed(source: str, data: str | None, out: Path, as_json: bool, **options: An
     from .. import sources
 
     sources.check_out(out)
-    found = sources.embed(source, sources.Look(sources.shared_data([source], data), **options))
+    with show.Bar() as bar:
+        found = sources.embed(source, sources.Look(sources.shared_data([source], data), progress=bar.at, **options))
     sources.write_features(out, found)
     shapes = {key: list(array.shape) for key, array in found.arrays.items()}
     if as_json:
@@ -113,7 +115,8 @@ def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) 
     """
     from ..search import search as find
 
-    result = find(source, images, **options)
+    with show.Bar() as bar:
+        result = find(source, images, progress=bar.at, **options)
     if as_json:
         click.echo(json.dumps(result))
     else:

@@ -5,6 +5,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .plain import console, narrow, score, table, text
@@ -16,6 +17,29 @@ RETRIEVAL = {
 }  # fmt: skip
 SHORT = {name: RETRIEVAL[name] for name in ("recall@1", "recall@10", "precision@10", "map@r", "map", "ndcg")}
 RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
+
+
+class Bar:
+    """A line on a terminal that says how far the embedding of a source is; gone once it is through."""
+
+    def __init__(self) -> None:
+        out = console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
+        self.tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def at(self, source: str, done: int, total: int) -> None:
+        """So many images of a source are done."""
+        if source not in self.tasks:
+            self.tasks[source] = self.progress.add_task(escape(source))
+        self.progress.update(self.tasks[source], completed=done, total=total, visible=done < total)
 
 
 def knn_tables(result: Row) -> None:
