@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import gallery, index, pictures, runs
+from . import gallery, index, pictures
 from . import protocols as known
 from .errors import UserError, listing
 from .evaluate import Task, evaluate, look_over, seeds_together
@@ -27,8 +27,11 @@ def benchmark(
     indexes: Sequence[str] = (), probe: bool = False, gallery_path: Path | None = None,
     plane_path: Path | None = None, map_by: str = "pca", tradeoff_path: Path | None = None,
     index_dir: Path | None = None, **options: Any,
-) -> tuple[Row, str | None]:  # fmt: skip
-    """What ``sslzoo knn --json`` prints, and the sentence about labels that are missing, if any. Raises `UserError`."""
+) -> tuple[Row, dict[Path, bytes], str | None]:  # fmt: skip
+    """What ``sslzoo knn --json`` prints, pictures to write, and the sentence about labels that are missing, if any.
+
+    Raises `UserError`.
+    """
     if not sources:
         raise UserError("Name at least one source: a run directory, random, raw, timm:NAME or features.npz.")
     chosen = known.chosen(tuple(protocols), tuple(ks), temperature)
@@ -40,11 +43,15 @@ def benchmark(
             check_png(out)
     if index_dir is not None and not index_dir.is_dir():
         raise UserError(f"There is no folder {index_dir}; make it first or leave --index-dir out.")
+    if tradeoff_path is not None and not indexes:
+        raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
     look = Look(shared_data(sources, data), **options)
     rows, names, missing, first = [], [], None, None
     for source in sources:
         started = time.time()
         embedding = embed(source, look)
+        if gallery_path is not None and first is None and embedding.images is None:
+            raise UserError(f"{source} holds features alone, and a gallery shows images; name a run or a model first.")
         names.append(embedding.data)
         try:
             row = evaluate(embedding, chosen, leave_one_out, retrieval, indexes, probe, look.seed, index_dir)
@@ -61,17 +68,16 @@ def benchmark(
         rows.append({**row, "seconds": time.time() - started})
         first = first or embedding
     assert first is not None
-    if gallery_path is not None:
-        runs.write(gallery_path, worst_and_best(first, leave_one_out))
+    drawn: dict[Path, bytes] = {}
+    if gallery_path is not None and not missing:
+        drawn[gallery_path] = worst_and_best(first, leave_one_out)
     if plane_path is not None:
-        runs.write(plane_path, pictures.plane(*in_a_plane(first, map_by, look.seed), first.source, map_by))
-    if tradeoff_path is not None:
-        if not rows[0].get("indexes"):
-            raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
-        runs.write(tradeoff_path, pictures.tradeoff(rows[0]["indexes"], rows[0]["source"]))
+        drawn[plane_path] = pictures.plane(*in_a_plane(first, map_by, look.seed), first.source, map_by)
+    if tradeoff_path is not None and not missing:
+        drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
     labelled = [row for row in rows if row["knn"] is not None]
     about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen), "rows": rows}
-    return {**about, "groups": seeds_together(labelled)}, missing
+    return {**about, "groups": seeds_together(labelled)}, drawn, missing
 
 
 def said(chosen: Sequence[known.Protocol]) -> Row:
@@ -88,8 +94,7 @@ def said(chosen: Sequence[known.Protocol]) -> Row:
 
 def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     """A gallery of the queries with the fewest and the most neighbours of their class, and of these neighbours."""
-    if embedding.images is None:
-        raise UserError(f"{embedding.source} holds features alone, and a gallery shows images; name a run or a model.")
+    assert embedding.images is not None
     task = Task.of(embedding, leave_one_out)
     similar, near = index.search(task.bank, task.queries, min(SHOWN + (task.own is not None), len(task.bank)))
     if task.own is not None:
@@ -118,6 +123,8 @@ def in_a_plane(embedding: Embedding, how: str, seed: int) -> tuple[Any, Any]:
     rows, labels = embedding.arrays[f"{split}_features"], embedding.arrays.get(f"{split}_labels")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:POINTS])
     some = np.asarray(rows[chosen], np.float64)
+    if min(some.shape) < 3 or not np.isfinite(some).all():
+        raise UserError(f"{embedding.source} has too few rows or columns for --map, or some that are not finite.")
     some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
     if how == "tsne":
         from sklearn.manifold import TSNE

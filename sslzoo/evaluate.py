@@ -14,7 +14,7 @@ import torch
 from . import health, probe, ranking
 from .errors import UserError
 from .index import Index, search
-from .knn import RECALL_AT, SPARE, TEMPERATURE, Floats, Ints, Judged, Search, check, judge, unit_rows
+from .knn import RECALL_AT, SPARE, TEMPERATURE, TIE, Floats, Ints, Judged, Search, check, judge, unit_rows, without
 from .protocols import Protocol
 from .sources import Embedding
 from .splits import whole_numbers
@@ -140,8 +140,12 @@ def retrieve(task: Task, how: str, seed: int) -> tuple[Row, dict[str, Doubles]]:
     are left out, and counted."""
     afforded = len(task.queries) if how == "all" else max(1, AFFORDED // len(task.bank))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.queries))[:afforded])
-    own = None if task.own is None else task.own[chosen]
-    values = ranking.retrieval(task.bank, task.labels, task.queries[chosen], task.truth[chosen], RECALL_AT, own)
+    own, largest = None if task.own is None else task.own[chosen], None
+    if task.labels.ndim == 1:
+        classes, sizes = np.unique(task.labels, return_counts=True)
+        largest = int(sizes[np.isin(classes, task.truth)].max(initial=1)) - (own is not None)
+    asked = (task.queries[chosen], task.truth[chosen])
+    values = ranking.retrieval(task.bank, task.labels, *asked, RECALL_AT, own, largest)
     with_positive = ~np.isnan(values["map"])
     means = {
         name: float(array[with_positive].mean()) if with_positive.any() else None for name, array in values.items()
@@ -191,24 +195,39 @@ def compare(task: Task, protocol: Protocol, specs: Sequence[str], folder: Path |
     In a folder they are kept, inverted lists as files of their own, and found again for the same rows.
     """
     wanted = min(max(*protocol.k, COMPARED) + SPARE + (task.own is not None), len(task.bank))
-    top, rows = min(COMPARED, wanted), []
-    best = search(task.bank, task.queries, wanted)[1][:, :top].tolist() if specs else []
+    top, rows = min(COMPARED, len(task.bank) - (task.own is not None)), []
+    exact = others(task, *search(task.bank, task.queries, wanted))[0][:, top - 1] if specs else None
     for spec in specs:
         made, built = index_of(task.bank, spec, folder)
         begun = time.perf_counter()
         similar, near = made.search(task.queries, wanted)
         took = time.perf_counter() - begun
-        shared: int = sum(len({*a} & {*b}) for a, b in zip(near[:, :top].tolist(), best, strict=True))
+        found = similarities(task, others(task, similar, near)[1][:, :top])
+        shared = int((found >= exact[:, None] - TIE).sum()) if exact is not None else 0
         row: Row = {
             "index": spec, f"recall@{COMPARED}": shared / (top * len(near)),
             "queries_per_second": len(task.queries) / took, "build_seconds": built, "bytes": made.bytes,
         }  # fmt: skip
         if task.labels.ndim == 1:
-            there = (np.where(near < 0, -2, similar).astype(np.float32), np.maximum(near, 0))  # places left empty
+            there = (np.where(near < 0, -2, similar).astype(np.float32), near)  # places left empty come last
             judged = _judged(task, protocol, search=lambda *_, there=there: there)
             row["knn"] = {f"k{k}": float(right.mean()) for k, right in judged.right.items()}
         rows.append(row)
     return rows
+
+
+def others(task: Task, similar: Floats, near: Ints) -> tuple[Floats, Ints]:
+    """Neighbours less each query's own row, where the set is its own bank."""
+    return (similar, near) if task.own is None else without(similar, near, task.own)
+
+
+def similarities(task: Task, near: Ints) -> Doubles:
+    """The true similarities [Q, k] of neighbours, whatever an index holds of their rows; -2 at places left empty."""
+    found = np.empty(near.shape)
+    for start in range(0, len(near), 256):
+        part = slice(start, start + 256)
+        found[part] = np.einsum("qd,qkd->qk", task.queries[part], task.bank[near[part]])
+    return np.where(near < 0, -2, found)
 
 
 def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float]:
@@ -216,7 +235,8 @@ def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float
     if folder is None:
         made = Index(spec, bank.shape[1])
         return made, made.build(bank)
-    digest = hashlib.blake2b(f"{spec} {bank.shape}".encode(), digest_size=8)
+    factory = spec.partition(":")[0]  # what is behind the colon is about searching
+    digest = hashlib.blake2b(f"{factory} {bank.shape}".encode(), digest_size=8)
     digest.update(np.ascontiguousarray(bank).data)
     name = digest.hexdigest()
     path = folder / f"{name}.faiss"
@@ -230,13 +250,14 @@ def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float
 
 def seeds_together(rows: Sequence[Row]) -> list[Row]:
     """Mean and sample deviation of runs that differ by their seed alone."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    groups: dict[str, list[Row]] = {}
     for row in rows:
         if row["group"] is not None and row["knn"] is not None:
-            groups.setdefault((row["group"], row["source"].partition(" (")[2]), []).append(row)
+            groups.setdefault(row["group"], []).append(row)
     found = []
     for same in groups.values():
-        if len({row["seed"] for row in same}) > 1:
+        same = list({row["seed"]: row for row in same}.values())
+        if len(same) > 1:
             scores = {k: [row["knn"][k] for row in same] for k in same[0]["knn"]}
             summary = {k: {"mean": float(np.mean(x)), "sd": float(np.std(x, ddof=1))} for k, x in scores.items()}
             found.append({"sources": [r["source"] for r in same], "seeds": [r["seed"] for r in same], "knn": summary})

@@ -18,6 +18,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".t
 SAMPLED = 500  # files whose headers tell the usual size
 CHUNK = 1024  # images resized at a time
 ORIENTATION = 0x0112  # the tag of EXIF
+SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
 
 
@@ -38,8 +39,8 @@ class Picture:
             self.file = path.read_bytes()
             self.image = Image.open(io.BytesIO(self.file))
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
-        sizes = self.image.size
-        self.width, self.height = sizes[::-1] if self.turned and self.image.getexif()[ORIENTATION] > 4 else sizes
+            sideways = self.turned and self.image.getexif()[ORIENTATION] in SIDEWAYS
+        self.width, self.height = self.image.size[::-1] if sideways else self.image.size
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -1,5 +1,7 @@
 """Nearest rows by inner product with faiss: exact, or by any index that its factory makes from a string."""
 
+import os
+import re
 import time
 from pathlib import Path
 
@@ -21,7 +23,7 @@ Ints = npt.NDArray[np.int64]
 def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
     """The k largest inner products of each query with the bank and their rows, largest first; exact.
 
-    On the GPU where faiss was built for one or torch has one, with the same result up to float32's rounding.
+    By torch on a GPU where there is one, with the same result up to float32's rounding.
     """
     if torch.cuda.is_available():
         return search_on("cuda", bank, queries, k)
@@ -54,6 +56,8 @@ class Index:
     def __init__(self, spec: str, dim: int):
         self.spec = spec
         factory, _, self.parameters = spec.partition(":")
+        if re.search(r"HNSW[01](\D|$)|IVF0", factory):  # faiss ends the process for these
+            raise UserError(f"faiss takes no index {spec!r}; {EXAMPLES}.")
         try:
             self.index = faiss.index_factory(dim, "Flat" if factory == EXACT else factory, faiss.METRIC_INNER_PRODUCT)
             self.tune()
@@ -79,18 +83,24 @@ class Index:
             except RuntimeError as error:
                 raise UserError(
                     f"The index {self.spec!r} cannot be trained on {len(bank)} rows ({_said(error)}); "
-                    "choose fewer lists or centroids."
+                    "choose fewer lists, centroids or columns."
                 ) from None
         if lists is not None and (inverted := faiss.try_extract_index_ivf(self.index)) is not None:
             self.lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, str(lists))
             inverted.replace_invlists(self.lists)
-        for start in range(0, len(bank), ADDED):
-            self.index.add(np.ascontiguousarray(bank[start : start + ADDED]))
+        try:
+            for start in range(0, len(bank), ADDED):
+                self.index.add(np.ascontiguousarray(bank[start : start + ADDED]))
+        except RuntimeError as error:
+            raise UserError(f"The index {self.spec!r} takes no rows ({_said(error)}); {EXAMPLES}.") from None
         return time.perf_counter() - started
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         """As `search`; a place that the index leaves empty has the row -1 and a similarity below all."""
-        similar, near = self.index.search(queries, k)
+        try:
+            similar, near = self.index.search(queries, k)
+        except RuntimeError as error:
+            raise UserError(f"The index {self.spec!r} cannot be searched ({_said(error)}); {EXAMPLES}.") from None
         return similar, near
 
     @property
@@ -100,8 +110,11 @@ class Index:
 
     def save(self, path: Path) -> None:
         """Write it whole, then rename it."""
-        written = path.with_name(path.name + ".part")
-        faiss.write_index(self.index, str(written))
+        written = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            faiss.write_index(self.index, str(written))
+        except RuntimeError as error:
+            raise UserError(f"{path} cannot be written ({_said(error)}); choose another --index-dir.") from None
         written.replace(path)
 
     @classmethod

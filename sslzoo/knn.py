@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from math import exp
+from math import exp, inf
 from tempfile import TemporaryFile
 from typing import Any
 
@@ -17,6 +17,7 @@ from .splits import whole_numbers
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
 TEMPERATURE = 0.07
+COLDEST = 0.001  # below it votes are those of the nearest alone, and ties beyond float's reach
 TIE = 1e-6  # similarities no further apart than this count as equal
 SPARE = 16  # neighbours searched beyond the largest k, to see where a tie ends
 CHUNK = 256  # queries voted on at a time
@@ -59,8 +60,8 @@ def knn(
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)
     check(b, bl, q, ql)
-    if any(k < 1 for k in (*ks, *recall_at)) or not temperature > 0:
-        raise UserError("k has to be at least 1 and the temperature above 0.")
+    if any(k < 1 for k in (*ks, *recall_at)) or not COLDEST <= temperature < inf:
+        raise UserError(f"k has to be at least 1 and the temperature at least {COLDEST}, and finite.")
     found = judge(b, bl, q, ql, ks, temperature, recall_at, weights)
     return {
         "knn": {f"k{k}": float(found.right[k].mean()) for k in ks},
@@ -96,7 +97,7 @@ def judge(
     """What `knn` averages, query by query; rows have length 1.
 
     ``own`` [Q] is each query's own row of the bank, left out by its place, not by its similarity. ``search`` is another
-    one than the exact.
+    one than the exact; a place that it leaves empty has the row -1, and a similarity below all others.
     """
     labels, truth, classes = numbered(bank_labels, query_labels)
     alone = 0 if own is None else 1
@@ -107,10 +108,12 @@ def judge(
         similar, near = without(similar, near, own)
     judged = Judged(*({k: np.zeros(len(queries)) for k in some} for some in (ks, ks, recall_at)))
     for part, s, told in looks(bank, labels, queries, similar, near, most, own, exact=search is None):
+        told = np.where(told < 0, classes, told)
         for k in {*ks, *recall_at}:
             share, upto = shares(s, similar[part, min(k, rows) - 1], min(k, rows))
             if k in judged.right:
-                votes = vote(s[:, :upto], share, told[:, :upto], temperature if weights == "exp" else None, classes)
+                heat = temperature if weights == "exp" else None
+                votes = vote(s[:, :upto], share, told[:, :upto], heat, classes + 1)[:, :classes]  # the last is nobody's
                 judged.right[k][part] = first(votes, truth[part], exp(-TIE / temperature))
                 judged.top5[k][part] = among(votes, truth[part], 5)
             if k in judged.found:
@@ -138,7 +141,8 @@ def looks(
 ) -> Iterator[tuple[Ints, Floats, Ints]]:
     """Parts of the queries with similarities and labels of the rows that count: those searched, nearest first.
 
-    Queries whose tie goes on beyond what was searched look at the whole bank.
+    Queries whose tie goes on beyond what was searched look at the whole bank. A place that a search left empty has the
+    label -1.
     """
     rows = len(bank) - (own is not None)
     open_ended = (similar[:, most - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < rows) & exact
@@ -149,7 +153,8 @@ def looks(
             s = queries[part] @ bank.T if whole else similar[part]
             if whole and own is not None:
                 s[np.arange(len(part)), own[part]] = -np.inf
-            yield part, s, np.broadcast_to(labels, s.shape) if whole else labels[near[part]]
+            here = near[part]
+            yield part, s, np.broadcast_to(labels, s.shape) if whole else np.where(here < 0, -1, labels[here])
 
 
 def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
@@ -226,16 +231,3 @@ def hit(share: Doubles, same: npt.NDArray[np.bool_]) -> Doubles:
         now = i < drawn
         missed = np.where(now, missed * np.clip((pool - good - i) / np.maximum(pool - i, 1), 0, None), missed)
     return np.where(sure, 1.0, 1.0 - missed)
-
-
-def protocol(ks: Sequence[int], temperature: float) -> dict[str, Any]:
-    """What the numbers mean, for the output."""
-    return {
-        "bank": "whole training split, no augmentation, eval mode",
-        "features": "l2-normalised",
-        "index": "faiss IndexFlatIP (exact)",
-        "weights": "exp(similarity / temperature)",
-        "k": list(ks),
-        "temperature": temperature,
-        "ties": "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m",
-    }

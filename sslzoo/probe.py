@@ -42,7 +42,8 @@ def accuracy(
         chosen = np.random.default_rng(seed).permutation(len(train))[:ROWS]
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
         best = USUAL
-        if np.unique(labels[chosen], return_counts=True)[1].min() >= FOLDS:
+        sampled = np.unique(labels[chosen], return_counts=True)[1]
+        if len(sampled) > 1 and sampled.min() >= FOLDS:
             scores = {c: cross_val_score(made(c), train[chosen], labels[chosen], cv=folds).mean() for c in STRENGTHS}
             best = max(scores, key=lambda c: scores[c])
         model = made(best).fit(train, labels)

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 from .errors import UserError, did_you_mean, listing
+from .knn import COLDEST
 from .recipe import read_toml, shipped
 
 PROTOCOLS = shipped("protocols", "benchmarks/protocols")
@@ -22,13 +24,17 @@ class Protocol:
     title: str = ""
 
     def __post_init__(self) -> None:
-        if not self.k or any(k < 1 for k in self.k) or not (self.temperature is None or self.temperature > 0):
-            raise UserError("-k has to be at least 1 and --temperature above 0.")
+        if (
+            not self.k
+            or any(k < 1 for k in self.k)
+            or not (self.temperature is None or COLDEST <= self.temperature < inf)
+        ):
+            raise UserError(f"-k has to be at least 1 and --temperature at least {COLDEST}, and finite.")
 
     def said(self) -> str:
         """In a line: ``k = 200, T = 0.1``."""
         weights = "one vote each" if self.temperature is None else f"T = {self.temperature:g}"
-        return f"{self.name}: k = {listing(self.k).replace(' or ', ', ')}, {weights}"
+        return f"{self.name}: k = {', '.join(map(str, self.k))}, {weights}"
 
 
 def names() -> list[str]:

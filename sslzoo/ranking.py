@@ -22,6 +22,7 @@ def retrieval(
     query_labels: Labels,
     at: Sequence[int] = (1, 5, 10),
     own: Ints | None = None,
+    largest: int | None = None,
 ) -> dict[str, Doubles]:
     """Each metric of each query [Q]; nan for a query without a positive, a row of its class or that shares a label.
 
@@ -30,14 +31,16 @@ def retrieval(
     part, ``r_precision`` that among as many rows as there are positives; ``map@r`` as in Musgrave et al. 2020, eq. 3;
     ``map`` the standard average precision, ``map_revisited`` that of Radenovic et al. 2018, by trapezoids; ``mrr`` the
     first positive's reciprocal rank; ``ndcg`` with binary gains over the whole ranking discounted by log2(1 + rank);
-    ``anmrr`` MPEG-7's normalised rank, of which 0 is the best.
+    ``anmrr`` MPEG-7's normalised rank, of which 0 is the best; ``largest`` is its most positives of any query, by
+    default of these.
     """
     parts = list(blocks(len(queries), len(bank)))
 
     def same(part: slice) -> npt.NDArray[np.bool_]:
         return relevant(query_labels[part], bank_labels, None if own is None else own[part])
 
-    largest = max(int(same(part).sum(axis=1).max()) for part in parts)
+    if largest is None:
+        largest = max(int(same(part).sum(axis=1).max()) for part in parts)
     found = []
     for part in parts:
         similar = queries[part] @ bank.T
@@ -111,8 +114,7 @@ def positions(similar: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Ints, I
     ranked, hits = np.take_along_axis(similar, order, 1), np.take_along_axis(positive, order, 1)
     starts = np.ones((rows, width), dtype=bool)
     starts[:, 1:] = ranked[:, :-1] - ranked[:, 1:] > RESOLUTION
-    flat = np.flatnonzero(starts)  # where a run begins, counted through all queries
-    sizes = np.diff(np.append(flat, rows * width))
+    flat, sizes = runs(ranked.ravel(), starts.ravel())
     inside = np.add.reduceat(hits.ravel(), flat, dtype=np.int64)
     so_far = np.cumsum(inside) - inside  # positives above a run, those of earlier queries included
     flat, sizes, inside, so_far = (x[inside > 0] for x in (flat, sizes, inside, so_far))
@@ -127,6 +129,26 @@ def positions(similar: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Ints, I
     none_above = _products(missed, within == 0)
     first = np.where(earlier[run] == 0, none_above * r / (n - within), 0.0).clip(0, 1)
     return query[run], flat[run] % width + within + 1, r / n, above, first
+
+
+def runs(ranked: Floats, starts: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
+    """Where runs of tied similarities begin, counted through all queries, and their sizes.
+
+    ``starts`` is where the next similarity is further away. A run is no wider than the resolution: a dense ranking, in
+    which each row is near the next, is cut from the run's first row on.
+    """
+    flat = np.flatnonzero(starts)
+    sizes = np.diff(np.append(flat, len(ranked)))
+    wide = ranked[flat] - ranked[flat + sizes - 1] > RESOLUTION
+    if wide.any():
+        run = np.repeat(np.flatnonzero(wide), sizes[wide])
+        place = flat[run] + np.arange(len(run)) - np.repeat(np.cumsum(sizes[wide]) - sizes[wide], sizes[wide])
+        step = np.floor((ranked[flat[run]].astype(np.float64) - ranked[place]) / RESOLUTION)
+        cut = np.zeros(len(ranked), dtype=bool)
+        cut[place[1:]] = step[1:] != step[:-1]
+        flat = np.flatnonzero(starts | cut)
+        sizes = np.diff(np.append(flat, len(ranked)))
+    return flat, sizes
 
 
 def _products(factors: Doubles, starts: npt.NDArray[np.bool_]) -> Doubles:

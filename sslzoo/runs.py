@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
@@ -53,7 +54,7 @@ def create(out: Path, expression: str, data: str, seed: int) -> Path:
 
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
     """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # nobody else's
     try:
         with open(temporary, "wb") as file:
             if callable(content):

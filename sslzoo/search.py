@@ -26,6 +26,10 @@ def search(
 
     An image of the searched split is not its own neighbour.
     """
+    if source.endswith(".npz"):
+        raise UserError(
+            f"{source} holds features alone, and images are searched with a network; name a run or a model."
+        )
     if number < 1:
         raise UserError(f"-n cannot be {number}; it is at least 1.")
     if out is not None:
@@ -36,7 +40,7 @@ def search(
     bank = unit_rows(source, rows_of(made, dataset, where, look, device))
     queries, tiles = [], []
     for name in images:
-        place = re.fullmatch(r"(train|test):(\d+)", name)
+        place = re.fullmatch(r"(train|test):(\d{1,9})", name)
         if place is None and not os.path.isfile(name):
             raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
         home = split_of(dataset, place[1]) if place else Split((Path(name),))
@@ -95,3 +99,5 @@ def check_png(path: Path) -> None:
         raise UserError(f"{path} has to end in .png.")
     if not os.path.isdir(path.parent):
         raise UserError(f"There is no folder {path.parent}; make it first or choose another place.")
+    if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path} cannot be written; choose another place.")

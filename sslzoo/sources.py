@@ -74,7 +74,8 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
     """The data to use: the given one, else the runs' own where they agree, else digits."""
     if given is not None:
         return given
-    own = {runs.read_run(Path(s))["options"]["data"] for s in sources if runs.is_run(Path(s))}
+    paths = [Path(os.path.expanduser(source)) for source in sources]
+    own = {runs.read_run(path)["options"]["data"] for path in paths if runs.is_run(path)}
     if len(own) > 1:
         raise UserError(
             f"These runs were trained on different data ({', '.join(sorted(own))}); choose one with --data."
@@ -84,8 +85,11 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
 
 def embed(name: str, look: Look) -> Embedding:
     """The features of a source. Raises `UserError`."""
+    check_numbers(image_size=look.image_size, limit=look.limit, workers=look.workers, seed=look.seed)
     path = Path(os.path.expanduser(name))
-    if path.suffix == ".npz" or os.path.isfile(path / f"{ARRAYS[0]}.npy"):
+    if path.suffix == ".npz" or any(os.path.isfile(path / f"{first}.npy") for first in (ARRAYS[0], "features")):
+        if look.backbone or (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+            raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
         return read_features(path)
     source, dataset, device = opened(name, look)
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -131,7 +135,10 @@ def _made(name: str, path: Path, look: Look) -> Source:
     if runs.is_run(path):
         return _run(path, look)
     if os.path.isdir(path):
-        raise UserError(f"{path} is no run directory: it has no run.json; 'sslzoo runs' lists them.")
+        raise UserError(
+            f"{path} is no run directory, it has no run.json, and no folder of features either, it has no "
+            "train_features.npy; 'sslzoo runs' lists runs."
+        )
     if (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
         raise UserError(f"{name} is no run, so it has no {look.network} {look.layer}; leave --layer and --network out.")
     if name.startswith("timm:"):
@@ -163,7 +170,8 @@ def _run(path: Path, look: Look) -> Source:
         net = chosen if look.layer == "projector" else chosen.encoder
         label = f"{path} ({look.network} {look.layer})"
     options = {key: value for key, value in about["options"].items() if key not in ("seed", "out")}
-    group = " ".join([about["expression"], about["data"], *(f"{k}={v}" for k, v in sorted(options.items()))])
+    setting = (f"{key}={value}" for key, value in sorted(options.items()))
+    group = " ".join([about["expression"], about["data"], look.network, look.layer, *setting])
     mean, std = tuple(about["mean"]), tuple(about["std"])
     return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
 
@@ -197,6 +205,13 @@ def read_features(path: Path) -> Embedding:
         raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
     for split in ("train", "test"):
         rows, labels = arrays.get(f"{split}_features"), arrays.get(f"{split}_labels")
+        if rows is not None and (np.ndim(rows) != 2 or 0 in rows.shape or rows.dtype.kind not in "fiub"):
+            raise UserError(
+                f"{path} has {split}_features of shape {list(np.shape(rows))} and kind {rows.dtype}; they have to be "
+                "numbers [rows, columns], neither empty."
+            )
+        if labels is not None and np.ndim(labels) not in (1, 2):
+            raise UserError(f"{path} has {split}_labels of shape {list(np.shape(labels))}; they have to be [rows].")
         if rows is not None and labels is not None and len(rows) != len(labels):
             raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
     return Embedding(str(path), path.stem, arrays)

@@ -85,4 +85,6 @@ def whole_numbers(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
     x = np.asarray(labels).ravel()
     if x.dtype.kind not in "iub" and not (x.dtype.kind == "f" and bool((np.isfinite(x) & (x == np.rint(x))).all())):
         raise UserError(f"{name} are no whole numbers ({x.dtype}); number the classes.")
+    if len(x) and not (float(x.min()) >= -(2.0**53) and float(x.max()) <= 2.0**53):
+        raise UserError(f"{name} are too large to tell apart; number the classes from 0.")
     return x.astype(np.int64)

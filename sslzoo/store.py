@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,27 +12,35 @@ import torch
 from torch import Tensor, nn
 
 from .downloads import cache
+from .errors import UserError
 from .runs import write
 from .splits import Split
 
+FORMAT = 1  # of what is done to an image before the network
 Floats = npt.NDArray[np.float32]
 
 
 def kept(key: str, make: Callable[[], Floats]) -> Floats:
-    """The features of a key, memory-mapped; made and written where they are not there yet."""
+    """The features of a key, memory-mapped; made, and written if that is allowed, where they are not there yet."""
     path = cache() / "features" / f"{key}.npy"
-    if not path.is_file():
+    with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
+        found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        return found
+    rows = make()
+    with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
         path.parent.mkdir(parents=True, exist_ok=True)
-        rows = make()
         write(path, lambda file: np.save(file, rows))
-    found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-    return found
+    return rows
 
 
 def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
-    """A name for the features of a split: the same weights, images and transform have the same."""
+    """A name for the features of a split: the same weights, images and transform have the same.
+
+    Images in files count by path, size and time of change.
+    """
     found = hashlib.blake2b(digest_size=16)
-    found.update(json.dumps([type(encoder).__name__, transform], sort_keys=True).encode())
+    about = [FORMAT, torch.__version__, type(encoder).__name__, transform]
+    found.update(json.dumps(about, sort_keys=True).encode())
     for name, value in encoder.state_dict().items():
         found.update(name.encode())
         if isinstance(value, Tensor):
@@ -42,6 +51,6 @@ def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
             found.update(part.cpu().numpy().tobytes())
     else:
         for path in split.images:
-            about = path.stat()
-            found.update(f"{path.resolve()} {about.st_size} {about.st_mtime_ns}\n".encode())
+            state = path.stat()
+            found.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
     return found.hexdigest()

@@ -78,8 +78,8 @@ def photometric(crops: Tensor, view: View, generator: Generator, finish: Finish 
 
 
 def as_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]; floats stay."""
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    """uint8 to float32 in [0, 1]; floats to float32."""
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View) -> Tensor:

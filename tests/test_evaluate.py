@@ -129,7 +129,7 @@ def test_protocols_are_refused(refused):
         protocols.chosen(("dino",), (5,), None)
     with refused("at least 1"):
         protocols.chosen((), (0,), None)
-    with refused("above 0"):
+    with refused("at least 0.001"):
         protocols.chosen((), (), -1.0)
 
 
@@ -273,3 +273,28 @@ def test_judging_by_another_search_looks_no_further():
         b, labels, q, np.zeros(3, np.int64), (5,), 0.07, search=lambda bank, queries, k: index.search(bank, queries, k)
     )
     assert set(found.right) == {5}
+
+
+def test_places_left_empty_are_nobodys():
+    """Another label of the first row, which they would point at, changes nothing for queries that do not meet it."""
+    bank, labels = unit_rows("b", RNG(0).standard_normal((50, 3))), np.arange(50) % 2
+    near = np.tile(np.r_[np.arange(5, 10), np.full(31, -1)], (4, 1))
+    similar = np.tile(np.r_[np.linspace(0.9, 0.5, 5), np.full(31, -2)].astype(np.float32), (4, 1))
+    scores = []
+    for first in (0, 1):
+        labels[0] = first
+        truth = np.array([0, 1, 0, 1])
+        found = judge(bank, labels, bank[:4], truth, (20,), 0.07, (20,), "uniform", search=lambda *_: (similar, near))
+        scores.append((found.right[20].tolist(), found.found[20].tolist()))
+        alone = judge(bank, labels, bank[:4], truth, (20,), 5.0, own=np.arange(4), search=lambda *_: (similar, near))
+        assert alone.right[20].tolist() == found.right[20].tolist()
+    assert scores[0] == scores[1] == ([0, 1, 0, 1], [1, 1, 1, 1])
+
+
+@pytest.mark.parametrize("spec", ["IVF8,Flat:nprobe=1", "HNSW8:efSearch=4", "PQ4x4"])
+def test_indexes_of_a_set_that_is_its_own_bank(spec):
+    """A query's own row is no neighbour, neither of the index nor of the exact search."""
+    task = Task.of(embedding(clusters(300)), False)
+    (row,) = compare(task, USUAL, [spec])
+    assert 0 <= row["recall@10"] <= 1
+    assert compare(task, USUAL, ["flat"])[0]["recall@10"] == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sslzoo import index
 from sslzoo.index import search
-from sslzoo.knn import SPARE, TEMPERATURE, TIE, knn, protocol, unit_rows
+from sslzoo.knn import SPARE, TEMPERATURE, TIE, knn, unit_rows
 
 RNG = np.random.default_rng
 
@@ -266,8 +266,3 @@ def test_labels_that_are_no_whole_numbers_are_refused(refused, labels):
 def test_numbers_out_of_range_are_refused(refused, options):
     with refused("at least 1"):
         knn(*GOOD, *GOOD, **options)
-
-
-def test_protocol_says_what_was_used():
-    about = protocol((1, 9), 0.2)
-    assert (about["k"], about["temperature"]) == ([1, 9], 0.2)

@@ -129,3 +129,13 @@ def test_a_collapsed_embedding_retrieves_by_chance():
     orders = [rng.permutation(labels == 1) for _ in range(4000)]
     assert got["map"][1] == pytest.approx(np.mean([reference.average_precision(list(o)) for o in orders]), abs=0.01)
     assert got["mrr"][1] == pytest.approx(np.mean([reference.reciprocal_rank(list(o)) for o in orders]), abs=0.02)
+
+
+def test_a_dense_ranking_is_no_one_tie():
+    """Each row is near the next, and yet the first and the last are far apart."""
+    similar = (0.5 - np.arange(20_000, dtype=np.float64) * 1e-7).astype(np.float32)[None]
+    positive = np.zeros((1, 20_000), bool)
+    positive[0, :100] = True
+    got = metrics(similar, positive, (1,), 100, 20_000)
+    assert got["recall@1"] == 1
+    assert got["map"] > 0.95

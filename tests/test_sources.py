@@ -254,3 +254,49 @@ def test_pictures_of_a_benchmark(run, run_cli, tmp_path):
     assert result.exit_code == 0, result.output
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in names.values())
     assert all(word in result.stdout for word in ("kNN on digits", "Retrieval", "HNSW8", "MAP@R"))
+
+
+def test_a_cache_that_is_broken_or_cannot_be_written_costs_nothing_but_time(run, monkeypatch, tmp_path):
+    expected = rows(run)
+    for file in (tmp_path / "cache" / "features").glob("*.npy"):
+        file.write_bytes(file.read_bytes()[:200])
+    assert np.array_equal(rows(run), expected)
+    for file in (tmp_path / "cache" / "features").glob("*.npy"):
+        file.write_bytes(b"")
+    assert np.array_equal(rows(run), expected)
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "file" / "below"))
+    assert np.array_equal(rows(run), expected)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 2, 2), (0, 3), ()])
+def test_features_of_another_shape_are_refused(bad_input, tmp_path, shape):
+    np.savez(tmp_path / "f.npz", train_features=np.zeros(shape), train_labels=np.zeros(5))
+    bad_input("have to be numbers [rows, columns]", "knn", str(tmp_path / "f.npz"))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("--seed", "-1"), "--seed cannot be -1"),
+        (("--limit", "-5"), "--limit cannot be -5"),
+        (("--layer", "projector"), "holds features and no network"),
+        (("--gallery", "g.png"), "holds features alone"),
+        (("--map", "m.png"), "too few rows or columns"),
+        (("--index", "HNSW1"), "faiss takes no index 'HNSW1'"),
+        (("--index", "IVF4,Flat:nprobe=0"), "IVF4,Flat:nprobe=0"),
+        (("--temperature", "inf"), "finite"),
+        (("--index-dir", "nowhere"), "no folder nowhere"),
+    ],
+)
+def test_what_cannot_be_with_features_is_refused(bad_input, tmp_path, words, part):
+    rng = np.random.default_rng(0)
+    labels = np.arange(40) % 3
+    np.savez(tmp_path / "f.npz", train_features=rng.normal(size=(40, 2)), train_labels=labels)
+    bad_input(part, "knn", str(tmp_path / "f.npz"), *words)
+
+
+def test_a_folder_of_one_set(loaded, tmp_path):
+    np.save(tmp_path / "features.npy", np.random.default_rng(0).normal(size=(30, 4)))
+    np.save(tmp_path / "labels.npy", np.arange(30) % 2)
+    assert loaded_rows(loaded, "knn", tmp_path)["rows"][0]["leave_one_out"]

@@ -65,13 +65,16 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
     """
     from ..benchmark import benchmark
+    from ..runs import write
 
     with show.Bar() as bar:
-        result, missing = benchmark(sources, progress=bar.at, **options)
+        result, pictures, missing = benchmark(sources, progress=bar.at, **options)
     if as_json:
         click.echo(json.dumps(result))
     else:
         show.knn_tables(result)
+    for path, picture in pictures.items():
+        write(path, picture)
     if missing:
         raise UserError(missing)
 
