@@ -170,8 +170,8 @@ def _run(path: Path, look: Look) -> Source:
         net = chosen if look.layer == "projector" else chosen.encoder
         label = f"{path} ({look.network} {look.layer})"
     options = {key: value for key, value in about["options"].items() if key not in ("seed", "out")}
-    setting = (f"{key}={value}" for key, value in sorted(options.items()))
-    group = " ".join([about["expression"], about["data"], look.network, look.layer, *setting])
+    words = (f"{key}={value}" for key, value in sorted(options.items()))
+    group = " ".join([about["expression"], about["data"], look.network, look.layer, *words])
     mean, std = tuple(about["mean"]), tuple(about["std"])
     return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
 

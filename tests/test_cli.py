@@ -273,7 +273,7 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
         ("knn nowhere.npz", "no file nowhere.npz"),
         ("knn other.npz", "lacks train_features"),
         ("knn raw -k 0", "at least 1"),
-        ("knn raw --temperature 0", "above 0"),
+        ("knn raw --temperature 0", "at least 0.001"),
         ("knn raw --workers -1", "--workers cannot be -1; it is at least 0"),
         ("knn raw --image-size 0", "--image-size cannot be 0; it is at least 8"),
         ("knn random --seed 4294967296", "--seed cannot be"),

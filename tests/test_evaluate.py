@@ -298,3 +298,16 @@ def test_indexes_of_a_set_that_is_its_own_bank(spec):
     (row,) = compare(task, USUAL, [spec])
     assert 0 <= row["recall@10"] <= 1
     assert compare(task, USUAL, ["flat"])[0]["recall@10"] == 1
+
+
+def test_the_number_of_threads_changes_nothing():
+    import faiss
+
+    before, found = faiss.omp_get_max_threads(), []
+    bank, queries = clusters(5000, width=64), clusters(300, width=64, seed=2)
+    for threads in (1, 2):
+        faiss.omp_set_num_threads(threads)
+        found.append(evaluate(embedding(bank, queries), [USUAL]))
+    faiss.omp_set_num_threads(before)
+    for table in ("knn", "recall", "retrieval"):
+        assert found[0][table] == pytest.approx(found[1][table], abs=1e-6)
