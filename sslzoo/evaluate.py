@@ -21,7 +21,7 @@ from .splits import whole_numbers
 
 DRAWS = 1000  # of the bootstrap
 AFFORDED = 100_000_000  # similarities that retrieval sorts unless it is asked for all
-HEALTH_ROWS = 2048
+HEALTH_ROWS = 512  # of a seeded sample; the rank can be no larger
 COMPARED = 10  # neighbours by which an index is compared with the exact search
 
 Row = dict[str, Any]
