@@ -59,12 +59,8 @@ def benchmark(
             if any(key.endswith("labels") for key in embedding.arrays):
                 raise
             missing = str(error)
-            row = {
-                "source": embedding.source,
-                "dimension": embedding.dimension,
-                "health": look_over(embedding),
-                "knn": None,
-            }
+            row = {"source": embedding.source, "dimension": embedding.dimension, "knn": None, "recall": None}
+            row["health"] = look_over(embedding)
         rows.append({**row, "seconds": time.time() - started})
         first = first or embedding
     assert first is not None
@@ -76,15 +72,16 @@ def benchmark(
     if tradeoff_path is not None and not missing:
         drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
     labelled = [row for row in rows if row["knn"] is not None]
-    about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen), "rows": rows}
+    about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen, rows[0]), "rows": rows}
     return {**about, "groups": seeds_together(labelled)}, drawn, missing
 
 
-def said(chosen: Sequence[known.Protocol]) -> Row:
-    """What the numbers mean, for the output."""
+def said(chosen: Sequence[known.Protocol], row: Row) -> Row:
+    """What the numbers mean, for the output; a row says whether a set is its own bank."""
+    bank = "the queries' own split, less the query" if row.get("leave_one_out") else "whole training split"
     return {
         "name": chosen[0].name, "names": [one.said() for one in chosen],
-        "bank": "whole training split, no augmentation, eval mode", "features": "l2-normalised",
+        "bank": f"{bank}, no augmentation, eval mode", "features": "l2-normalised",
         "index": "faiss, exact inner product", "weights": "exp(similarity / temperature), or one vote each",
         "k": list(chosen[0].k), "temperature": chosen[0].temperature,
         "ties": "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m",
