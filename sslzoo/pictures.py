@@ -16,7 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from . import report
 from .lattice import spoken
@@ -50,11 +50,12 @@ def tradeoff(rows: Sequence[Row], source: str) -> bytes:
     axis = figure.add_subplot()
     for row in rows:
         axis.scatter(row["queries_per_second"], row["recall@10"], s=30, color=VERDICTS["healthy"])
-        axis.annotate(row["index"], (row["queries_per_second"], row["recall@10"]), (4, 4), textcoords="offset points")
-    axis.margins(0.15)
+        place = (row["queries_per_second"], row["recall@10"])
+        axis.annotate(row["index"], place, (0, 6), textcoords="offset points", ha="center", fontsize=7)
+    axis.margins(0.25)
     axis.set(xscale="log", xlabel="queries a second", ylabel="recall of the 10 exact neighbours", title=source)
-    for level in (axis.xaxis.set_major_formatter, axis.xaxis.set_minor_formatter):
-        level(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    axis.xaxis.set_minor_formatter(NullFormatter())
     return saved(figure)
 
 
