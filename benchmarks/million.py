@@ -18,14 +18,19 @@ import numpy as np
 from sslzoo.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
-INDEXES = ("flat", "HNSW32:efSearch=64", "IVF1024,Flat:nprobe=16", "IVF1024,PQ64:nprobe=16")
+INDEXES = (
+    "flat", "HNSW32:efSearch=64", "IVF1024,Flat:nprobe=4", "IVF1024,PQ64:nprobe=8",
+    "IVF1024,PQ64x4fs,RFlat:nprobe=8,k_factor_rf=8",
+)  # fmt: skip
 
 
-def features(rows: int, queries: int, dim: int = 256, clusters: int = 1000) -> dict[str, np.ndarray]:
+def features(rows: int, queries: int, spread: float, dim: int = 256, clusters: int = 1000) -> dict[str, np.ndarray]:
     """Bank and queries with the cluster as label."""
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((clusters, dim), dtype=np.float32)
-    shared = rng.standard_normal((24, dim), dtype=np.float32) * (0.8 ** np.arange(24, dtype=np.float32))[:, None]
+    shared = (
+        rng.standard_normal((24, dim), dtype=np.float32) * (spread * 0.8 ** np.arange(24, dtype=np.float32))[:, None]
+    )
     made = {}
     for split, n in (("train", rows), ("test", queries)):
         labels = rng.integers(clusters, size=n)
@@ -64,11 +69,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--spread", type=float, default=0.3, help="of the directions in a cluster; 1: clusters overlap")
     parser.add_argument("--indexes", nargs="+", default=INDEXES)
     options = parser.parse_args()
     path = options.out / "features.npz"
     if not path.exists():
-        np.savez(path, **features(options.rows, options.queries))
+        np.savez(path, **features(options.rows, options.queries, options.spread))
     words = ["knn", str(path), *(word for spec in options.indexes for word in ("--index", spec)), "--json"]
     words += ["-k", "1", "-k", "20", "--retrieval", "none", "--tradeoff", str(options.out / "million.png")]
     result, seconds, most = measured([sys.executable, "-m", "sslzoo", *words])
