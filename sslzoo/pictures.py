@@ -48,14 +48,16 @@ def tradeoff(rows: Sequence[Row], source: str) -> bytes:
     """A PNG of indexes: recall of the exact neighbours against queries a second."""
     figure = Figure(figsize=(6, 4))
     axis = figure.add_subplot()
-    for row in rows:
-        axis.scatter(row["queries_per_second"], row["recall@10"], s=30, color=VERDICTS["healthy"])
-        place = (row["queries_per_second"], row["recall@10"])
-        axis.annotate(row["index"], place, (0, 6), textcoords="offset points", ha="center", fontsize=7)
-    axis.margins(0.25)
-    axis.set(xscale="log", xlabel="queries a second", ylabel="recall of the 10 exact neighbours", title=source)
+    for number, row in enumerate(rows):
+        color = mpl.colormaps["tab10"](number % 10)
+        axis.scatter(row["queries_per_second"], row["recall@10"], s=40, color=color, label=row["index"])
+    axis.margins(0.1)
+    axis.set(
+        xscale="log", xlabel="queries a second", ylabel="recall of the 10 exact neighbours", title=Path(source).name
+    )
     axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return saved(figure)
 
 
