@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from . import gallery, index, pictures
+from . import gallery, pictures
 from . import protocols as known
 from .errors import UserError, listing
 from .evaluate import Task, evaluate, look_over, seeds_together
-from .knn import without
+from .knn import index, without
 from .search import check_png
 from .sources import Embedding, Look, embed, shared_data
 

@@ -13,8 +13,8 @@ import torch
 
 from . import health, probe, ranking
 from .errors import UserError
-from .index import Index, search
 from .knn import RECALL_AT, SPARE, TEMPERATURE, TIE, Floats, Ints, Judged, Search, check, judge, unit_rows, without
+from .knn.index import Index, search
 from .protocols import Protocol
 from .sources import Embedding
 from .splits import whole_numbers

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import gallery, index, runs
+from . import gallery, runs
 from .errors import UserError
-from .knn import unit_rows
+from .knn import index, unit_rows
 from .sources import Look, opened, rows_of, shared_data
 from .splits import Dataset, Split
 

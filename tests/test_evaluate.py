@@ -6,9 +6,9 @@ import numpy as np
 import psutil
 import pytest
 
-from sslzoo import index, protocols
+from sslzoo import protocols
 from sslzoo.evaluate import Task, compare, evaluate, intervals, read_labels, seeds_together
-from sslzoo.knn import among, judge, knn, unit_rows
+from sslzoo.knn import among, index, judge, knn, unit_rows
 from sslzoo.probe import accuracy
 from sslzoo.sources import Embedding
 

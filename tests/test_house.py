@@ -20,7 +20,7 @@ NAMES = [path.relative_to(PACKAGE).as_posix() for path in FILES]
 HOMES = {
     "click": {"cli"},
     "rich": {"show"},
-    "faiss": {"index"},
+    "faiss": {"knn"},
     "timm": {"encoders", "optim"},
     "matplotlib": {"pictures"},
 }

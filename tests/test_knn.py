@@ -8,9 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sslzoo import index
-from sslzoo.index import search
-from sslzoo.knn import SPARE, TEMPERATURE, TIE, knn, unit_rows
+from sslzoo.knn import SPARE, TEMPERATURE, TIE, index, knn, unit_rows
+from sslzoo.knn.index import search
 
 RNG = np.random.default_rng
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from .errors import UserError
+from ..errors import UserError
 
 EXACT = "flat"
 TRAINED_ON = 256  # rows for each list or centroid, at most: faiss' own k-means takes no more

@@ -1,4 +1,4 @@
-"""kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is `index`'s."""
+"""kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is that of `index`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from ..errors import UserError
+from ..splits import whole_numbers
 from . import index
-from .errors import UserError
-from .splits import whole_numbers
 
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
