@@ -59,7 +59,7 @@ def benchmark(
             if any(key.endswith("labels") for key in embedding.arrays):
                 raise
             missing = str(error)
-            row = {"source": embedding.source, "dimension": embedding.dimension, "knn": None, "recall": None}
+            row = {"source": embedding.source, "dimension": embedding.features.shape[1], "knn": None, "recall": None}
             row["health"] = look_over(embedding)
         rows.append({**row, "seconds": time.time() - started})
         first = first or embedding

@@ -85,8 +85,7 @@ def evaluate(
     index_dir: Path | None = None,
 ) -> Row:
     """The row of a source. Raises `UserError` where its features or labels do not do."""
-    started = time.time()
-    row: Row = {"source": embedding.source, "dimension": embedding.dimension, "health": look_over(embedding)}
+    row: Row = {"source": embedding.source, "dimension": embedding.features.shape[1], "health": look_over(embedding)}
     task = Task.of(embedding, leave_one_out)
     row |= {"bank": len(task.bank), "queries": len(task.queries), "leave_one_out": task.own is not None}
     several = task.labels.ndim == 2
@@ -108,7 +107,7 @@ def evaluate(
     row["probe"] = (
         probe.accuracy(task.bank, task.labels, task.queries, task.truth, seed) if probed and not several else None
     )
-    return {**row, "seconds": time.time() - started, "seed": embedding.seed, "group": embedding.group}
+    return {**row, "seed": embedding.seed, "group": embedding.group}
 
 
 def _judged(task: Task, protocol: Protocol, recall_at: Sequence[int] = (), search: Search | None = None) -> Judged:
@@ -177,11 +176,7 @@ def intervals(values: Mapping[str, Doubles], seed: int) -> dict[str, list[float]
 
 def look_over(embedding: Embedding) -> dict[str, float]:
     """Label-free numbers of a seeded sample of the first split's features: std, rank, uniformity."""
-    rows = next(array for name, array in embedding.arrays.items() if name.endswith("features"))
-    if rows.ndim != 2 or 0 in rows.shape:
-        raise UserError(
-            f"{embedding.source} has features of shape {list(rows.shape)}; they have to be [rows, columns]."
-        )
+    rows = embedding.features
     chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:HEALTH_ROWS])
     some = torch.from_numpy(np.asarray(rows[chosen], np.float32))
     if not bool(some.isfinite().all()) or len(some) < 2:

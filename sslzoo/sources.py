@@ -35,9 +35,9 @@ class Embedding:
     group: str | None = None  # the run's name but for its seed
 
     @property
-    def dimension(self) -> int:
-        """Columns of the features."""
-        return int(next(array for name, array in self.arrays.items() if name.endswith("features")).shape[1])
+    def features(self) -> npt.NDArray[Any]:
+        """Those of the first split [N, D]."""
+        return next(array for name, array in self.arrays.items() if name.endswith("features"))
 
 
 @dataclass(frozen=True)

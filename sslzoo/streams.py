@@ -48,30 +48,17 @@ class Crops(Dataset[list[Tensor]]):
         return [torch.where(flip[:, None, None, None], v.flip(-1), v) for v, flip in zip(made, flips, strict=True)]
 
 
-class Order:
-    """The batches of the epoch that comes next, as a loader asks for them."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Ask]] = []
-
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Ask]]:
-        return iter(self.batches)
-
-
 class Stream:
     """Gives an epoch's crops, batch by batch; a loader's processes are started once."""
 
     def __init__(self, crops: Crops, workers: int, device: torch.device):
         self.crops, self.workers, self.device = crops, workers, device
-        self.order = Order()
+        self.batches: list[list[Ask]] = []  # of the epoch that comes next, as a loader asks for them
         self.loader: DataLoader[list[Tensor]] | None = None
 
     def epoch(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         """The crops of batches of places."""
-        self.order.batches = [[(epoch, place) for place in batch.tolist()] for batch in batches]
+        self.batches[:] = [[(epoch, place) for place in batch.tolist()] for batch in batches]
         loader, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
         yield from from_workers(loader)
         self.loader = loader
@@ -81,7 +68,7 @@ class Stream:
         on_host = self.device.type == "cpu"
         return DataLoader(
             self.crops,
-            batch_sampler=self.order,
+            batch_sampler=self.batches,
             collate_fn=as_it_is,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,

@@ -51,11 +51,8 @@ class Finish:
 AS_IS = Finish(torch.zeros(()), torch.ones(()))
 
 
-@dataclass(frozen=True)
-class Colours:
-    """The photometric operations in order, in groups: which of N images get a group is drawn once for each image."""
-
-    groups: list[tuple[Tensor, list[Operation]]]
+# The photometric operations in order, in groups: which of N images get a group is drawn once for each image.
+Colours = list[tuple[Tensor, list[Operation]]]
 
 
 def augment(images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS) -> Tensor:
@@ -106,7 +103,7 @@ def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View
 
 def draw_colours(draw: Draw, view: View) -> Colours:
     """Colour jitter in a random order, grayscale, blur and solarize."""
-    groups: list[tuple[Tensor, list[Operation]]] = []
+    groups: Colours = []
     if view.jitter:
         strengths = (view.brightness, view.contrast, view.saturation)
         amounts = [draw.uniform(max(0.0, 1 - s), 1 + s) for s in strengths] + [draw.uniform(-view.hue, view.hue)]
@@ -120,7 +117,7 @@ def draw_colours(draw: Draw, view: View) -> Colours:
         groups.append((draw.chance(view.blur), [("blur", sigma)]))
     if view.solarize:
         groups.append((draw.chance(view.solarize), [("solarize", None)]))
-    return Colours(groups)
+    return groups
 
 
 def developed(
@@ -137,7 +134,7 @@ def developed(
 
 def paint(images: Tensor, colours: Colours, start: int = 0) -> Tensor:
     """Apply to images [M, 3, H, W], of which the first is number ``start``, the operations that each of them drew."""
-    for chosen, operations in colours.groups:
+    for chosen, operations in colours:
         rows = chosen[start : start + len(images)].nonzero().squeeze(1)
         if len(rows):
             here = rows.to(images.device, non_blocking=True)
