@@ -11,7 +11,7 @@ from . import gallery, pictures
 from . import protocols as known
 from .errors import UserError, listing
 from .evaluate import Task, evaluate, look_over, seeds_together
-from .knn import index, without
+from .knn import nearest
 from .search import check_png
 from .sources import Embedding, Look, embed, shared_data
 
@@ -93,9 +93,7 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     """A gallery of the queries with the fewest and the most neighbours of their class, and of these neighbours."""
     assert embedding.images is not None
     task = Task.of(embedding, leave_one_out)
-    similar, near = index.search(task.bank, task.queries, min(SHOWN + (task.own is not None), len(task.bank)))
-    if task.own is not None:
-        similar, near = without(similar, near, task.own)
+    similar, near = (found[:, :SHOWN] for found in nearest(task.bank, task.queries, SHOWN, task.own))
     data = embedding.images
     queries = data.test if data.test is not None else data.bank
     bank = queries if task.own is not None else data.bank

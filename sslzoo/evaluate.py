@@ -13,8 +13,8 @@ import torch
 
 from . import health, probe, ranking
 from .errors import UserError
-from .knn import RECALL_AT, SPARE, TEMPERATURE, TIE, Floats, Ints, Judged, Search, check, judge, unit_rows, without
-from .knn.index import Index, search
+from .knn import RECALL_AT, TEMPERATURE, TIE, Floats, Ints, Judged, check, judge, nearest, unit_rows
+from .knn.index import Index
 from .protocols import Protocol
 from .sources import Embedding
 from .splits import whole_numbers
@@ -25,6 +25,7 @@ HEALTH_ROWS = 512  # of a seeded sample; the rank can be no larger
 COMPARED = 10  # neighbours by which an index is compared with the exact search
 
 Row = dict[str, Any]
+Neighbours = tuple[Floats, Ints]  # similarities and rows [Q, k], largest first
 Doubles = npt.NDArray[np.float64]
 
 
@@ -91,9 +92,10 @@ def evaluate(
     several = task.labels.ndim == 2
     row["knn"] = row["recall"] = None
     values: dict[str, Doubles] = {}
+    found = None if several and not indexes else once(task, protocols)
     if not several:
         for protocol in protocols:
-            judged = _judged(task, protocol, RECALL_AT)
+            judged = _judged(task, protocol, found, RECALL_AT)
             scores, per_query = accuracies(task, protocol, judged)
             row.setdefault("protocols", {})[protocol.name] = scores
             values |= {f"{protocol.name} {name}": array for name, array in per_query.items()}
@@ -103,17 +105,25 @@ def evaluate(
         row["retrieval"], more = retrieve(task, retrieval, seed)
         values |= {f"retrieval {name}": array for name, array in more.items()}
     row["interval"] = intervals(values, seed)
-    row["indexes"] = compare(task, protocols[0], indexes, index_dir)
+    row["indexes"] = compare(task, protocols[0], indexes, index_dir, found)
     row["probe"] = (
         probe.accuracy(task.bank, task.labels, task.queries, task.truth, seed) if probed and not several else None
     )
     return {**row, "seed": embedding.seed, "group": embedding.group}
 
 
-def _judged(task: Task, protocol: Protocol, recall_at: Sequence[int] = (), search: Search | None = None) -> Judged:
+def once(task: Task, protocols: Sequence[Protocol]) -> Neighbours:
+    """The exact search that all protocols and indexes share."""
+    most = max(COMPARED, *RECALL_AT, *(k for protocol in protocols for k in protocol.k))
+    return nearest(task.bank, task.queries, most, task.own)
+
+
+def _judged(
+    task: Task, protocol: Protocol, found: Neighbours | None, recall_at: Sequence[int] = (), exact: bool = True
+) -> Judged:
     labels, truth = (np.asarray(x, np.int64) for x in (task.labels, task.truth))
     weights = (protocol.temperature or TEMPERATURE, recall_at, protocol.weights)
-    return judge(task.bank, labels, task.queries, truth, protocol.k, *weights, task.own, search)
+    return judge(task.bank, labels, task.queries, truth, protocol.k, *weights, task.own, found, exact)
 
 
 def accuracies(task: Task, protocol: Protocol, judged: Judged) -> tuple[Row, dict[str, Doubles]]:
@@ -139,10 +149,8 @@ def retrieve(task: Task, how: str, seed: int) -> tuple[Row, dict[str, Doubles]]:
     are left out, and counted."""
     afforded = len(task.queries) if how == "all" else max(1, AFFORDED // len(task.bank))
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.queries))[:afforded])
-    own, largest = None if task.own is None else task.own[chosen], None
-    if task.labels.ndim == 1:
-        classes, sizes = np.unique(task.labels, return_counts=True)
-        largest = int(sizes[np.isin(classes, task.truth)].max(initial=1)) - (own is not None)
+    own = None if task.own is None else task.own[chosen]
+    largest = ranking.most_positives(task.labels, task.truth, task.own)
     asked = (task.queries[chosen], task.truth[chosen])
     values = ranking.retrieval(task.bank, task.labels, *asked, RECALL_AT, own, largest)
     with_positive = ~np.isnan(values["map"])
@@ -184,36 +192,41 @@ def look_over(embedding: Embedding) -> dict[str, float]:
     return {"std": health.std(some), "rank": health.rank(some), "uniformity": health.uniformity(some)}
 
 
-def compare(task: Task, protocol: Protocol, specs: Sequence[str], folder: Path | None = None) -> list[Row]:
+def compare(
+    task: Task,
+    protocol: Protocol,
+    specs: Sequence[str],
+    folder: Path | None = None,
+    found: Neighbours | None = None,
+) -> list[Row]:
     """Indexes beside the exact search: recall of its neighbours, kNN, queries a second, memory, time to build.
 
     In a folder they are kept, inverted lists as files of their own, and found again for the same rows.
     """
-    wanted = min(max(*protocol.k, COMPARED) + SPARE + (task.own is not None), len(task.bank))
+    if not specs:
+        return []
     top, rows = min(COMPARED, len(task.bank) - (task.own is not None)), []
-    exact = others(task, *search(task.bank, task.queries, wanted))[0][:, top - 1] if specs else None
+    last = (once(task, [protocol]) if found is None else found)[0][:, top - 1 : top]  # of the exact ones
     for spec in specs:
         made, built = index_of(task.bank, spec, folder)
+
+        def asked(_: Floats, queries: Floats, k: int, made: Index = made) -> Neighbours:
+            return made.search(queries, k)
+
         begun = time.perf_counter()
-        similar, near = made.search(task.queries, wanted)
+        similar, near = nearest(task.bank, task.queries, max(*protocol.k, COMPARED), task.own, asked)
         took = time.perf_counter() - begun
-        found = similarities(task, others(task, similar, near)[1][:, :top])
-        shared = int((found >= exact[:, None] - TIE).sum()) if exact is not None else 0
+        shared = int((similarities(task, near[:, :top]) >= last - TIE).sum())
         row: Row = {
             "index": spec, f"recall@{COMPARED}": shared / (top * len(near)),
             "queries_per_second": len(task.queries) / took, "build_seconds": built, "bytes": made.bytes,
         }  # fmt: skip
         if task.labels.ndim == 1:
             there = (np.where(near < 0, -2, similar).astype(np.float32), near)  # places left empty come last
-            judged = _judged(task, protocol, search=lambda *_, there=there: there)
+            judged = _judged(task, protocol, there, exact=False)
             row["knn"] = {f"k{k}": float(right.mean()) for k, right in judged.right.items()}
         rows.append(row)
     return rows
-
-
-def others(task: Task, similar: Floats, near: Ints) -> tuple[Floats, Ints]:
-    """Neighbours less each query's own row, where the set is its own bank."""
-    return (similar, near) if task.own is None else without(similar, near, task.own)
 
 
 def similarities(task: Task, near: Ints) -> Doubles:

@@ -34,20 +34,26 @@ def retrieval(
     ``anmrr`` MPEG-7's normalised rank, of which 0 is the best; ``largest`` is its most positives of any query, by
     default of these.
     """
-    parts = list(blocks(len(queries), len(bank)))
-
-    def same(part: slice) -> npt.NDArray[np.bool_]:
-        return relevant(query_labels[part], bank_labels, None if own is None else own[part])
-
     if largest is None:
-        largest = max(int(same(part).sum(axis=1).max()) for part in parts)
+        largest = most_positives(bank_labels, query_labels, own)
     found = []
-    for part in parts:
+    for part in blocks(len(queries), len(bank)):
         similar = queries[part] @ bank.T
         if own is not None:
             similar[np.arange(len(similar)), own[part]] = LOWEST
-        found.append(metrics(similar, same(part), at, largest, len(bank) - (own is not None)))
+        same = relevant(query_labels[part], bank_labels, None if own is None else own[part])
+        found.append(metrics(similar, same, at, largest, len(bank) - (own is not None)))
     return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+
+
+def most_positives(bank_labels: Labels, query_labels: Labels, own: Ints | None) -> int:
+    """The most positives that any query has."""
+    if bank_labels.ndim == 1:
+        classes, sizes = np.unique(bank_labels, return_counts=True)
+        return int(sizes[np.isin(classes, query_labels)].max(initial=0)) - (own is not None)
+    parts = blocks(len(query_labels), len(bank_labels))
+    each = (relevant(query_labels[x], bank_labels, None if own is None else own[x]) for x in parts)
+    return max(int(positive.sum(axis=1).max()) for positive in each)
 
 
 def blocks(queries: int, rows: int) -> Iterator[slice]:

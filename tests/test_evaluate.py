@@ -8,7 +8,7 @@ import pytest
 
 from sslzoo import protocols
 from sslzoo.evaluate import Task, compare, evaluate, intervals, read_labels, seeds_together
-from sslzoo.knn import among, index, judge, knn, unit_rows
+from sslzoo.knn import among, index, judge, knn, nearest, unit_rows
 from sslzoo.probe import accuracy
 from sslzoo.sources import Embedding
 
@@ -266,13 +266,15 @@ def test_columns_of_labels_have_to_be_marks(refused):
     assert read_labels("labels", np.zeros((4, 1))).tolist() == [0] * 4
 
 
-def test_judging_by_another_search_looks_no_further():
+def test_judging_what_an_index_found_looks_no_further():
+    """All rows are tied, and it found those of one class."""
     b, q = unit_rows("b", np.ones((40, 2))), unit_rows("q", np.ones((3, 2)))
-    labels = np.repeat([0, 1], [10, 30])
-    found = judge(
-        b, labels, q, np.zeros(3, np.int64), (5,), 0.07, search=lambda bank, queries, k: index.search(bank, queries, k)
-    )
+    labels, truth = np.repeat([0, 1], [10, 30]), np.zeros(3, np.int64)
+    there = (np.ones((3, 5), np.float32), np.tile(np.arange(5), (3, 1)))
+    found = judge(b, labels, q, truth, (5,), 0.07, found=there, exact=False)
     assert set(found.right) == {5}
+    assert found.right[5].tolist() == [1, 1, 1]
+    assert judge(b, labels, q, truth, (5,), 0.07).right[5].tolist() == [0, 0, 0]
 
 
 def test_places_left_empty_are_nobodys():
@@ -284,9 +286,10 @@ def test_places_left_empty_are_nobodys():
     for first in (0, 1):
         labels[0] = first
         truth = np.array([0, 1, 0, 1])
-        found = judge(bank, labels, bank[:4], truth, (20,), 0.07, (20,), "uniform", search=lambda *_: (similar, near))
+        found = judge(bank, labels, bank[:4], truth, (20,), 0.07, (20,), "uniform", None, (similar, near), False)
         scores.append((found.right[20].tolist(), found.found[20].tolist()))
-        alone = judge(bank, labels, bank[:4], truth, (20,), 5.0, own=np.arange(4), search=lambda *_: (similar, near))
+        others = nearest(bank, bank[:4], 20, np.arange(4), lambda *_: (similar, near))
+        alone = judge(bank, labels, bank[:4], truth, (20,), 5.0, own=np.arange(4), found=others, exact=False)
         assert alone.right[20].tolist() == found.right[20].tolist()
     assert scores[0] == scores[1] == ([0, 1, 0, 1], [1, 1, 1, 1])
 

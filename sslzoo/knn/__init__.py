@@ -92,23 +92,21 @@ def judge(
     recall_at: Sequence[int] = (),
     weights: str = "exp",
     own: Ints | None = None,
-    search: Search | None = None,
+    found: tuple[Floats, Ints] | None = None,
+    exact: bool = True,
 ) -> Judged:
     """What `knn` averages, query by query; rows have length 1.
 
-    ``own`` [Q] is each query's own row of the bank, left out by its place, not by its similarity. ``search`` is another
-    one than the exact; a place that it leaves empty has the row -1, and a similarity below all others.
+    ``own`` [Q] is each query's own row of the bank, left out by its place, not by its similarity. ``found`` is what
+    `nearest` gave for the largest k or more, if that is known already; not ``exact``, of an index, which is asked no
+    further.
     """
     labels, truth, classes = numbered(bank_labels, query_labels)
-    alone = 0 if own is None else 1
-    rows = len(bank) - alone
+    rows = len(bank) - (own is not None)
     most = min(max([*ks, *recall_at]), rows)
-    similar, near = (search or index.search)(bank, queries, min(most + SPARE + alone, len(bank)))
-    if own is not None:
-        similar, near = without(similar, near, own)
+    similar, near = nearest(bank, queries, most, own) if found is None else found
     judged = Judged(*({k: np.zeros(len(queries)) for k in some} for some in (ks, ks, recall_at)))
-    for part, s, told in looks(bank, labels, queries, similar, near, most, own, exact=search is None):
-        told = np.where(told < 0, classes, told)
+    for part, s, told in looks(bank, np.append(labels, classes), queries, similar, near, most, own, exact):
         for k in {*ks, *recall_at}:
             share, upto = shares(s, similar[part, min(k, rows) - 1], min(k, rows))
             if k in judged.right:
@@ -128,6 +126,17 @@ def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
     return codes[: len(bank_labels)], codes[len(bank_labels) :], len(classes)
 
 
+def nearest(
+    bank: Floats, queries: Floats, k: int, own: Ints | None = None, search: Search | None = None
+) -> tuple[Floats, Ints]:
+    """The k nearest rows of each query and `SPARE` more, less its own where it has one: similarities and rows.
+
+    ``search`` is another one than the exact; a place that it leaves empty has the row -1, and a similarity below all.
+    """
+    similar, near = (search or index.search)(bank, queries, min(k + SPARE + (own is not None), len(bank)))
+    return (similar, near) if own is None else without(similar, near, own)
+
+
 def without(similar: Floats, near: Ints, own: Ints) -> tuple[Floats, Ints]:
     """Neighbours less each query's own row, or where it is not among them less the last."""
     mine = near == own[:, None]
@@ -141,8 +150,8 @@ def looks(
 ) -> Iterator[tuple[Ints, Floats, Ints]]:
     """Parts of the queries with similarities and labels of the rows that count: those searched, nearest first.
 
-    Queries whose tie goes on beyond what was searched look at the whole bank. A place that a search left empty has the
-    label -1.
+    Queries whose tie goes on beyond what was searched look at the whole bank. ``labels`` end with nobody's, which a
+    place has that a search left empty.
     """
     rows = len(bank) - (own is not None)
     open_ended = (similar[:, most - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < rows) & exact
@@ -153,8 +162,7 @@ def looks(
             s = queries[part] @ bank.T if whole else similar[part]
             if whole and own is not None:
                 s[np.arange(len(part)), own[part]] = -np.inf
-            here = near[part]
-            yield part, s, np.broadcast_to(labels, s.shape) if whole else np.where(here < 0, -1, labels[here])
+            yield part, s, np.broadcast_to(labels[:-1], s.shape) if whole else labels[near[part]]
 
 
 def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
