@@ -16,6 +16,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from commit import commit
+
 import sslzoo
 from sslzoo import data
 from sslzoo.machine import versions
@@ -90,8 +92,6 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(method_names()))
     parser.add_argument("--runs", type=Path, required=True)
     options = parser.parse_args()
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     dataset = data.load(options.data, limit=options.limit)
     methods = options.methods.split(",")
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -107,7 +107,7 @@ def main() -> None:
     shown += ["--limit", str(options.limit)] if options.limit else []
     about = {
         "data": dataset.name, "images": len(dataset.train), "passes": options.passes, "seed": options.seed,
-        "commit": commit, "versions": versions(), "device": f"{os.cpu_count()} cores, {options.jobs} runs at a time",
+        "commit": commit(), "versions": versions(), "device": f"{os.cpu_count()} cores, {options.jobs} runs at a time",
         "command": " ".join(shown), "names": names,
     }  # fmt: skip
     path = RESULTS / f"embeddings-{dataset.name}"

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from commit import commit
 
 from sslzoo.machine import versions
 
@@ -80,12 +81,10 @@ def main() -> None:
     result, seconds, most = measured([sys.executable, "-m", "sslzoo", *words])
     row = result["rows"][0]
     exact = next(one["queries_per_second"] for one in row["indexes"] if one["index"] == "flat")
-    git = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
     lines = [
         f"# {row['bank']:,} rows of {row['dimension']} columns, {row['queries']:,} queries",
         "",
-        f"`python benchmarks/million.py --out DIR`, commit {commit}; {os.cpu_count()} CPU cores; "
+        f"`python benchmarks/million.py --out DIR`, commit {commit()}; {os.cpu_count()} CPU cores; "
         + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
         f"One command with all indexes, exact kNN included: {seconds:.0f} s, at most {most:.1f} GiB.",
         __doc__.splitlines()[4],

@@ -20,6 +20,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from commit import commit
+
 import sslzoo
 from sslzoo.recipe import method_names
 
@@ -108,9 +110,7 @@ def main() -> None:
     expressions = args.expressions or {"digits": DIGITS, "cifar": ["simclr"], "zoo": [*method_names()]}[args.what]
     sets = args.data or ["digits"]
     jobs = [(e, data, seed) for seed in range(args.seeds) for data in sets for e in expressions]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    at = commit()
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{args.name or args.what}.json"
     rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
@@ -124,7 +124,7 @@ def main() -> None:
         if (job[0], Path(job[1]).name, job[2]) in done:
             return
         result = run(*job, args.threads, epochs_of(args.what, job[0]))
-        rows.append({**result, "asked": Path(job[1]).name, "commit": commit, "jobs": args.jobs})
+        rows.append({**result, "asked": Path(job[1]).name, "commit": at, "jobs": args.jobs})
         path.write_text(json.dumps(rows, indent=1) + "\n")
         write()
         print(rows[-1]["expression"], rows[-1]["asked"], job[2], rows[-1]["knn"], flush=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from commit import commit
 
 import sslzoo
 from sslzoo import data
@@ -401,10 +402,9 @@ def about(bench: Bench) -> dict:
     name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else f"{platform.machine()} CPU"
     packages = {**versions()}
     packages |= {} if MISSING else {peer: version(peer) for peer in ("lightly", "kornia", "scikit-learn")}
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return {
         "name": name, "cores": os.cpu_count(), "threads": torch.get_num_threads(), "versions": packages,
-        "commit": commit.stdout.strip(), "date": time.strftime("%Y-%m-%d"), "quick": bench.quick,
+        "commit": commit(), "date": time.strftime("%Y-%m-%d"), "quick": bench.quick,
     }  # fmt: skip
 
 

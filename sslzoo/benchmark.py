@@ -11,8 +11,8 @@ from . import gallery, pictures
 from . import protocols as known
 from .errors import UserError, listing
 from .evaluate import Task, evaluate, look_over, seeds_together
+from .files import check_out
 from .knn import nearest
-from .search import check_png
 from .sources import Embedding, Look, embed, shared_data
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -38,9 +38,9 @@ def benchmark(
     for name, value, allowed in (("--retrieval", retrieval, RETRIEVAL), ("--map-by", map_by, PLANES)):
         if value not in allowed:
             raise UserError(f"{name} cannot be {value!r}; it is {listing(allowed)}.")
-    for out in (gallery_path, plane_path, tradeoff_path):
+    for option, out in (("--gallery", gallery_path), ("--map", plane_path), ("--tradeoff", tradeoff_path)):
         if out is not None:
-            check_png(out)
+            check_out(out, ".png", option)
     if index_dir is not None and not index_dir.is_dir():
         raise UserError(f"There is no folder {index_dir}; make it first or leave --index-dir out.")
     if tradeoff_path is not None and not indexes:

@@ -1,6 +1,5 @@
 """The map of methods: the minimum spanning tree by number of differing switches, as data and as a drawing."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -8,6 +7,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import Any
 
+from . import files
 from .algebra import diff
 from .errors import UserError
 from .recipe import Method
@@ -273,16 +273,6 @@ def svg(root: Node) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    """Write a drawing whole. Raises `UserError`. (`runs.write` does the same, but needs torch to be imported.)"""
-    if path.suffix != ".svg":
-        raise UserError(f"--out {path} has to end in .svg.")
-    if not os.path.isdir(path.parent):
-        raise UserError(f"There is no folder {path.parent}; make it first or give --out another place.")
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise UserError(f"{path} cannot be written ({error.strerror}); give --out another place.") from None
+    """Write a drawing whole. Raises `UserError`."""
+    files.check_out(path, ".svg")
+    files.write(path, text, "give --out another place")

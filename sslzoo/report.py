@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .files import write as write_whole
 from .values import spelled
 
 Row = dict[str, Any]
@@ -149,11 +150,11 @@ def comma_separated(result: Row) -> str:
 
 def write(result: Row, *kinds: str) -> None:
     """Write table.md, table.csv and pictures of these kinds into the table's folder, and name them in ``files``."""
-    from . import pictures, runs  # matplotlib and torch: the screen, which reads this module, starts without them
+    from . import pictures  # matplotlib and torch: the screen, which reads this module, starts without them
 
     folder = Path(result["folder"])
     files: dict[str, bytes | str] = {"table.md": markdown(result), "table.csv": comma_separated(result)}
     files |= {f"{kind}.png": pictures.draw(kind, result) for kind in kinds}
     for name, content in files.items():
-        runs.write(folder / name, content)
+        write_whole(folder / name, content)
     result["files"] = [str(folder / name) for name in ("cells.json", *files)]

@@ -5,12 +5,11 @@ import io
 import json
 import os
 import re
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +18,7 @@ from torch import nn
 
 from .encoders import build
 from .errors import UserError
+from .files import write
 from .plan import Options
 
 FORMAT = 2  # of last.pt
@@ -50,26 +50,6 @@ def create(out: Path, expression: str, data: str, seed: int) -> Path:
             raise UserError(f"{out} cannot be written ({error.strerror}); give --out another folder.") from None
         return path
     raise UserError(f"{out} is full of runs of this name; give --out another folder.")
-
-
-def write(path: Path, content: bytes | str | Callable[[BinaryIO], None]) -> None:
-    """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # nobody else's
-    try:
-        with open(temporary, "wb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}); make room or give --out another folder."
-        ) from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import gallery, runs
+from . import files, gallery
 from .errors import UserError
 from .knn import index, unit_rows
 from .sources import Look, opened, rows_of, shared_data
@@ -33,7 +33,7 @@ def search(
     if number < 1:
         raise UserError(f"-n cannot be {number}; it is at least 1.")
     if out is not None:
-        check_png(out)
+        files.check_out(out, ".png")
     look = Look(shared_data([source], data), **options)
     made, dataset, device = opened(source, look)
     where = split_of(dataset, split)
@@ -59,7 +59,7 @@ def search(
             asked = gallery.Tile(gallery.pictures(one, [0], dataset.size)[0], _said(label))
             tiles.append((name, [asked, *_tiles(where, found, dataset.size)]))
     if out is not None:
-        runs.write(out, gallery.png(tiles))
+        files.write(out, gallery.png(tiles))
     return {"source": made.label, "data": dataset.name, "split": split, "queries": queries, "out": out and str(out)}
 
 
@@ -91,13 +91,3 @@ def _tiles(split: Split, neighbours: Sequence[Row], size: int) -> list[gallery.T
 
 def _said(label: int | None) -> str:
     return "" if label is None else f"class {label}"
-
-
-def check_png(path: Path) -> None:
-    """Raise `UserError` for a place where no PNG can be written."""
-    if path.suffix != ".png":
-        raise UserError(f"{path} has to end in .png.")
-    if not os.path.isdir(path.parent):
-        raise UserError(f"There is no folder {path.parent}; make it first or choose another place.")
-    if os.path.isdir(path) or not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path} cannot be written; choose another place.")

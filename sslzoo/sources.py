@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from . import data, encoders, runs, store
+from . import data, encoders, files, runs, store
 from .algebra import parse
 from .embed import features
 from .errors import UserError
@@ -42,7 +42,7 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Look:
-    """How sources are looked at."""
+    """How sources are looked at. Raises `UserError` where that cannot be."""
 
     data: str
     device: str = "auto"
@@ -55,6 +55,16 @@ class Look:
     network: str = "online"
     cached: bool = True
     progress: Callable[[str, int, int], None] | None = None  # a source, the images done and all of them
+
+    def __post_init__(self) -> None:
+        check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
+        if self.layer not in LAYERS or self.network not in NETWORKS:
+            raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing but the online encoder is asked for."""
+        return (self.layer, self.network) == (LAYERS[0], NETWORKS[0])
 
 
 @dataclass(frozen=True)
@@ -85,10 +95,9 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
 
 def embed(name: str, look: Look) -> Embedding:
     """The features of a source. Raises `UserError`."""
-    check_numbers(image_size=look.image_size, limit=look.limit, workers=look.workers, seed=look.seed)
     path = Path(os.path.expanduser(name))
     if path.suffix == ".npz" or any(os.path.isfile(path / f"{first}.npy") for first in (ARRAYS[0], "features")):
-        if look.backbone or (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+        if look.backbone or not look.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
         return read_features(path)
     source, dataset, device = opened(name, look)
@@ -103,9 +112,6 @@ def embed(name: str, look: Look) -> Embedding:
 
 def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
     """A source's network, the data at the size that it takes, and the device. Raises `UserError`."""
-    check_numbers(image_size=look.image_size, limit=look.limit, workers=look.workers, seed=look.seed)
-    if look.layer not in LAYERS or look.network not in NETWORKS:
-        raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
     device = find_device(look.device)
     source = _made(name, Path(os.path.expanduser(name)), look)
     dataset = data.load(look.data, look.image_size or source.size, look.limit)
@@ -139,7 +145,7 @@ def _made(name: str, path: Path, look: Look) -> Source:
             f"{path} is no run directory, it has no run.json, and no folder of features either, it has no "
             "train_features.npy; 'sslzoo runs' lists runs."
         )
-    if (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+    if not look.usual:
         raise UserError(f"{name} is no run, so it has no {look.network} {look.layer}; leave --layer and --network out.")
     if name.startswith("timm:"):
         return Source(name, *encoders.pretrained(name.removeprefix("timm:")))
@@ -158,7 +164,7 @@ def _run(path: Path, look: Look) -> Source:
     """A run's online backbone, or what else of its networks is asked for."""
     about = runs.read_run(path)
     label, net = str(path), runs.encoder(path)
-    if (look.layer, look.network) != (LAYERS[0], NETWORKS[0]):
+    if not look.usual:
         device = torch.device(str(about.get("device", "cpu")).split()[0].split(":")[0])  # which chose some of its knobs
         setting = (Options(**about["options"]), about["data"], about["image_size"], about["images"], device)
         recipe = recipe_for(parse([str(path / "recipe.toml")]), *setting)
@@ -217,15 +223,7 @@ def read_features(path: Path) -> Embedding:
     return Embedding(str(path), path.stem, arrays)
 
 
-def check_out(path: Path) -> None:
-    """Raise `UserError` for a place where no features can be written."""
-    if path.suffix != ".npz":
-        raise UserError(f"--out {path} has to end in .npz.")
-    if not os.path.isdir(path.parent):
-        raise UserError(f"There is no folder {path.parent}; make it first or give --out another place.")
-
-
 def write_features(path: Path, embedding: Embedding) -> None:
     """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
-    check_out(path)
-    runs.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]
+    files.check_out(path, ".npz")
+    files.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from .downloads import cache
 from .errors import UserError
-from .runs import write
+from .files import write
 from .splits import Split
 
 FORMAT = 1  # of what is done to an image before the network

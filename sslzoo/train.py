@@ -14,7 +14,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from . import runs
+from . import files, runs
 from .batches import Batches
 from .embed import features
 from .encoders import build
@@ -147,7 +147,7 @@ class Training:
         """Make the run directory and write what is known before the first step."""
         data, recipe = self.plan.data, self.recipe
         path = runs.create(Path(self.options.out), recipe.expression, data.name, self.options.seed)
-        runs.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
+        files.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
         about = {
             "expression": recipe.expression, "method": recipe.method, "data": data.name, "images": len(data.train),
             "image_size": data.size, "mean": data.mean, "std": data.std, **asdict(recipe.training),

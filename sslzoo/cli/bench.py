@@ -65,7 +65,7 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
     """
     from ..benchmark import benchmark
-    from ..runs import write
+    from ..files import write
 
     with show.Bar() as bar:
         result, pictures, missing = benchmark(sources, progress=bar.at, **options)
@@ -74,7 +74,7 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     else:
         show.knn_tables(result)
     for path, picture in pictures.items():
-        write(path, picture)
+        write(path, picture, "make room or choose another place")
     if missing:
         raise UserError(missing)
 
@@ -88,8 +88,9 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
 def embed(source: str, data: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
     from .. import sources
+    from ..files import check_out
 
-    sources.check_out(out)
+    check_out(out, ".npz")
     with show.Bar() as bar:
         found = sources.embed(source, sources.Look(sources.shared_data([source], data), progress=bar.at, **options))
     sources.write_features(out, found)
