@@ -6,6 +6,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
+from . import distributed
 from .pairs import full_views
 from .recipe import Recipe
 from .splits import Dataset
@@ -28,14 +29,15 @@ def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
 
 
 class Batches:
-    """Gives ``(index, views)`` of an epoch; views are normalised float32 on the device.
+    """Gives ``(index, views)`` of an epoch, this process's part; views are normalised float32 on the device.
 
-    What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch.
+    What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch. Neither depends on
+    how many processes share a batch.
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, device: torch.device, seed: int, workers: int = 0):
         self.data, self.device, self.seed = data, device, seed
-        self.batch_size = recipe.training.batch_size
+        self.batch_size, self.share = recipe.training.batch_size, distributed.share()
         self.pipelines = pipelines(recipe, data.size)
         self.generator = Generator().manual_seed(seed + 1)
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
@@ -43,7 +45,9 @@ class Batches:
         images = data.train.images
         self.resident = images.to(device) if isinstance(images, Tensor) else None
         self.stream = (
-            None if isinstance(images, Tensor) else Stream(Crops(images, self.pipelines, seed), workers, device)
+            None
+            if isinstance(images, Tensor)
+            else Stream(Crops(images, self.pipelines, seed, self.share), workers, device)
         )
 
     def __len__(self) -> int:
@@ -53,13 +57,13 @@ class Batches:
         """The batches of an epoch, less the first ``skip``."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         if self.resident is not None:
-            for place in batches:
-                index = place.to(self.device, non_blocking=True)
-                images = self.resident[index]
-                yield index, [augment(images, view, size, self.generator, self.finish) for view, size in self.pipelines]
+            for places in batches:
+                index = distributed.own(places).to(self.device, non_blocking=True)
+                images, drawn = self.resident[index], (self.generator, self.finish, self.share)
+                yield index, [augment(images, view, size, *drawn) for view, size in self.pipelines]
         else:
-            for place, crops in zip(batches, cast(Stream, self.stream).epoch(epoch, batches), strict=True):
+            for places, crops in zip(batches, cast(Stream, self.stream).epoch(epoch, batches), strict=True):
                 there = [crop.to(self.device, non_blocking=True) for crop in crops]
-                views = [view for view, _ in self.pipelines]
-                made = [photometric(x, view, self.generator, self.finish) for x, view in zip(there, views, strict=True)]
-                yield place.to(self.device, non_blocking=True), made
+                views, drawn = [view for view, _ in self.pipelines], (self.generator, self.finish, self.share)
+                made = [photometric(x, view, *drawn) for x, view in zip(there, views, strict=True)]
+                yield distributed.own(places).to(self.device, non_blocking=True), made

@@ -161,7 +161,7 @@ def run(cells: Sequence[Cell], setting: Setting, head: Row, folder: Path, watch:
     """Train what is missing of the cells and seeds, and say what all came to; ``looks`` keeps the looks at kNN.
 
     Seed by seed, so that an interrupted table is whole as far as it goes. A run whose loss is no longer finite is a
-    result. Raises `UserError`, and `train.Interrupted` once the state of the run is saved.
+    result. Raises `UserError`, and `guards.Interrupted` once the state of the run is saved.
     """
     if head["seeds"] < 1:
         raise UserError(f"--seeds cannot be {head['seeds']}; it is at least 1.")

@@ -61,7 +61,7 @@ class Codes(nn.Module):
         scores, knobs = book(targets), self.knobs
         if self.kind == "sinkhorn":
             if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
-                scores = torch.cat([book(queue.to(targets.dtype)), scores], dim=1)
+                scores = torch.cat([book(distributed.part_of(queue).to(targets.dtype)), scores], dim=1)
             return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
         if self.kind == "kmeans":
             near = scores.argmax(dim=2)
@@ -82,19 +82,19 @@ class Codes(nn.Module):
     def update(self) -> None:
         """Move the centre by the scores of the last batch's targets: DINO eq. 4."""
         if self.scores:
-            rows = distributed.gather(torch.cat(self.scores, dim=1).transpose(0, 1))  # TNxHxK
-            self.centre.lerp_(rows.mean(dim=0)[:, None].to(self.centre.dtype), 1 - self.knobs.centre_momentum)
+            mean = distributed.average(torch.cat(self.scores, dim=1).mean(dim=1, keepdim=True))  # Hx1xK
+            self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.knobs.centre_momentum)
 
     @torch.no_grad()
     def assign(self, bank: Bank, codebook: Codebook) -> None:
         """Cluster the bank anew, each codebook from its own random start: DeepCluster v2, at an epoch's start."""
         seen = bank.rows[bank.seen]
         for h, weight in enumerate(codebook.weight):
-            start = seen[torch.randperm(len(seen))[: len(weight)].to(seen.device)]
+            start = seen[distributed.agreed(torch.randperm(len(seen))[: len(weight)].to(seen.device))]
             start = torch.cat([start, weight[len(start) :].to(seen.dtype)])
             centroids, near = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
-            weight.copy_(centroids)
-            self.assigned[h, bank.seen] = near
+            weight.copy_(distributed.agreed(centroids))
+            self.assigned[h, bank.seen] = distributed.agreed(near)
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:

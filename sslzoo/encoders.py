@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import distributed
 from .errors import UserError, did_you_mean
 from .schema import SMALL_UP_TO
 
@@ -62,6 +63,13 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         model.conv1, model.maxpool = stem, nn.Identity()
     return model
+
+
+def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    """A model with every batch norm over the rows of all processes: torch's, by timm's hand, on CUDA; else our own."""
+    if device.type == "cuda":
+        return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
+    return distributed.synchronized(model)
 
 
 def _takes_size(name: str) -> bool:

@@ -16,6 +16,10 @@ class Diverged(UserError):
     """The loss of a run is no longer finite: for one run an error, in a table of runs a result."""
 
 
+class SaidElsewhere(UserError):
+    """Another process of the run says why."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
     near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)

@@ -1,13 +1,17 @@
-"""Files that are written: where one may be, and written whole."""
+"""Files that are written: where one may be, written whole, and by one process at a time."""
 
+import errno
 import os
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import UserError
 
+LOCK = ".lock"
 ROOM = "make room or give --out another folder"
 
 
@@ -19,22 +23,59 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
         raise UserError(f"There is no folder {path.parent}; make it first or give {option} another place.")
 
 
+def temporary(path: Path) -> Path:
+    """A name beside a file for what becomes it; nobody else's."""
+    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes while one works in it; what ends, however, lets go of it.
+
+    Raises `UserError` where another one holds it. Where the system has no such locks, nothing is held.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    path = folder / LOCK
+    try:
+        file = open(path, "a+")  # noqa: SIM115
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}); {ROOM}.") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a disk without locks
+                yield
+                return
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(f"{folder} is in use by {holder}; wait for its end, or stop it.") from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
+
+
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], mend: str = ROOM) -> None:
     """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed.
 
     Raises `UserError` that ends in ``mend``.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # nobody else's
+    unfinished = temporary(path)
     try:
-        with open(temporary, "wb") as file:
+        with open(unfinished, "wb") as file:
             if callable(content):
                 content(file)
             else:
                 file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        os.replace(unfinished, path)
     except OSError as error:
-        if os.path.exists(temporary):
-            os.unlink(temporary)
+        if os.path.exists(unfinished):
+            os.unlink(unfinished)
         raise UserError(f"{path} cannot be written ({error.strerror}); {mend}.") from None

@@ -6,6 +6,7 @@ from math import log, nan
 import torch
 from torch import Tensor
 
+from . import distributed
 from .losses import l2
 
 ROWS = 128  # of both views; the rank depends on it
@@ -46,13 +47,13 @@ def code_entropy(codes: Tensor) -> tuple[float, float]:
 
 
 def health(projections: list[Tensor], codes: Tensor | None = None) -> dict[str, float]:
-    """Label-free numbers of the first rows of two views' projections [N, d], 128 in all; nan if not finite.
+    """Label-free numbers of the batch's first rows of two views' projections [N, d], 128 in all; nan if not finite.
 
-    "code_entropy" and "code_usage" only where there are codes [H, N, K].
+    "code_entropy" and "code_usage" only where there are codes [H, N, K]. All processes have to ask.
     """
     projections = projections[:2]  # the rank of fewer rows of more views would be another number
     each = -(-ROWS // len(projections))
-    views = [x[:each].cpu() for x in projections]
+    views = [distributed.gather(x[:each])[:each].cpu() for x in projections]
     z = torch.cat(views)[:ROWS]
     if not bool(z.isfinite().all()):
         found = dict.fromkeys(("std", "rank", "alignment", "uniformity"), nan)
@@ -62,7 +63,8 @@ def health(projections: list[Tensor], codes: Tensor | None = None) -> dict[str, 
             "uniformity": sum(map(uniformity, views)) / len(views),
         }  # fmt: skip
     if codes is not None:
-        found["code_entropy"], found["code_usage"] = code_entropy(codes.cpu())
+        whole = distributed.gather(codes.transpose(0, -2)).transpose(0, -2)
+        found["code_entropy"], found["code_usage"] = code_entropy(whole.cpu())
     return found
 
 

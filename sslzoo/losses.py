@@ -40,8 +40,7 @@ def correlation(q: Tensor, k: Tensor) -> Tensor:
 
 def cross_correlation(q: Tensor, k: Tensor) -> Tensor:
     """C [D, D] over the whole batch: Barlow Twins eq. 2 where the columns are standardized."""
-    rows = distributed.gather(q)
-    return rows.T @ distributed.gather(k) / len(rows)
+    return distributed.average(q.T @ k / len(q))
 
 
 # ---- normalisers -----------------------------------------------------------------------------------------------------
@@ -59,18 +58,19 @@ def l2(x: Tensor, knobs: Normalize | None = None) -> Tensor:
 
 def standardize(x: Tensor, knobs: Normalize | None = None) -> Tensor:
     """Columns of mean 0 and variance 1 over the whole batch, as batch norm without scale and shift."""
-    rows = distributed.gather(x)
-    return (x - rows.mean(dim=0)) / (rows.var(dim=0, unbiased=False) + NORM_EPSILON).sqrt()
+    mean, var = distributed.moments(x)
+    return (x - mean) / (var + NORM_EPSILON).sqrt()
 
 
 def whiten(x: Tensor, knobs: Normalize) -> Tensor:
-    """Columns of mean 0 and unit covariance over groups of rows, by Cholesky: W-MSE section 3.
+    """Columns of mean 0 and unit covariance over groups of rows of the whole batch, by Cholesky: W-MSE section 3.
 
     The rows of a batch are in random order, so that consecutive ones are the paper's random sub-batches; both views
     have the same. Raises `UserError` where a group has no more rows than columns.
     """
-    groups = torch.tensor_split(x, max(1, len(x) // knobs.whiten_size))
-    return torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups])
+    rows = distributed.gather(x)
+    groups = torch.tensor_split(rows, max(1, len(rows) // knobs.whiten_size))
+    return distributed.own(torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups]))
 
 
 def _whitened(x: Tensor, epsilon: float) -> Tensor:
@@ -97,11 +97,12 @@ def variance(views: Sequence[Tensor], knobs: Loss) -> Tensor:
     """
     terms = []
     for z in views:
-        rows = distributed.gather(z)
-        n, d = rows.shape
-        spread = F.relu(1 - (rows.var(dim=0) + VARIANCE_EPSILON).sqrt()).mean()
-        centred = rows - rows.mean(dim=0)
-        terms.append(spread + knobs.covariance * off_diagonal(centred.T @ centred / (n - 1)) / d)
+        (mean, var), (n, d) = distributed.moments(z), z.shape
+        unbiased = distributed.world() * n / (distributed.world() * n - 1)
+        spread = F.relu(1 - (var * unbiased + VARIANCE_EPSILON).sqrt()).mean()
+        centred = z - mean
+        covariance = distributed.average(centred.T @ centred / n) * unbiased
+        terms.append(spread + knobs.covariance * off_diagonal(covariance) / d)
     return torch.stack(terms).mean()
 
 
@@ -122,20 +123,22 @@ def gaussian(views: Sequence[Tensor], knobs: Loss) -> Tensor:
     mean over views and over ``slices`` directions, which are drawn anew in every step.
     """
     z = views[0]
-    directions = F.normalize(torch.randn(z.shape[1], knobs.slices, dtype=z.dtype, device=z.device), dim=0)
-    return torch.stack([epps_pulley(distributed.gather(z) @ directions) for z in views]).mean()
+    drawn = distributed.agreed(torch.randn(z.shape[1], knobs.slices, dtype=z.dtype, device=z.device))
+    return torch.stack([epps_pulley(z @ F.normalize(drawn, dim=0)) for z in views]).mean()
 
 
 def epps_pulley(x: Tensor) -> Tensor:
-    """The statistic of columns [N, S], its mean over them."""
+    """The statistic of columns [N, S] over the whole batch, its mean over them."""
     t = torch.linspace(0, LAST_KNOT, KNOTS, dtype=x.dtype, device=x.device)
     normal = torch.exp(-t.square() / 2)
     weights = torch.full_like(t, 2 * LAST_KNOT / (KNOTS - 1))
     weights[:1] /= 2
     weights[-1:] /= 2
     angles = x[:, :, None] * t
-    error = (angles.cos().mean(dim=0) - normal).square() + angles.sin().mean(dim=0).square()  # SxT
-    return len(x) * (error @ (weights * normal)).mean()
+    real, imaginary = distributed.average(torch.stack([angles.cos().mean(dim=0), angles.sin().mean(dim=0)]))  # SxT
+    error = (real - normal).square() + imaginary.square()
+    statistic: Tensor = distributed.world() * len(x) * (error @ (weights * normal)).mean()
+    return statistic
 
 
 NORMALIZE: dict[str, Callable[..., Tensor]] = {

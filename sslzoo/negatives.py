@@ -68,7 +68,7 @@ def against_bank(q: Tensor, k: Tensor, rows: Tensor, index: Tensor, temperature:
     """
     place = torch.arange(len(rows), device=q.device)
     if 0 < knobs.bank_sample < len(rows):
-        place = torch.randint(len(rows), (knobs.bank_sample,), device=q.device)
+        place = distributed.agreed(torch.randint(len(rows), (knobs.bank_sample,), device=q.device))
         rows = rows[place]
     others = (q @ rows.T).masked_fill(place == index[:, None], -torch.inf)
     return info_nce((q * k).sum(dim=1), others, temperature, knobs)

@@ -1,5 +1,6 @@
 """A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
 
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,10 @@ import torch
 
 from . import data, encoders
 from .algebra import Expression, misfit, parse, resolve
+from .distributed import world
 from .errors import UserError, listing
-from .recipe import PACKAGE, Recipe
+from .launched import local
+from .recipe import PACKAGE, Recipe, switch_values
 from .schema import SMALL_UP_TO, Value
 from .splits import Dataset
 from .values import defaults as schema_defaults
@@ -19,7 +22,8 @@ from .values import expand, read_knob
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
 LOWEST = {
-    "image_size": 8, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1,
+    "image_size": 8, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1, "keep": 1,
+    "accumulate": 1,
 }  # fmt: skip
 LAST_SEED = 2**32 - 1  # `batches.order` multiplies it, and the product has to fit a generator
 PRECISIONS = ("auto", "float32", "bf16")
@@ -44,6 +48,10 @@ class Options:
     eval: str = "val"
     workers: int | None = None
     compile: bool = False
+    checkpoint_every: str = "1"
+    keep: int = 2
+    on_nan: str = "stop"
+    accumulate: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,11 @@ class Plan:
     options: Options
     device: torch.device
     precision: str
+
+    @property
+    def workers(self) -> int:
+        """Processes that read image files."""
+        return 2 if self.options.workers is None else self.options.workers
 
 
 @cache
@@ -83,6 +96,7 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
     dataset, device, precision = surroundings(options)
     recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
     check(recipe, len(dataset.train))
+    check_parts(recipe, options.accumulate)
     return Plan(expression, recipe, dataset, options, device, precision)
 
 
@@ -103,6 +117,9 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     if not options.out:
         raise UserError("--out cannot be empty; name a folder.")
     check_numbers(**{name: getattr(options, name) for name in LOWEST})
+    if options.on_nan not in ("stop", "skip"):
+        raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
+    interval(options.checkpoint_every)
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
     return data.load(options.data, options.image_size, options.limit), device, precision
@@ -118,6 +135,46 @@ def check(recipe: Recipe, samples: int) -> None:
         )
     if (why := misfit(recipe, samples)) is not None:
         raise UserError(why)
+
+
+WHOLE_BATCH = {  # values of switches whose loss is no mean over rows that know nothing of each other, and why
+    "batch": "its negatives are the batch's other rows", "sinkhorn": "Sinkhorn balances the codes of a whole batch",
+    "standardize": "the mean and deviation are a whole batch's", "whiten": "the covariance is a whole batch's",
+    "correlation": "the correlation is a whole batch's", "decorrelation": "the correlation is a whole batch's",
+    "variance": "the variance is a whole batch's", "gaussian": "the distribution is a whole batch's",
+}  # fmt: skip
+
+
+def check_parts(recipe: Recipe, accumulate: int) -> None:
+    """Raise `UserError` for a batch that cannot be parted: over processes, or into parts whose gradients are added."""
+    batch, of = recipe.training.batch_size, world()
+    if batch % of:
+        raise UserError(
+            f"A batch of {batch} cannot be shared by {of} processes; use --batch-size {batch // of * of or of} or "
+            f"{(batch // of + 1) * of}, or another number of processes."
+        )
+    if accumulate == 1:
+        return
+    for value in switch_values(recipe.switches).values():
+        if value in WHOLE_BATCH:
+            raise UserError(
+                f"--accumulate would change this loss, since {WHOLE_BATCH[value]}; use more processes or a smaller "
+                "--batch-size instead."
+            )
+    if batch // of % accumulate or batch // of // accumulate < 2:
+        raise UserError(
+            f"A batch of {batch // of} cannot be accumulated in {accumulate} parts; give a "
+            "divisor that leaves two images or more in each."
+        )
+
+
+def interval(text: str) -> tuple[int, float | None]:
+    """What --checkpoint-every says: so many epochs, or so many seconds. Raises `UserError`."""
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in(?:utes?)?)?", text.strip())
+    epochs, minutes = (int(found[1] or 0), float(found[2] or 0)) if found else (0, 0.0)
+    if not (epochs or minutes):
+        raise UserError(f"--checkpoint-every cannot be {text!r}; it is a number of epochs, or minutes as in 10m.")
+    return epochs, minutes * 60 or None
 
 
 def recipe_for(
@@ -162,7 +219,16 @@ def find_device(name: str) -> torch.device:
     """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return torch.device(next(kind for kind, ready in there.items() if ready))
+        name = next(kind for kind, ready in there.items() if ready)
+    if name == "cuda" and world() > 1:
+        if local() >= torch.cuda.device_count():
+            raise UserError(
+                f"There are {torch.cuda.device_count()} GPUs; start no more processes on a machine than that."
+            )
+        name = f"cuda:{local()}"
+        torch.cuda.set_device(name)
+    elif world() > 1 and name.startswith("cuda:"):
+        raise UserError(f"Each process takes a GPU of its own; leave --device {name} out.")
     kind = name.split(":")[0]
     if kind not in there:
         raise UserError(f"--device cannot be {name!r}; it is auto, {listing(there)}.")

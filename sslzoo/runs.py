@@ -21,7 +21,6 @@ from .errors import UserError
 from .files import write
 from .plan import Options
 
-FORMAT = 2  # of last.pt
 NUMBER = int | float
 ABOUT = {  # what others read of run.json
     "expression": str, "method": str | None, "data": str, "images": int, "image_size": int, "mean": list, "std": list,
@@ -66,27 +65,6 @@ def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write(path, text.getvalue())
 
 
-def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint that `read_checkpoint` takes."""
-    buffer = io.BytesIO()
-    torch.save({"format": FORMAT, **content}, buffer)
-    write(path, buffer.getvalue())
-
-
-def read_checkpoint(run: Path) -> dict[str, Any]:
-    """The checkpoint of a run, plain tensors and numbers only. Raises `UserError` for a missing or foreign one."""
-    path = run / "last.pt"
-    if not os.path.isfile(path):
-        raise UserError(f"{run} holds no last.pt, so there is nothing to go on from; give a run directory of sslzoo.")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is none of its own
-        raise UserError(f"{path} is no checkpoint of sslzoo ({type(error).__name__}); start the run anew.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise UserError(f"{path} is no checkpoint of this version of sslzoo; start the run anew.")
-    return content
-
-
 def fits(content: object, kinds: Mapping[str, Any]) -> bool:
     """Whether a piece of JSON is an object that has these keys, each of its kind."""
     return isinstance(content, dict) and all(key in content and isinstance(content[key], kinds[key]) for key in kinds)
@@ -118,6 +96,20 @@ def read_run(run: Path) -> dict[str, Any]:
 def is_run(path: Path) -> bool:
     """Whether a folder is a run directory."""
     return os.path.isfile(path / "run.json")
+
+
+def of_launch(out: Path, launch: Sequence[str], command: Sequence[str]) -> Path | None:
+    """The newest run below a folder that a launch of torchrun has begun with a command, before it was restarted."""
+    found = sorted(filter(is_run, out.iterdir()), key=_begun, reverse=True) if launch and out.is_dir() else []
+    for path in found:
+        about = read_json(path / "run.json", {}, f"{path}/run.json is broken; remove {path}.")
+        if about.get("command") == list(command) and {*launch} & {*about.get("launch", [])}:
+            return path
+    return None
+
+
+def _begun(path: Path) -> float:
+    return (path / "run.json").stat().st_mtime
 
 
 def listed(out: Path) -> list[dict[str, Any]]:

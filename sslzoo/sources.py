@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from . import data, encoders, files, runs, store
+from . import checkpoints, data, encoders, files, runs, store
 from .algebra import parse
 from .embed import features
 from .errors import UserError
@@ -169,7 +169,7 @@ def _run(path: Path, look: Look) -> Source:
         setting = (Options(**about["options"]), about["data"], about["image_size"], about["images"], device)
         recipe = recipe_for(parse([str(path / "recipe.toml")]), *setting)
         model = Siamese(net, recipe, about["images"])
-        model.load_state_dict(runs.read_checkpoint(path)["model"])
+        model.load_state_dict(checkpoints.read(path)["model"])
         if look.network == "target" and recipe.switches.target == "shared":
             raise UserError(f"{path} has no target network of its own; leave --network out.")
         chosen = model.target if look.network == "target" else model.online

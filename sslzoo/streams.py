@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from .errors import from_workers
 from .images import Picture
 from .schema import View
-from .views import Draw, draw_boxes
+from .views import ALONE, Draw, Share, draw_boxes
 
 Pipeline = tuple[View, int]  # an augmentation, and the size of its view in px
 Ask = tuple[int, int]  # an epoch, and an image's place
@@ -20,20 +20,24 @@ Ask = tuple[int, int]  # an epoch, and an image's place
 class Crops(Dataset[list[Tensor]]):
     """The random resized crops of a batch of files: for each view uint8 [N, 3, size, size].
 
-    They depend on the seed, the epoch and the batch's first place alone, whoever makes them. A picture is decoded once
-    for all of its views, and no finer than the smallest of its crops needs.
+    They depend on the seed, the epoch and the batch's first place alone, whoever makes them; of a batch only this
+    process's share is made. A picture is decoded once for all of its views, and no finer than the smallest of its crops
+    needs.
     """
 
-    def __init__(self, paths: tuple[Path, ...], pipelines: Sequence[Pipeline], seed: int):
-        self.paths, self.pipelines, self.seed = paths, pipelines, seed
+    def __init__(self, paths: tuple[Path, ...], pipelines: Sequence[Pipeline], seed: int, share: Share = ALONE):
+        self.paths, self.pipelines, self.seed, self.share = paths, pipelines, seed, share
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitems__(self, asked: list[Ask]) -> list[Tensor]:
+        generator = Generator().manual_seed(hash((self.seed, *asked[0])) & (2**63 - 1))
+        rank, of = self.share
+        asked = asked[rank * len(asked) // of : (rank + 1) * len(asked) // of]
         pictures = [Picture(self.paths[place]) for _, place in asked]
         height, width = (torch.tensor([getattr(p, side) for p in pictures]) for side in ("height", "width"))
-        draw = Draw(len(asked), Generator().manual_seed(hash((self.seed, *asked[0])) & (2**63 - 1)))
+        draw = Draw(len(asked), generator, self.share)
         boxes = [draw_boxes(draw, height, width, view) for view, _ in self.pipelines]
         flips = [draw.chance(view.flip) for view, _ in self.pipelines]
         rooms = [box[:, 2:].amin(dim=1) / size for box, (_, size) in zip(boxes, self.pipelines, strict=True)]

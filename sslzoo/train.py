@@ -1,39 +1,30 @@
-"""Training: the loop, its checkpoints and what it reports; every image passes once an epoch."""
+"""Training: the loop, what it keeps and what it reports; every image passes once an epoch."""
 
-import signal
+import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 import psutil
 import torch
-from torch import Tensor
 
-from . import files, runs
+from . import checkpoints, distributed, files, processes, runs, scoring
 from .batches import Batches
-from .embed import features
-from .encoders import build
-from .errors import Diverged, UserError
+from .errors import Diverged, SaidElsewhere, UserError
+from .guards import Interrupted, guarded, signals
 from .health import advice, average, health, most
-from .knn import knn
-from .machine import compiled, device_name, versions
-from .optim import optimizer
-from .plan import Options, Plan, prepare
+from .learner import Learner
+from .machine import device_name, versions
+from .plan import Options, Plan, interval, prepare
 from .recipe import dump, read_method, switch_values
-from .siamese import Siamese
-from .splits import Split
 
 HEALTH_BATCHES = 10  # an epoch
+NOTHING, SAVE, STOP, LOST = range(4)  # what a process wishes after a step; the largest wish is heeded by all
 MORE_HEALTH = ("alignment", "uniformity", "code_entropy", "code_usage")  # beside std and rank
-
-
-class Interrupted(Exception):
-    """Training was stopped by a signal; the run's path is its argument."""
 
 
 class Reporter:
@@ -55,263 +46,256 @@ def train(
 ) -> dict[str, Any]:
     """Train an expression and return what ``sslzoo train --json`` prints; ``options`` are those of `plan.Options`.
 
-    Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot.
+    Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot. Started by
+    torchrun, all processes train one run; after a restart they go on with it.
     """
-    plan = prepare(expression, Options(**options))
-    return Training(plan).run(reporter or Reporter(), stop_after)
+    with processes.joined():
+        asked = Options(**options)
+        begun = processes.launch()
+        known = processes.first(lambda: runs.of_launch(Path(asked.out), begun, sys.argv))
+        if known is not None:
+            return _resumed(known, reporter, stop_after)
+        plan = processes.together(lambda: prepare(expression, asked))
+        return Training(plan).run(reporter or Reporter(), stop_after)
 
 
 def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> dict[str, Any]:
-    """Go on with a run from its last checkpoint, as if it had never stopped. Raises `UserError`."""
-    path = Path(run)
-    about, checkpoint = runs.read_run(path), runs.read_checkpoint(path)
+    """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
+
+    Raises `UserError`.
+    """
+    with processes.joined():
+        return _resumed(Path(run), reporter, stop_after)
+
+
+def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> dict[str, Any]:
+    path, file = checkpoints.place(given)
+    with processes.holding(path):
+        about, checkpoint = processes.together(lambda: (runs.read_run(path), checkpoints.read(given)))
+        plan = processes.together(lambda: _plan_of(path, about))
+        training = Training(plan, path, checkpoint)
+        if distributed.rank() == 0:
+            checkpoints.go_back(file)
+        return training.run(reporter or Reporter(), stop_after)
+
+
+def _plan_of(path: Path, about: Mapping[str, Any]) -> Plan:
+    """The plan of a run that has begun."""
     options = Options(**{**about["options"], "init": None})
     method = read_method(path / "recipe.toml")
     plan = prepare([str(path / "recipe.toml")], options)
-    expression = replace(plan.expression, text=about["expression"])
     recipe = replace(plan.recipe, expression=about["expression"], method=about["method"])
     if recipe.switches != method.switches or len(plan.data.train) != about["images"]:
         raise UserError(
             f"The data of {path} has changed since; bring back {about['images']} images or start a new run."
         )
-    return Training(replace(plan, recipe=recipe, expression=expression), path, checkpoint).run(
-        reporter or Reporter(), stop_after
-    )
+    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about["expression"]))
 
 
 class Training:
-    """One run: model, optimiser, batches, and where in the schedule they are."""
+    """One run: learner and batches, and where in the schedule they are; the same in each of its processes."""
 
     def __init__(self, plan: Plan, path: Path | None = None, checkpoint: dict[str, Any] | None = None):
-        self.plan, self.recipe, self.options, self.device = plan, plan.recipe, plan.options, plan.device
-        torch.manual_seed(self.options.seed)
-        encoder = build(self.recipe.training.backbone, plan.data.size)
-        if self.options.init is not None:
-            runs.load_weights(encoder, Path(self.options.init))
-        self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
-        self.model = Siamese(encoder, self.recipe, len(plan.data.train)).to(self.device)
-        if self.device.type != "mps":
-            self.model.to(memory_format=torch.channels_last)
-        workers = 2 if self.options.workers is None else self.options.workers
-        self.workers = workers
-        self.batches = Batches(plan.data, self.recipe, self.device, self.options.seed, workers)
-        self.steps = self.recipe.training.epochs * len(self.batches)
-        self.optimizer = optimizer(self.model, self.recipe, self.steps)
-        self.epoch, self.position, self.trained_seconds, self.images = 0, 0, 0.0, 0
-        self.loss = torch.zeros((), device=self.device)  # summed over the epoch so far
+        self.plan, self.recipe, self.options = plan, plan.recipe, plan.options
+        self.batches = Batches(plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers)
+        self.learner = Learner(plan, self.batches)
+        self.epoch, self.position, self.images, self.trained_seconds = 0, 0, 0, 0.0
         self.health: list[dict[str, float]] = []
         self.log: list[dict[str, Any]] = []
-        self.path = path
+        self.path, self.saved = path, time.monotonic()
         if checkpoint is not None:
             self.restore(checkpoint)
+        self.kept = self.place()
 
     # ---- state
 
+    def place(self) -> str:
+        """Where in the schedule the run is, in words."""
+        if not (self.epoch or self.position):
+            return "before the first step"
+        return f"after epoch {self.epoch}" + (f" and {self.position} steps" if self.position else "")
+
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs to go on bit for bit."""
+        """All that a resumed run needs to go on bit for bit; all processes have to ask."""
         random = {"torch": torch.get_rng_state(), "views": self.batches.generator.get_state()}
-        if self.device.type == "cuda":
-            random["cuda"] = torch.cuda.get_rng_state(self.device)
-        return {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "random": random,
-            "recipe": dump(self.recipe), "epoch": self.epoch, "position": self.position, "loss": self.loss,
-            "health": self.health, "log": self.log, "trained_seconds": self.trained_seconds, "images": self.images,
-        }  # fmt: skip
+        if self.plan.device.type == "cuda":
+            random["cuda"] = torch.cuda.get_rng_state(self.plan.device)
+        own = {
+            name: getattr(self, name) for name in ("epoch", "position", "images", "trained_seconds", "health", "log")
+        }
+        return {**self.learner.state(), "random": random, "recipe": dump(self.recipe), **own}
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Take up a state. Raises `UserError` where it belongs to another model."""
+        assert self.path is not None
         try:
-            self.model.load_state_dict(checkpoint["model"])
-            self.optimizer.load_state_dict(checkpoint["optimizer"])
-        except (RuntimeError, ValueError, KeyError):
-            raise UserError(f"{self.path}/last.pt belongs to another recipe; start the run anew.") from None
-        torch.set_rng_state(checkpoint["random"]["torch"])
-        self.batches.generator.set_state(checkpoint["random"]["views"])
-        if self.device.type == "cuda" and "cuda" in checkpoint["random"]:
-            torch.cuda.set_rng_state(checkpoint["random"]["cuda"], self.device)
-        for name in ("epoch", "position", "trained_seconds", "images"):
-            setattr(self, name, checkpoint[name])
-        self.loss = checkpoint["loss"].to(self.device)
-        self.health, self.log = list(checkpoint["health"]), list(checkpoint["log"])
+            if tomllib.loads(checkpoint["recipe"])["switches"] != switch_values(self.recipe.switches):
+                raise ValueError
+            self.learner.restore(checkpoint)
+            torch.set_rng_state(checkpoint["random"]["torch"])
+            self.batches.generator.set_state(checkpoint["random"]["views"])
+            if self.plan.device.type == "cuda" and "cuda" in checkpoint["random"]:
+                torch.cuda.set_rng_state(checkpoint["random"]["cuda"], self.plan.device)
+            self.epoch, self.position = checkpoint["epoch"], checkpoint["position"]
+            self.images, self.trained_seconds = checkpoint["images"], checkpoint["trained_seconds"]
+            self.health, self.log = list(checkpoint["health"]), list(checkpoint["log"])
+        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            mend = checkpoints.mend(self.path, self.path / checkpoints.name(0))
+            raise UserError(f"The checkpoint of {self.path} belongs to another recipe or is damaged; {mend}.") from None
 
     def save(self) -> None:
-        """Write the checkpoint, the log and the encoder."""
+        """Write checkpoint and encoder. Raises `Diverged`, and writes nothing, where the weights are not finite."""
         assert self.path is not None
-        runs.write_checkpoint(self.path / "last.pt", self.state())
-        runs.write_log(self.path / "log.csv", self.log)
-        about = {"backbone": self.recipe.training.backbone, "image_size": self.plan.data.size}
-        about |= {"mean": self.plan.data.mean, "std": self.plan.data.std, "expression": self.recipe.expression}
-        runs.save_encoder(self.path / "encoder.safetensors", self.model.online.encoder, about)
+        state = self.state()
+        if not all(bool(value.isfinite().all()) for value in self.learner.model.parameters()):
+            raise self.diverged("The weights are")
+        self.saved, self.kept = time.monotonic(), self.place()
+        if distributed.rank() == 0:
+            checkpoints.write(self.path, state, self.options.keep)
+            about = {"backbone": self.recipe.training.backbone, "image_size": self.plan.data.size}
+            about |= {"mean": self.plan.data.mean, "std": self.plan.data.std, "expression": self.recipe.expression}
+            runs.save_encoder(self.path / "encoder.safetensors", self.learner.encoder, about)
 
-    def begin(self) -> Path:
-        """Make the run directory and write what is known before the first step."""
+    def begin(self, state: dict[str, Any], launch: list[str]) -> Path:
+        """Make the run directory with what is known before the first step; run.json, which makes it a run, last."""
         data, recipe = self.plan.data, self.recipe
         path = runs.create(Path(self.options.out), recipe.expression, data.name, self.options.seed)
-        files.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
         about = {
             "expression": recipe.expression, "method": recipe.method, "data": data.name, "images": len(data.train),
             "image_size": data.size, "mean": data.mean, "std": data.std, **asdict(recipe.training),
-            "options": asdict(self.options), "command": sys.argv, "device": device_name(self.device),
-            "precision": self.plan.precision, "versions": versions(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "options": asdict(self.options), "command": sys.argv, "device": device_name(self.plan.device),
+            "processes": distributed.world(), "launch": launch, "precision": self.plan.precision,
+            "versions": versions(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }  # fmt: skip
         about["options"]["data"] = str(Path(self.options.data).resolve()) if data.own else self.options.data
-        runs.write_json(path / "run.json", about)
+        try:
+            files.write(path / "recipe.toml", dump(recipe, title=recipe.expression))
+            checkpoints.write(path, state)
+            runs.write_json(path / "run.json", about)
+        except UserError:
+            shutil.rmtree(path)
+            raise
         return path
 
     # ---- the loop
 
     def run(self, reporter: Reporter, stop_after: int | None) -> dict[str, Any]:
         """Train to the end, or to the end of epoch ``stop_after`` on the same schedule."""
-        epochs = self.recipe.training.epochs
         if stop_after is not None and stop_after < 1:
             raise UserError(f"--stop-after cannot be {stop_after}; it is at least 1.")
-        self.path = self.path or self.begin()
-        if self.options.compile and (why := self.compile()) is not None:
+        if self.path is not None:
+            return self.go(self.path, reporter, stop_after)
+        state, launch = self.state(), processes.launch()
+        self.path = processes.first(lambda: self.begin(state, launch))
+        with processes.holding(self.path):
+            try:
+                return self.go(self.path, reporter, stop_after)
+            except UserError as error:
+                if not (self.images or isinstance(error, Diverged)) and distributed.rank() == 0:
+                    shutil.rmtree(self.path)  # nothing was learnt
+                raise
+
+    def go(self, path: Path, reporter: Reporter, stop_after: int | None) -> dict[str, Any]:
+        """Train in the run directory, from where the state is."""
+        epochs = self.recipe.training.epochs
+        reporter = reporter if distributed.rank() == 0 else Reporter()
+        if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)
-        reporter.begin(self.plan, self.path, self.epoch)
-        every = self.options.knn_every or max(1, -(-epochs // 8))
-        with _signals() as stopped:
-            while self.epoch < min(epochs, stop_after or epochs):
-                self.train_epoch(reporter, stopped)
+        reporter.begin(self.plan, path, self.epoch)
+        looks = self.options.knn_every or max(1, -(-epochs // 8))
+        saves, _ = interval(self.options.checkpoint_every)
+        last = min(epochs, stop_after or epochs)
+        with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
+            while self.epoch < last:
+                self.train_epoch(reporter, caught)
                 row = self.row()
-                due = self.epoch % every == 0 or self.epoch == epochs
-                row["knn"] = self.live_knn() if due and self.plan.data.labelled else None
+                due = self.epoch % looks == 0 or self.epoch == epochs
+                row["knn"] = scoring.live(self.plan, self.learner.encoder) if due and self.plan.data.labelled else None
                 self.log.append(row)
-                self.save()
+                if self.epoch == last or (saves and self.epoch % saves == 0):
+                    self.save()
+                if distributed.rank() == 0:
+                    runs.write_log(path / "log.csv", self.log)
                 reporter.epoch(row, epochs)
-        result = self.result()
-        runs.write_json(self.path / "knn.json", result)
+            result = self.result()
+        if distributed.rank() == 0:
+            runs.write_json(path / "knn.json", result)
         reporter.end(result)
         return result
 
-    def train_epoch(self, reporter: Reporter, stopped: list[int]) -> None:
+    def train_epoch(self, reporter: Reporter, caught: list[int]) -> None:
         """The rest of an epoch. Raises `Interrupted` once its state is saved, `Diverged` for a loss not finite."""
-        steps, batch_size = len(self.batches), self.recipe.training.batch_size
+        steps, model = len(self.batches), self.learner.model
         every = max(1, steps // HEALTH_BATCHES)
-        self.model.train()
+        _, seconds = interval(self.options.checkpoint_every)
+        model.train()
         if self.position == 0:
             if self.epoch == 0 and self.recipe.switches.clustering == "kmeans":
                 for index, views in self.batches.epoch(0):
-                    with self.autocast():
-                        self.model.remember(views, index)
-            self.model.begin_epoch()
+                    with self.learner.autocast():
+                        model.remember(views, index)
+            model.begin_epoch()
         started = time.perf_counter()
         before = self.trained_seconds
         for index, views in self.batches.epoch(self.epoch, self.position):
-            self.loss += self.step(views, index, self.epoch * steps + self.position)
-            if self.position % every == 0:
-                self.health.append(health(self.model.z, self.model.code))
+            self.learner.step(views, index, self.epoch * steps + self.position)
+            look = self.position % every == 0
+            if look:
+                self.health.append(health(model.z, model.code))
             self.position += 1
-            self.images += batch_size
+            self.images += self.batches.batch_size
             self.trained_seconds = before + time.perf_counter() - started
             speed = self.images / max(self.trained_seconds, 1e-9)
-            reporter.step(self.epoch, self.position, steps, lambda: float(self.loss) / self.position, speed)
-            if stopped:
-                self.save()
-                raise Interrupted(self.path)
-        loss = float(self.loss) / steps  # waits for the device
+            reporter.step(self.epoch, self.position, steps, self.learner.mean_loss, speed)
+            wish = STOP if caught else SAVE if seconds and time.monotonic() - self.saved >= seconds else NOTHING
+            self.heed(processes.most(LOST if self.learner.lost(look or wish != NOTHING) else wish))
+        self.heed(processes.most(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
-        if not torch.isfinite(torch.tensor(loss)):
-            kept = f"; {self.path} keeps the epoch before" if self.epoch else ""
-            mend = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}) or bring back what the expression removed."
-            raise Diverged(f"The loss of epoch {self.epoch + 1} is {loss}{kept}. {mend}")
         self.epoch, self.position = self.epoch + 1, 0
 
-    def compile(self) -> str | None:
-        """Compile the model, tried on images of noise; the reason where that is not to be had."""
-        sizes, n = [size for _, size in self.batches.pipelines], self.recipe.training.batch_size
-        layout = self.batches.finish.layout
-        own = torch.Generator(self.device).manual_seed(0)
-        noise = [torch.rand(n, 3, s, s, generator=own, device=self.device) for s in sizes]
-        noise = [images.contiguous(memory_format=layout) for images in noise]
-        self.model.train()
-        return compiled(self.model, noise, torch.arange(n, device=self.device), self.autocast())
+    def heed(self, wish: int) -> None:
+        """Do what the processes agree on after a step."""
+        if wish == LOST:
+            raise self.diverged("The loss is")
+        if wish != NOTHING:
+            self.save()
+        if wish == STOP:
+            raise Interrupted(self.path)
 
-    def autocast(self) -> torch.autocast:
-        """bf16 where the plan says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+    def diverged(self, what: str) -> UserError:
+        """What to raise for a run that is no longer finite; the first process says it."""
+        step, kept = self.learner.first_lost(), f"{self.path}/{checkpoints.name(0)} keeps the state {self.kept}"
+        mend = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}), bring back what the expression removed"
+        skip = ", or leave such steps out with --on-nan skip" if self.options.on_nan == "stop" else ""
+        said = f"{what} not finite at step {step} of epoch {self.epoch + 1}; {kept}. {mend}{skip}."
+        return Diverged(said) if distributed.rank() == 0 else SaidElsewhere(said)
 
-    def step(self, views: list[Tensor], index: Tensor, step: int) -> Tensor:
-        """One step of the optimiser; the loss stays on the device."""
-        with self.autocast():
-            loss, keys = self.model(views, index)
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        self.optimizer.step()
-        self.model.update(keys, index, step)
-        return cast(Tensor, loss).detach()
+    # ---- what came of it
 
     def row(self) -> dict[str, Any]:
-        """The epoch's row of the log; clears the sums."""
+        """The epoch's row of the log; clears what is of the epoch."""
+        learner = self.learner
         row: dict[str, Any] = {
             "epoch": self.epoch,
-            "loss": float(self.loss) / len(self.batches),
+            "loss": float(distributed.average(learner.loss)) / max(learner.done - learner.skipped, 1),
             **average(self.health),
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": learner.optimizer.param_groups[0]["lr"],
             "images_per_second": self.images / self.trained_seconds,
         }
-        self.loss = torch.zeros((), device=self.device)
+        row |= {"skipped": learner.skipped} if self.options.on_nan == "skip" else {}
+        learner.begin_epoch()
         self.health = []
         return row
 
-    # ---- evaluation
-
-    def live_knn(self) -> float:
-        """kNN, k = 20, on a tenth of the training images by group (or on the test split with ``--eval test``)."""
-        if self.options.eval == "test":
-            assert self.plan.data.test is not None
-            return self.score(self.model.online.encoder, self.plan.data.bank, self.plan.data.test)["k20"]
-        return self.score(self.model.online.encoder, *self.plan.data.validation(self.options.seed))["k20"]
-
-    def score(self, encoder: torch.nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:
-        data = self.plan.data
-        found = [
-            features(encoder, s, data.size, data.mean, data.std, self.device, self.workers) for s in (bank, queries)
-        ]
-        assert bank.labels is not None
-        assert queries.labels is not None
-        if not all(np.isfinite(rows).all() for rows in found):
-            raise Diverged(f"The features of {self.path} are not finite; lower optimizer.lr.")
-        return knn(found[0], bank.labels.numpy(), found[1], queries.labels.numpy())["knn"]
-
     def result(self) -> dict[str, Any]:
-        """What ``train --json`` prints; the test split is read here and nowhere before."""
-        data, last = self.plan.data, self.log[-1]
-        scores: dict[str, Any] = {"knn": None, "raw_knn": None, "random_knn": None}
-        if data.labelled:
-            assert data.test is not None
-            untrained = build(self.recipe.training.backbone, data.size).to(self.device)
-            untrained.load_state_dict(self.untrained)
-            scores["knn"] = self.score(self.model.online.encoder, data.bank, data.test)
-            scores["raw_knn"] = self.score(None, data.bank, data.test)["k20"]
-            scores["random_knn"] = self.score(untrained, data.bank, data.test)["k20"]
+        """What ``train --json`` prints."""
+        last = self.log[-1]
+        scores = scoring.final(self.plan, self.learner.encoder, self.learner.untrained)
         return {
             "run": str(self.path), "expression": self.recipe.expression, "method": self.recipe.method,
-            "switches": switch_values(self.recipe.switches), "data": data.name, "epochs": self.epoch,
+            "switches": switch_values(self.recipe.switches), "data": self.plan.data.name, "epochs": self.epoch,
             "loss": last["loss"], "std": last["std"], "rank": last["rank"], **scores,
             "seconds": time.time() - psutil.Process().create_time(),
             "images_per_second": self.images / self.trained_seconds, **{key: last.get(key) for key in MORE_HEALTH},
             "advice": [*advice(last, most(self.recipe.heads.dim, self.recipe.training.batch_size)).values()],
         }  # fmt: skip
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that a first Ctrl-C or SIGTERM fills, for the loop to stop at the end of its step; a second one raises."""
-    caught: list[int] = []
-    previous: dict[int, Any] = {}
-
-    def handle(number: int, _: object) -> None:
-        caught.append(number)
-        signal.signal(number, previous[number])
-
-    try:
-        previous |= {int(n): signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: signals are not ours
-        yield caught
-        return
-    try:
-        yield caught
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

@@ -19,14 +19,24 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 BLOCK = 1 << 20  # bytes of images that a CPU works on at a time: what its cache holds
 
 
-class Draw:
-    """Random numbers for N images, from one generator on the host."""
+Share = tuple[int, int]  # a rank, of how many
+ALONE = (0, 1)
 
-    def __init__(self, n: int, generator: Generator):
-        self.n, self.generator = n, generator
+
+class Draw:
+    """Random numbers for N images, from one generator on the host.
+
+    With a ``share``, a rank of so many, they are an equal part of a batch, for all of which is drawn: processes that
+    share a batch draw what one would.
+    """
+
+    def __init__(self, n: int, generator: Generator, share: Share = ALONE):
+        self.n, self.generator, self.share = n, generator, share
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        return torch.rand(self.n, *shape, generator=self.generator) * (high - low) + low
+        rank, of = self.share
+        drawn = torch.rand(self.n * of, *shape, generator=self.generator)
+        return drawn[rank * self.n : (rank + 1) * self.n] * (high - low) + low
 
     def chance(self, p: float) -> Tensor:
         return self.uniform(0, 1) < p
@@ -55,9 +65,11 @@ AS_IS = Finish(torch.zeros(()), torch.ones(()))
 Colours = list[tuple[Tensor, list[Operation]]]
 
 
-def augment(images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS) -> Tensor:
+def augment(
+    images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
+) -> Tensor:
     """A view [N, 3, size, size] of images [N, 3, H, W], uint8 or in [0, 1]; the generator is the host's."""
-    draw, device = Draw(len(images), generator), images.device
+    draw, device = Draw(len(images), generator, share), images.device
     boxes, flip = draw_boxes(draw, images.shape[-2], images.shape[-1], view), draw.chance(view.flip)
     boxes, flip = boxes.to(device, non_blocking=True), flip.to(device, non_blocking=True)
     colours = draw_colours(draw, view)
@@ -68,9 +80,11 @@ def augment(images: Tensor, view: View, size: int, generator: Generator, finish:
     return developed(cut, (len(images), 3, size, size), colours, finish, device)
 
 
-def photometric(crops: Tensor, view: View, generator: Generator, finish: Finish = AS_IS) -> Tensor:
+def photometric(
+    crops: Tensor, view: View, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
+) -> Tensor:
     """The rest of a view [N, 3, H, W] after its crop and flip, uint8 or in [0, 1]."""
-    colours = draw_colours(Draw(len(crops), generator), view)
+    colours = draw_colours(Draw(len(crops), generator, share), view)
     return developed(lambda part: as_float(crops[part]), crops.shape, colours, finish, crops.device)
 
 

@@ -14,7 +14,7 @@ from sslzoo import Siamese, UserError
 from sslzoo.algebra import parse, resolve
 from sslzoo.cli import main
 from sslzoo.errors import Diverged
-from sslzoo.train import Interrupted
+from sslzoo.guards import Interrupted
 
 TINY = {
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,
@@ -41,17 +41,21 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
 
 
+def tiny(expression, scale="small", dtype=torch.float32, encoder=None, samples=40):
+    """A tiny seeded model of an expression, for images of any size; words of the expression win over `TINY`."""
+    recipe = resolve(parse(expression), scale, data="tiny", data_knobs=TINY)
+    torch.manual_seed(0)
+    if encoder is None:
+        encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16))
+    else:
+        encoder.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
+    return Siamese(encoder, recipe, samples).to(dtype)
+
+
 @pytest.fixture
 def build():
-    """Make a tiny seeded model of an expression, for images of any size; words of the expression win over `TINY`."""
-
-    def make(expression, scale="small", dtype=torch.float32):
-        recipe = resolve(parse(expression), scale, data="tiny", data_knobs=TINY)
-        torch.manual_seed(0)
-        encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16))
-        return Siamese(encoder, recipe, samples=40).to(dtype)
-
-    return make
+    """Make a tiny model."""
+    return tiny
 
 
 @pytest.fixture

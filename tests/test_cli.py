@@ -135,7 +135,7 @@ def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
     assert (found["method"], found["data"], found["epochs"]) == ("simsiam", "digits", 1)
     assert set(found["knn"]) == {"k1", "k5", "k20", "k200"}
     assert found["run"] == os.path.join("runs", "byol-no-momentum-digits-s0-1")
-    files = {"recipe.toml", "run.json", "log.csv", "last.pt", "encoder.safetensors", "knn.json"}
+    files = {"recipe.toml", "run.json", "log.csv", "last.pt", "encoder.safetensors", "knn.json", "last-1.pt", ".lock"}
     assert set(os.listdir(found["run"])) == files
 
     rows = loaded(invoke("knn", found["run"], "random", "raw", "--limit", "64", "--json"))
@@ -349,7 +349,9 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
     assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2
     (tmp_path / run["run"] / "last.pt").write_bytes(b"something else")
-    refused(invoke("train", "--resume", run["run"]), "is no checkpoint")
+    refused(
+        invoke("train", "--resume", run["run"]), "is cut off or no checkpoint", "last-1.pt' goes on from the one before"
+    )
     (tmp_path / run["run"] / "last.pt").unlink()
     refused(invoke("train", "--resume", run["run"]), "holds no last.pt")
 

@@ -1,12 +1,14 @@
 """Where features come from: layers of runs, weights in files, published models, files of features, and the store."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sslzoo import encoders, runs, sources, store
+from sslzoo import checkpoints, encoders, runs, sources, store
 from sslzoo.search import search
 from sslzoo.sources import Look, embed
 from sslzoo.splits import Split
@@ -37,7 +39,7 @@ def test_layers_and_networks_of_a_run(run):
     assert (
         embed(run, Look("digits", limit=64, layer="projector", network="target")).source == f"{run} (target projector)"
     )
-    state = runs.read_checkpoint(runs.Path(run))["model"]
+    state = checkpoints.read(Path(run))["model"]
     net = encoders.build("small", 32)
     net.load_state_dict({k.removeprefix("copy.encoder."): v for k, v in state.items() if k.startswith("copy.encoder.")})
     assert not torch.equal(net.layers[0].weight, runs.encoder(run).layers[0].weight)

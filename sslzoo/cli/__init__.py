@@ -10,7 +10,8 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import __version__, show
-from ..errors import UserError
+from ..errors import SaidElsewhere, UserError
+from ..launched import number
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .expression import part_signs
@@ -55,7 +56,8 @@ class Zoo(click.Group):
             show.error(error.format_message())
             code = 2
         except UserError as error:
-            show.error(str(error))
+            if not isinstance(error, SaidElsewhere):
+                show.error(f"process {number()}: {error}" if number() else str(error))
             code = 2
         except (KeyboardInterrupt, click.Abort):
             show.error("Interrupted.")

@@ -10,8 +10,9 @@ import click
 
 from .. import show
 from ..errors import UserError
+from ..launched import started
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
-from .train import INTERRUPTED
+from .train import STOPPED
 
 table_options = stacked(
     click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder."),
@@ -22,17 +23,19 @@ table_options = stacked(
 
 def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
     """Train a table with a screen and print what came of it."""
+    if started() > 1:
+        raise UserError("A table of many runs is made by one process; start it without torchrun.")
     from ..machine import keep_memory
 
     keep_memory()
-    interrupted = import_module("sslzoo.train").Interrupted
+    interrupted = import_module("sslzoo.guards").Interrupted
     screen = show.CellsScreen(as_json, quiet)
     try:
         result = train(screen)
     except (interrupted, KeyboardInterrupt):
         screen.close()
         show.error("Stopped; what was trained is kept, and the same command goes on.")
-        sys.exit(INTERRUPTED)
+        sys.exit(STOPPED)
     finally:
         screen.close()
     if as_json:

@@ -1,7 +1,7 @@
 """``sslzoo train``."""
 
 import json
-import os.path
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -11,10 +11,12 @@ import click
 
 from .. import show
 from ..errors import UserError
+from ..launched import number, started
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
 from .methods import summary
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # before anything was saved, as shells have it
+STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits.h)
 
 
 @click.command(cls=ExpressionCommand)
@@ -30,7 +32,17 @@ INTERRUPTED = 130
 )
 @click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
-@click.option("--resume", metavar="RUN", help="Go on with a run; takes no expression.")
+@click.option(
+    "--checkpoint-every", default="1", show_default=True, metavar="N|Nm", help="Epochs between checkpoints, or minutes."
+)
+@click.option("--keep", type=int, default=2, show_default=True, help="Checkpoints that are kept, the newest ones.")
+@click.option(
+    "--on-nan", default="stop", show_default=True, help="A step that is not finite: stop, or skip (leave it out)."
+)
+@click.option(
+    "--accumulate", type=int, default=1, show_default=True, help="Parts of a batch whose gradients are added up."
+)
+@click.option("--resume", metavar="RUN", help="Go on with a run, or from one of its checkpoints; takes no expression.")
 @click.option("--stop-after", type=int, metavar="N", help="Stop after epoch N, on the same schedule.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, each value with its origin, and stop.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
@@ -51,6 +63,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     options = {names.get(key, key): value for key, value in flags.items()}
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
+    if started() > 1:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
     from .. import plan as plans
     from ..machine import keep_memory
 
@@ -77,19 +91,21 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             result = training.train(list(expression), screen, control["stop_after"], **options)
     except training.Interrupted as stop:
         screen.close()
-        show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")
-        sys.exit(INTERRUPTED)
+        if number() == 0:
+            show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")
+        sys.exit(STOPPED)
     finally:
         screen.close()
-    if control["as_json"]:
+    if control["as_json"] and number() == 0:
         click.echo(json.dumps(result))
 
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
     """Refuse flags beside --resume that differ from the run's own."""
+    from ..checkpoints import place
     from ..runs import read_run
 
-    about = read_run(run)
+    about = read_run(place(run)[0])
     own = {
         **about["options"],
         "epochs": about["epochs"],

@@ -1,0 +1,108 @@
+"""The processes of one run, as torchrun starts them: joined, of one mind on errors, told what the first one knows."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .distributed import rank, world
+from .errors import SaidElsewhere, UserError
+from .files import locked
+from .launched import attempt, names, started
+
+PATIENCE = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
+T = TypeVar("T")
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """The processes that torchrun has started, joined in a group; alone, or in a group already, nothing happens."""
+    if started() == 1 or dist.is_initialized():
+        yield
+        return
+    store, number, of = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
+    # After a restart torchrun's store still has the addresses of the processes before.
+    store = dist.PrefixStore(f"sslzoo {attempt()} of {of}", store)  # type: ignore[attr-defined]
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=PATIENCE)
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def told(value: T) -> T:
+    """The first process's value on all of them."""
+    if world() == 1:
+        return value
+    found: list[Any] = [value]
+    dist.broadcast_object_list(found, 0)
+    return found[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """A folder that the first process holds against other runs. Raises `UserError` where one holds it."""
+    with ExitStack() as held:
+        together(lambda: held.enter_context(locked(folder)) if rank() == 0 else None)
+        yield
+
+
+def together(make: Callable[[], T]) -> T:
+    """What each process makes. Where one of them raises a `UserError` all do, and the first one says it."""
+    if world() == 1:
+        return make()
+    made, said = None, None
+    try:
+        made = make()
+    except UserError as error:
+        said = error
+    errors: list[UserError | None] = [None] * world()
+    dist.all_gather_object(errors, said)
+    for number, found in enumerate(errors):
+        if found is not None:
+            raise (found if number == 0 else UserError(f"Process {number}: {found}")) if rank() == 0 else SaidElsewhere
+    return made  # type: ignore[return-value]
+
+
+def first(make: Callable[[], T]) -> T:
+    """What the first process alone makes, on all of them; its `UserError` too."""
+    return told(together(lambda: make() if rank() == 0 else None))  # type: ignore[return-value]
+
+
+def most(number: int) -> int:
+    """The largest of the processes' numbers."""
+    if world() == 1:
+        return number
+    found = torch.tensor(number)
+    dist.all_reduce(found, dist.ReduceOp.MAX)
+    return int(found)
+
+
+def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with gradients averaged over all processes; alone, as it is.
+
+    Unused parameters are looked for since a codebook may be frozen at first, and buckets then keep their order, so that
+    a resumed run adds in the same one.
+    """
+    if world() == 1:
+        return model
+    devices = [device] if device.type == "cuda" else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # newer versions have other words for broadcast_buffers
+        return DistributedDataParallel(model, devices, broadcast_buffers=False, find_unused_parameters=True)
+
+
+def launch() -> list[str]:
+    """The names of the launch that started the processes, the same after a restart; all have to ask."""
+    found: list[Any] = [None] * world()
+    if world() > 1:
+        dist.all_gather_object(found, names())
+    return sorted({name for some in found for name in some}) if world() > 1 else names()
