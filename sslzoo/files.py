@@ -17,6 +17,19 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
         raise UserError(f"{option} {path} has to end in {suffix}.")
     if not os.path.isdir(path.parent):
         raise UserError(f"There is no folder {path.parent}; make it first or give {option} another place.")
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; give {option} another place.")
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"{path} cannot be written ({said(error)}); give {option} another place.") from None
+
+
+def said(error: Exception) -> str:
+    """What an error says, without the numbers and names beside it."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], mend: str = ROOM) -> None:
@@ -24,7 +37,7 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], mend: s
 
     Raises `UserError` that ends in ``mend``.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")  # nobody else's
+    temporary = path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")  # nobody else's, and of a short name
     try:
         with open(temporary, "wb") as file:
             if callable(content):

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import __version__, show
-from ..errors import UserError
+from ..errors import UserError, did_you_mean, listing
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .expression import part_signs
@@ -18,6 +18,17 @@ from .methods import methods
 from .train import INTERRUPTED, train
 
 __all__ = ["main", "part_signs"]
+
+
+def sentence(error: click.ClickException) -> str:
+    """What click has to say, as one of our sentences."""
+    if isinstance(error, click.NoSuchOption):
+        hint = did_you_mean(error.option_name, error.possibilities or [])
+        return f"No such option {error.option_name!r}{hint}; --help lists them."
+    choices = getattr(error.param, "type", None) if isinstance(error, click.MissingParameter) else None
+    if isinstance(choices, click.Choice):
+        return f"Missing argument; choose from {listing(choices.choices)}."
+    return error.format_message().rstrip(".") + "."
 
 
 class Zoo(click.Group):
@@ -52,7 +63,7 @@ class Zoo(click.Group):
             click.echo(error.format_message())
             code = 0
         except click.ClickException as error:
-            show.error(error.format_message())
+            show.error(sentence(error))
             code = 2
         except UserError as error:
             show.error(str(error))
