@@ -5,6 +5,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import bad_files
 import pytest
 import torch
 from click.testing import CliRunner
@@ -39,6 +40,20 @@ def pytest_collection_modifyitems(config, items):
 def own_cache(tmp_path, monkeypatch):
     """Downloads and features of a test are its own."""
     monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def true_run(tmp_path_factory):
+    """The files of a run that was stopped after the first of two epochs."""
+    folder = tmp_path_factory.mktemp("true")
+    (folder / "tiny.npz").write_bytes(bad_files.images())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu dim=8 hidden=8 predictor_hidden=8"
+        result = CliRunner().invoke(main, words.split())
+        assert result.exit_code == 0, result.output
+    run = next((folder / "runs").iterdir())
+    return {path.name: path.read_bytes() for path in run.iterdir()}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_files import FILES, Run, images, lay
+from bad_files import FILES, Run, lay
 from click.testing import CliRunner
 
 from sslzoo.cli import main
@@ -568,21 +568,6 @@ LATER = {  # commands whose mend is not made yet, and why
 }
 
 ROWS = [(group, *row) for group, rows in TABLE.items() for row in rows]
-
-
-@pytest.fixture(scope="module")
-def true_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The files of a run that was stopped after the first of two epochs."""
-    folder = tmp_path_factory.mktemp("true")
-    (folder / "tiny.npz").write_bytes(images())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("SSLZOO_CACHE", str(folder / "cache"))
-        words = "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu dim=8 hidden=8 predictor_hidden=8"
-        result = CliRunner().invoke(main, words.split())
-        assert result.exit_code == 0, result.output
-    run = next((folder / "runs").iterdir())
-    return {path.name: path.read_bytes() for path in run.iterdir()}
 
 
 def tree(folder: Path) -> dict[str, bytes | None]:
