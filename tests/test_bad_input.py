@@ -1,11 +1,15 @@
 """One table of what a person can get wrong: each is one sentence that names the mend, and leaves no trace."""
 
+import builtins
+import errno
+import io
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_files import FILES, Run, lay
+from bad_files import FILES, Run, images, lay
 from click.testing import CliRunner
 
 from sslzoo.cli import main
@@ -605,6 +609,50 @@ def test_bad_input_is_one_sentence_and_leaves_no_trace(
     assert result.stderr.count("\n") == 1
     assert part in result.stderr
     assert "Traceback" not in result.stderr
+    assert tree(tmp_path) == before
+
+
+LOCKED = [
+    ("train locked.toml", "locked.toml cannot be read (PermissionError)"),
+    ("study locked.toml", "locked.toml cannot be read (PermissionError)"),
+    ("train simsiam --data locked.npz", "not an .npz of plain arrays (PermissionError)"),
+    ("train simsiam --data locked", "locked cannot be used (Permission denied)"),
+    ("train simsiam --data folder", "locked.png cannot be read as an image"),
+    ("train simsiam --data tiny.npz --init locked.pt", "locked.pt cannot be read as weights (PermissionError)"),
+    ("runs --out locked", "locked cannot be used (Permission denied)"),
+    ("embed raw --data tiny.npz --out locked.npz", "locked.npz cannot be written (Permission denied)"),
+    ("methods map --out locked.svg", "locked.svg cannot be written (Permission denied)"),
+]
+
+
+@pytest.mark.parametrize(("words", "part"), LOCKED)
+def test_what_is_locked_is_named(words: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for somebody who may not read or write it: whoever runs the tests may be allowed everything."""
+
+    def lock(module: Any, name: str) -> None:
+        real = getattr(module, name)
+
+        def locked(path: Any, *args: Any, **options: Any) -> Any:
+            if isinstance(path, str | Path) and "locked" in Path(path).name:
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *args, **options)
+
+        monkeypatch.setattr(module, name, locked)
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("locked", "folder"):
+        Path(name).mkdir()
+    for name in ("locked.toml", "locked.npz", "locked.pt", "tiny.npz", "folder/locked.png"):
+        Path(name).write_bytes(images())
+    before = tree(tmp_path)
+    for module, name in ((io, "open"), (builtins, "open"), (os, "listdir")):
+        lock(module, name)
+    monkeypatch.setattr(os, "replace", lambda _, path: Path(path).read_bytes())  # of what is written whole
+    result = CliRunner().invoke(main, words.split())
+    monkeypatch.undo()
+    assert (result.exit_code, result.stdout) == (2, ""), (result.exception, result.output)
+    assert part in result.stderr
+    assert result.stderr.count("\n") == 1
     assert tree(tmp_path) == before
 
 

@@ -48,7 +48,8 @@ class Zoo(click.Group):
                 sys.stdout.flush()
         except OSError as error:
             if error.filename is not None:  # a file's, and no stream's
-                raise
+                show.error(f"{error.filename} cannot be used ({error.strerror}); see that it is there and yours.")
+                sys.exit(2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit writes what is left
             code = 1
             if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
