@@ -64,7 +64,7 @@ LETTERS = st.characters(exclude_characters="/~\0\n\r", exclude_categories=("Cs",
     "\udcff+-=.'\"|,:[]"
 )
 TEXT = st.text(LETTERS, max_size=20).filter(lambda text: text.strip(". ") or not text)  # no folder above this one
-NUMBERS = st.integers() | st.integers(-3, 40) | st.integers(10**6, 10**40)
+NUMBERS = st.integers() | st.integers(-3, 40) | st.integers(10**6, 10**40) | st.sampled_from([10**400, -(10**400)])
 FLOATS = st.floats() | st.sampled_from([1e-320, 1e308, 0.5, 1.0])
 SPELLED = st.one_of(
     NUMBERS.map(str), FLOATS.map(str), TEXT, st.sampled_from(["1e400", "true", "no", "1_0", "٣", "0x10"])
