@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError, did_you_mean, listing, too_few_to_whiten
-from .recipe import Method, Ranges, Recipe, build, find_method, method_names, switch_values
-from .schema import PIPELINES, SWITCHES, WORDS, Switches, Value
+from .recipe import Method, Ranges, Recipe, build, check_crops, find_method, method_names, switch_values
+from .schema import SWITCHES, WORDS, Switches, Value
 from .values import defaults, dotted, expand, read_by, read_knob, read_switch, reason
 
 
@@ -256,11 +256,7 @@ def resolve(
     for key in expression.written:
         if not any(one in recipe.origins for one in expand(key)):
             raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
-    for view in PIPELINES:
-        low, high = (f"views.{view}.scale_{end}" for end in ("min", "max"))
-        least, most = (getattr(getattr(recipe.views, view), f"scale_{end}") for end in ("min", "max"))
-        if least > most and "expression" in (recipe.origins.get(low), recipe.origins.get(high)):
-            raise UserError(f"{low} ({least:g}) is above {high} ({most:g}); lower scale_min or raise scale_max.")
+    check_crops(recipe.values())
     before = {**switch_values(source.switches), **defaults(scale), **inherited}
     gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
     return replace(recipe, dropped=() if expression.like else tuple(gone))

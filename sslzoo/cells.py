@@ -23,6 +23,7 @@ from .summary import summarize
 from .train import Reporter, resume, train
 
 Row = dict[str, Any]
+MOST_SEEDS = 1000
 RECORD = {  # of a run that has ended
     "key": str, "seed": int, "expression": str, "diverged": bool, "scores": dict, "seconds": runs.NUMBER,
     "run": str | None, **dict.fromkeys(("knn", "random_knn", "raw_knn", "loss", "std", "rank"), runs.NUMBER | None),
@@ -163,8 +164,8 @@ def run(cells: Sequence[Cell], setting: Setting, head: Row, folder: Path, watch:
     Seed by seed, so that an interrupted table is whole as far as it goes. A run whose loss is no longer finite is a
     result. Raises `UserError`, and `guards.Interrupted` once the state of the run is saved.
     """
-    if head["seeds"] < 1:
-        raise UserError(f"--seeds cannot be {head['seeds']}; it is at least 1.")
+    if not 1 <= head["seeds"] <= MOST_SEEDS:
+        raise UserError(f"--seeds cannot be {head['seeds']}; it is from 1 to {MOST_SEEDS}.")
     store, distinct = Store(folder), dict[str, Cell]()
     for cell in cells:
         if cell.recipe is not None:

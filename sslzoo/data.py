@@ -17,6 +17,7 @@ from .folders import read_folder
 from .images import square
 from .splits import MOST, Dataset, Split, count_classes, hold_out, whole_numbers
 
+SMALLEST = 8  # px of an image
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
     "cifar10": (32, 50_000),
@@ -50,6 +51,8 @@ def load(name: str, image_size: int | None = None, limit: int | None = None) -> 
         )
     if limit is not None:
         dataset = _limited(dataset, limit)
+    if dataset.size < SMALLEST:
+        raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
     return _normalised(dataset)
 
 
@@ -101,7 +104,7 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
     bank = train
     if "extra_images" in arrays:  # images without labels, for training alone
         train = Split(
-            torch.cat([cast(Tensor, train.images), square(_as_images("extra", arrays["extra_images"]), size)])
+            torch.cat([cast(Tensor, train.images), square(_as_images("extra_images", arrays["extra_images"]), size)])
         )
     return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
 
@@ -118,7 +121,7 @@ def read_npz(path: Path, mend: str) -> dict[str, Any]:
         raise UserError(f"There is no file {path}; {mend}.")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
+            return {key: np.asarray(file[key]) for key in file.files}  # what is no array at all becomes one
     except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
         kind = type(error).__name__
         raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
@@ -128,7 +131,7 @@ def read_npy(path: Path) -> Any:
     """The array of an .npy file, memory-mapped; pickled ones refused. Raises `UserError`."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # as above
         kind = type(error).__name__
         raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None
 
@@ -155,8 +158,9 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
     if array is None:
         return None
     labels = np.asarray(array)
-    if len(labels) != n:
-        raise UserError(f"{key} has {len(labels)} rows for {n} images; give one label per image.")
+    if labels.shape[:1] != (n,):
+        rows = len(labels) if labels.ndim else "no"
+        raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
     labels = labels.reshape(n, -1)
     if labels.shape[1] != 1:
         note = f"{labels.shape[1]} labels per image: kNN needs one, so it is left out"

@@ -56,12 +56,15 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
     size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
     try:
         model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))
-    except RuntimeError as error:
-        raise UserError(f"{name} cannot be built ({str(error).splitlines()[0]}); choose another backbone.") from None
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name} cannot be built for {image_size} px ({said}); choose another backbone.") from None
     if image_size <= SMALL_UP_TO and not pretrained and hasattr(model, "maxpool") and hasattr(model, "conv1"):
         stem = nn.Conv2d(3, cast(nn.BatchNorm2d, model.bn1).num_features, 3, 1, 1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         model.conv1, model.maxpool = stem, nn.Identity()
+    if not pretrained:
+        check_size(model, name, image_size)
     return model
 
 
@@ -70,6 +73,20 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
     return distributed.synchronized(model)
+
+
+def check_size(model: nn.Module, name: str, size: int) -> None:
+    """Raise `UserError` for a model that takes no images of this size; one is tried."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # assertions and RuntimeErrors of its layers
+        raise UserError(
+            f"{name} takes no images of {size} px ({type(error).__name__}); choose another --image-size or --backbone."
+        ) from None
+    finally:
+        model.train(training)
 
 
 def _takes_size(name: str) -> bool:

@@ -186,7 +186,8 @@ def look_over(embedding: Embedding) -> dict[str, float]:
     """Label-free numbers of a seeded sample of the first split's features: std, rank, uniformity."""
     rows = embedding.features
     chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:HEALTH_ROWS])
-    some = torch.from_numpy(np.asarray(rows[chosen], np.float32))
+    with np.errstate(over="ignore"):
+        some = torch.from_numpy(np.asarray(rows[chosen], np.float32))
     if not bool(some.isfinite().all()) or len(some) < 2:
         return {}
     return {"std": health.std(some), "rank": health.rank(some), "uniformity": health.uniformity(some)}

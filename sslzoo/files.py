@@ -21,11 +21,24 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
         raise UserError(f"{option} {path} has to end in {suffix}.")
     if not os.path.isdir(path.parent):
         raise UserError(f"There is no folder {path.parent}; make it first or give {option} another place.")
+    if os.path.isdir(path):
+        raise UserError(f"{path} is a folder; give {option} another place.")
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # a name that no file can have
+        raise UserError(f"{path} cannot be written ({said(error)}); give {option} another place.") from None
+
+
+def said(error: Exception) -> str:
+    """What an error says, without the numbers and names beside it."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def temporary(path: Path) -> Path:
-    """A name beside a file for what becomes it; nobody else's."""
-    return path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    """A hidden name beside a file for what becomes it; nobody else's, and short."""
+    return path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
 
 
 @contextmanager
@@ -43,7 +56,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         file = open(path, "a+")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}); {ROOM}.") from None
+        raise UserError(f"{path} cannot be written ({said(error)}); {ROOM}.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

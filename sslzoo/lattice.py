@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 
 from .algebra import Expression, canonical, parse, refusal, resolve, tokenize
 from .errors import UserError, did_you_mean
@@ -11,6 +12,7 @@ from .recipe import Recipe, switch_values
 from .schema import SWITCHES, WORDS, Switches, Value
 from .values import dotted, expand, read_by, read_switch, spelled
 
+MOST = 10_000  # cells of a table
 Resolve = Callable[[Expression], Recipe]
 
 
@@ -108,6 +110,8 @@ def lattice(words: Sequence[str], flips: Sequence[Flip], recipe: Resolve = resol
 
     A knob that a cell's switches do not read is left out of it, and cells that are then the same are one cell.
     """
+    if (count := prod(len(one.values) for one in flips)) > MOST:
+        raise UserError(f"The flips make {count} cells, and a table has at most {MOST}; flip fewer switches or values.")
     base = _part(words, {one.key for one in flips})
     found: dict[str, Cell] = {}
     for values in product(*(one.values for one in flips)):

@@ -22,10 +22,12 @@ from .values import expand, read_knob
 
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
 LOWEST = {
-    "image_size": 8, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1, "keep": 1,
-    "accumulate": 1,
+    "image_size": data.SMALLEST, "limit": 2, "epochs": 1, "batch_size": 2, "seed": 0, "workers": 0, "knn_every": 1,
+    "stop_after": 1, "keep": 1, "accumulate": 1,
 }  # fmt: skip
-LAST_SEED = 2**32 - 1  # `batches.order` multiplies it, and the product has to fit a generator
+HIGHEST = {  # `batches.order` multiplies the seed, and the product has to fit a generator
+    "image_size": 4096, "workers": 1024, "seed": 2**32 - 1,
+}  # fmt: skip
 PRECISIONS = ("auto", "float32", "bf16")
 
 
@@ -104,10 +106,14 @@ def check_numbers(**options: int | None) -> None:
     """Raise `UserError` for a number among the options that is out of bounds."""
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
-        if value is not None and value < LOWEST[name]:
+        if value is None:
+            continue
+        if type(value) is not int:
+            raise UserError(f"{flag} cannot be {value!r}; it is a whole number.")
+        if value < LOWEST[name]:
             raise UserError(f"{flag} cannot be {value}; it is at least {LOWEST[name]}.")
-        if name == "seed" and value is not None and value > LAST_SEED:
-            raise UserError(f"{flag} cannot be {value}; it is at most {LAST_SEED}.")
+        if name in HIGHEST and value > HIGHEST[name]:
+            raise UserError(f"{flag} cannot be {value}; it is at most {HIGHEST[name]}.")
 
 
 def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
@@ -116,7 +122,9 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
     if not options.out:
         raise UserError("--out cannot be empty; name a folder.")
-    check_numbers(**{name: getattr(options, name) for name in LOWEST})
+    if "\0" in options.out:
+        raise UserError(f"{options.out} cannot be written (no name has a NUL); give --out another folder.")
+    check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
     if options.on_nan not in ("stop", "skip"):
         raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
     interval(options.checkpoint_every)
@@ -217,6 +225,7 @@ def recipe_for_data(expression: Expression, options: Options, device: torch.devi
 
 def find_device(name: str) -> torch.device:
     """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not."""
+    name = str(name)  # a run's own may be anything
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind, ready in there.items() if ready)
@@ -234,7 +243,8 @@ def find_device(name: str) -> torch.device:
         raise UserError(f"--device cannot be {name!r}; it is auto, {listing(there)}.")
     number = name.removeprefix(kind).removeprefix(":")
     if not there[kind] or (
-        number and not (number.isdigit() and (kind != "cuda" or int(number) < torch.cuda.device_count()))
+        number
+        and not (re.fullmatch("[0-9]{1,2}", number) and (kind != "cuda" or int(number) < torch.cuda.device_count()))
     ):
         raise UserError(
             f"There is no {name} on this machine; use --device {listing(k for k, ready in there.items() if ready)}."

@@ -42,6 +42,8 @@ def shipped(name: str, source: str) -> Path:
 
 METHODS = shipped("methods", "methods")
 HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": bool}
+LARGEST = 1_000_000  # bytes of a TOML file
+DEEPEST = 8  # tables in tables
 KINDS = {str: "a text", bool: "true or false", dict: "a table"}
 
 T = TypeVar("T")
@@ -205,12 +207,18 @@ def read_method(path: Path) -> Method:
 def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
     """What ``parse`` makes of a TOML file, its errors with the file's name. Raises `UserError`."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST:
+            raise UserError(f"{path} is too large for a TOML file of sslzoo; give another one.")
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; {mend}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:  # a ValueError for letters that are no UTF-8, and for a path with a NUL
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
-    except tomllib.TOMLDecodeError as error:
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also for numbers of thousands of digits, and tables in tables
         raise UserError(f"{path} is not valid TOML: {str(error).rstrip('.')}.") from None
     with within(str(path)):
         return parse(content)
@@ -235,7 +243,19 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
             scales = [scale] if scale else SCALES
             if not any(read_by(one, merged[s]) for one in expand(key) for s in scales):
                 raise UserError(f"{key} is not read by these switches: it is read where {reason(key)}.")
+    for values in merged.values():
+        check_crops(values)
     return Method(name, switches, tables, **header)
+
+
+def check_crops(values: Mapping[str, Any]) -> None:
+    """Raise `UserError` for views whose smallest crop is larger than their largest."""
+    for view in PIPELINES:
+        low, high = (f"views.{view}.scale_{end}" for end in ("min", "max"))
+        if values[low] > values[high]:
+            raise UserError(
+                f"{low} ({values[low]:g}) is above {high} ({values[high]:g}); lower scale_min or raise scale_max."
+            )
 
 
 def _read_switches(table: Mapping[str, Any]) -> Switches:
@@ -258,6 +278,8 @@ def _read_tables(tables: Mapping[str, Any]) -> Knobs:
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    if prefix.count(".") > DEEPEST:
+        raise UserError(f"The table {prefix[:40]!r} lies too deep; 'sslzoo methods show NAME' lists the knobs.")
     items: list[tuple[str, Any]] = []
     for key, value in tables.items():
         items += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]

@@ -175,7 +175,7 @@ class Clustering:
     )
     freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", low=0, when=LEARNT_BOOK)
     epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4, when=SINKHORN)
-    iterations: int = knob(3, "Sinkhorn iterations", low=1, when=SINKHORN)
+    iterations: int = knob(3, "Sinkhorn iterations", low=1, high=LONGEST, when=SINKHORN)
     sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn", when=SINKHORN)
     queue_epoch: float = knob(0.0, "epoch from which they do", low=0, when={"clustering.sinkhorn_queue": (True,)})
     code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4, when=SOFT)
@@ -186,7 +186,9 @@ class Clustering:
     centre_momentum: float = knob(
         0.9, "part of the centre that stays in a step", low=0, high=1, when={"clustering": ("centering",)}
     )
-    kmeans_iterations: int = knob(10, "k-means iterations an epoch", low=1, when={"clustering": ("kmeans",)})
+    kmeans_iterations: int = knob(
+        10, "k-means iterations an epoch", low=1, high=LONGEST, when={"clustering": ("kmeans",)}
+    )
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ class Views:
     )
     pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8, when={"symmetric": (False,)})
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
-    local_size: int = knob(96, "their size in px", low=8)
+    local_size: int = knob(96, "their size in px", low=8, high=4096)
     first: View = field(default_factory=View)
     second: View = field(default_factory=View)
     local: View = field(default_factory=View)

@@ -3,6 +3,7 @@
 import os.path
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from . import files, gallery
 from .errors import UserError
 from .knn import index, unit_rows
-from .sources import Look, opened, rows_of, shared_data
+from .sources import Look, holds_features, opened, rows_of, shared_data
 from .splits import Dataset, Split
 
 Row = dict[str, Any]
@@ -26,7 +27,7 @@ def search(
 
     An image of the searched split is not its own neighbour.
     """
-    if source.endswith(".npz"):
+    if holds_features(Path(os.path.expanduser(source))):
         raise UserError(
             f"{source} holds features alone, and images are searched with a network; name a run or a model."
         )
@@ -48,7 +49,7 @@ def search(
         if at >= len(home):
             raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
         one = home.take(torch.tensor([at]))
-        row = unit_rows(name, rows_of(made, dataset, one, look, device))
+        row = unit_rows(name, rows_of(made, dataset, one, replace(look, workers=0), device))  # one image
         own = at if place and place[1] == split else None
         similar, near = index.search(bank, row, min(number + (own is not None), len(bank)))
         kept = [(float(s), int(i)) for s, i in zip(similar[0], near[0], strict=True) if i != own][:number]

@@ -3,6 +3,7 @@
 import os.path
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 from . import checkpoints, data, encoders, files, runs, store
 from .algebra import parse
 from .embed import features
-from .errors import UserError
+from .errors import UserError, within
 from .plan import Options, backbone_for, check_numbers, find_device, recipe_for
 from .siamese import Siamese
 from .splits import Dataset, Split
@@ -93,10 +94,15 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
     return str(own.pop()) if own else "digits"
 
 
+def holds_features(path: Path) -> bool:
+    """Whether a source is features in files, and no network."""
+    return path.suffix == ".npz" or any(os.path.isfile(path / f"{first}.npy") for first in (ARRAYS[0], "features"))
+
+
 def embed(name: str, look: Look) -> Embedding:
     """The features of a source. Raises `UserError`."""
     path = Path(os.path.expanduser(name))
-    if path.suffix == ".npz" or any(os.path.isfile(path / f"{first}.npy") for first in (ARRAYS[0], "features")):
+    if holds_features(path):
         if look.backbone or not look.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
         return read_features(path)
@@ -115,6 +121,8 @@ def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
     device = find_device(look.device)
     source = _made(name, Path(os.path.expanduser(name)), look)
     dataset = data.load(look.data, look.image_size or source.size, look.limit)
+    if source.net is not None:
+        encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":
         source = _untrained(name, dataset, look, device)
     return source, dataset, device
@@ -163,13 +171,21 @@ def _made(name: str, path: Path, look: Look) -> Source:
 def _run(path: Path, look: Look) -> Source:
     """A run's online backbone, or what else of its networks is asked for."""
     about = runs.read_run(path)
+    with within(str(path)):
+        check_numbers(image_size=about["image_size"])
+    if not all(_is_colour(about[key]) for key in ("mean", "std")) or min(about["std"]) <= 0:
+        raise UserError(f"{path} has no mean and std in its run.json that are three numbers; train it anew.")
     label, net = str(path), runs.encoder(path)
     if not look.usual:
-        device = torch.device(str(about.get("device", "cpu")).split()[0].split(":")[0])  # which chose some of its knobs
+        device = torch.device("cuda" if "cuda" in str(about.get("device")) else "cpu")  # it chose some knobs
         setting = (Options(**about["options"]), about["data"], about["image_size"], about["images"], device)
         recipe = recipe_for(parse([str(path / "recipe.toml")]), *setting)
         model = Siamese(net, recipe, about["images"])
-        model.load_state_dict(checkpoints.read(path)["model"])
+        state = checkpoints.read(path)
+        try:
+            model.load_state_dict(state["model"])
+        except (RuntimeError, TypeError, KeyError, AttributeError):
+            raise UserError(f"{path}/last.pt belongs to another recipe; give another run.") from None
         if look.network == "target" and recipe.switches.target == "shared":
             raise UserError(f"{path} has no target network of its own; leave --network out.")
         chosen = model.target if look.network == "target" else model.online
@@ -180,6 +196,11 @@ def _run(path: Path, look: Look) -> Source:
     group = " ".join([about["expression"], about["data"], look.network, look.layer, *words])
     mean, std = tuple(about["mean"]), tuple(about["std"])
     return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
+
+
+def _is_colour(found: Sequence[Any]) -> bool:
+    """Whether a list is three finite numbers."""
+    return len(found) == 3 and all(type(x) in (int, float) and isfinite(x) for x in found)
 
 
 def _untrained(name: str, dataset: Dataset, look: Look, device: torch.device) -> Source:

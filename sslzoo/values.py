@@ -1,6 +1,7 @@
 """Values of the schema: names spelled out, values checked, and whether anything reads them."""
 
 from collections.abc import Mapping
+from math import inf
 from sys import float_info
 from types import UnionType
 from typing import Any, get_args
@@ -61,7 +62,7 @@ def read_knob(key: str, value: object) -> Value:
     if isinstance(value, str) and kinds != (str,):
         value = _parse(value, kinds)
     if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
-        value = float(value)
+        value = float(value) if abs(value) <= float_info.max else inf if value > 0 else -inf
     if type(value) not in kinds:
         raise UserError(f"{key} cannot be {value!r}; it is {listing(k.__name__ for k in kinds)}.")
     if isinstance(value, str) and meta["choices"] and value not in meta["choices"]:

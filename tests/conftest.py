@@ -5,6 +5,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import bad_files
 import pytest
 import torch
 from click.testing import CliRunner
@@ -50,6 +51,20 @@ def tiny(expression, scale="small", dtype=torch.float32, encoder=None, samples=4
     else:
         encoder.apply(lambda m: m.reset_parameters() if hasattr(m, "reset_parameters") else None)
     return Siamese(encoder, recipe, samples).to(dtype)
+
+
+@pytest.fixture(scope="session")
+def true_run(tmp_path_factory):
+    """The files of a run that was stopped after the first of two epochs."""
+    folder = tmp_path_factory.mktemp("true")
+    (folder / "tiny.npz").write_bytes(bad_files.images())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu dim=8 hidden=8 predictor_hidden=8"
+        result = CliRunner().invoke(main, words.split())
+        assert result.exit_code == 0, result.output
+    run = next((folder / "runs").iterdir())
+    return {path.name: path.read_bytes() for path in run.iterdir()}
 
 
 @pytest.fixture

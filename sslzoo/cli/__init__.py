@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import __version__, show
-from ..errors import SaidElsewhere, UserError
+from ..errors import SaidElsewhere, UserError, did_you_mean, listing
 from ..launched import number
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
@@ -19,6 +19,17 @@ from .methods import methods
 from .train import INTERRUPTED, train
 
 __all__ = ["main", "part_signs"]
+
+
+def sentence(error: click.ClickException) -> str:
+    """What click has to say, as one of our sentences."""
+    if isinstance(error, click.NoSuchOption):
+        hint = did_you_mean(error.option_name, error.possibilities or [])
+        return f"No such option {error.option_name!r}{hint}; --help lists them."
+    choices = getattr(error.param, "type", None) if isinstance(error, click.MissingParameter) else None
+    if isinstance(choices, click.Choice):
+        return f"Missing argument; choose from {listing(choices.choices)}."
+    return error.format_message().rstrip(".") + "."
 
 
 class Zoo(click.Group):
@@ -38,7 +49,8 @@ class Zoo(click.Group):
                 sys.stdout.flush()
         except OSError as error:
             if error.filename is not None:  # a file's, and no stream's
-                raise
+                show.error(f"{error.filename} cannot be used ({error.strerror}); see that it is there and yours.")
+                sys.exit(2)
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit writes what is left
             code = 1
             if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
@@ -53,7 +65,7 @@ class Zoo(click.Group):
             click.echo(error.format_message())
             code = 0
         except click.ClickException as error:
-            show.error(error.format_message())
+            show.error(sentence(error))
             code = 2
         except UserError as error:
             if not isinstance(error, SaidElsewhere):

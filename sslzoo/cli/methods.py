@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .. import algebra, recipe, show
+from .. import algebra, files, recipe, show
 from ..errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
 
@@ -125,8 +125,6 @@ def copy(name: str, file: Path) -> None:
     if file.suffix != ".toml" or not os.path.isdir(file.parent):
         raise UserError(f"{file} has to be a .toml file in a folder that exists.")
     source = recipe.METHODS / f"{found}.toml" if found in recipe.method_names() else Path(found)
-    try:
-        file.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file} cannot be written ({error.strerror}); give another place.") from None
+    files.check_out(file, ".toml", "FILE")
+    files.write(file, source.read_bytes(), "give another place")
     show.line(f"{file} is yours: change it, then 'sslzoo train {file}'.")

@@ -72,6 +72,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     training = import_module("sslzoo.train")  # the module: the package's attribute of that name is the function
     screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
     try:
+        if control["stop_after"] is not None:
+            plans.check_numbers(stop_after=control["stop_after"])
         if control["resume"] is not None:
             if expression:
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")

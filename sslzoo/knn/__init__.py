@@ -167,7 +167,8 @@ def looks(
 
 def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     """Float32 rows of length 1; zero rows stay. Raises `UserError` for what is no matrix of finite numbers."""
-    x = np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and refused
+        x = np.ascontiguousarray(rows, dtype=np.float32)
     if x.ndim != 2 or 0 in x.shape:
         raise UserError(f"{name} has shape {list(x.shape)}; it has to be [rows, columns], neither empty.")
     unit, norms = room(x.shape), np.empty(len(x))

@@ -56,7 +56,7 @@ class Index:
     def __init__(self, spec: str, dim: int):
         self.spec = spec
         factory, _, self.parameters = spec.partition(":")
-        if re.search(r"HNSW[01](\D|$)|IVF0", factory):  # faiss ends the process for these
+        if re.search(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)", factory):  # faiss ends the process for these
             raise UserError(f"faiss takes no index {spec!r}; {EXAMPLES}.")
         try:
             self.index = faiss.index_factory(dim, "Flat" if factory == EXACT else factory, faiss.METRIC_INNER_PRODUCT)
