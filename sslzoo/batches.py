@@ -1,6 +1,7 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -28,7 +29,7 @@ def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
 
 
 class Batches:
-    """Gives ``(index, views)`` of an epoch; views are normalised float32 on the device.
+    """Gives ``(index, views)`` of an epoch; views are normalised float32 on the device, ``index`` whose they are.
 
     What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch.
     """
@@ -58,8 +59,10 @@ class Batches:
                 images = self.resident[index]
                 yield index, [augment(images, view, size, self.generator, self.finish) for view, size in self.pipelines]
         else:
-            for place, crops in zip(batches, cast(Stream, self.stream).epoch(epoch, batches), strict=True):
-                there = [crop.to(self.device, non_blocking=True) for crop in crops]
+            train = self.data.train
+            for crops in cast(Stream, self.stream).epoch(epoch, batches):
+                train.bad.reasons |= {cast(Path, train.images[place]): why for place, why in crops.bad}
+                there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
                 views = [view for view, _ in self.pipelines]
                 made = [photometric(x, view, self.generator, self.finish) for x, view in zip(there, views, strict=True)]
-                yield place.to(self.device, non_blocking=True), made
+                yield crops.places.to(self.device, non_blocking=True), made

@@ -10,6 +10,7 @@ import torch
 
 from . import data, encoders
 from .algebra import Expression, misfit, parse, resolve
+from .bad import MOST
 from .errors import UserError, listing
 from .recipe import PACKAGE, Recipe
 from .schema import SMALL_UP_TO, Value
@@ -44,6 +45,7 @@ class Options:
     eval: str = "val"
     workers: int | None = None
     compile: bool = False
+    max_bad: float = MOST
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,13 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     if not options.out:
         raise UserError("--out cannot be empty; name a folder.")
     check_numbers(**{name: getattr(options, name) for name in LOWEST})
+    if not 0 <= options.max_bad <= 1:
+        raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    return data.load(options.data, options.image_size, options.limit), device, precision
+    dataset = data.load(options.data, options.image_size, options.limit)
+    dataset.bad.check(options.max_bad)
+    return dataset, device, precision
 
 
 def check(recipe: Recipe, samples: int) -> None:

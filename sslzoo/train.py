@@ -92,8 +92,7 @@ class Training:
         self.model = Siamese(encoder, self.recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)
-        workers = 2 if self.options.workers is None else self.options.workers
-        self.workers = workers
+        self.workers = workers = 2 if self.options.workers is None else self.options.workers
         self.batches = Batches(plan.data, self.recipe, self.device, self.options.seed, workers)
         self.steps = self.recipe.training.epochs * len(self.batches)
         self.optimizer = optimizer(self.model, self.recipe, self.steps)
@@ -139,6 +138,7 @@ class Training:
         assert self.path is not None
         runs.write_checkpoint(self.path / "last.pt", self.state())
         runs.write_log(self.path / "log.csv", self.log)
+        self.plan.data.bad.keep(self.path)
         about = {"backbone": self.recipe.training.backbone, "image_size": self.plan.data.size}
         about |= {"mean": self.plan.data.mean, "std": self.plan.data.std, "expression": self.recipe.expression}
         runs.save_encoder(self.path / "encoder.safetensors", self.model.online.encoder, about)
@@ -169,6 +169,7 @@ class Training:
         if self.options.compile and (why := self.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, self.path, self.epoch)
+        self.plan.data.bad.tell(self.path, reporter.warn)
         every = self.options.knn_every or max(1, -(-epochs // 8))
         with _signals() as stopped:
             while self.epoch < min(epochs, stop_after or epochs):
@@ -179,7 +180,9 @@ class Training:
                 self.log.append(row)
                 self.save()
                 reporter.epoch(row, epochs)
+                self.plan.data.bad.tell(self.path, reporter.warn)
         result = self.result()
+        self.plan.data.bad.tell(self.path, reporter.warn)
         runs.write_json(self.path / "knn.json", result)
         reporter.end(result)
         return result
@@ -198,6 +201,7 @@ class Training:
         started = time.perf_counter()
         before = self.trained_seconds
         for index, views in self.batches.epoch(self.epoch, self.position):
+            self.plan.data.bad.check(self.options.max_bad, self.path)
             self.loss += self.step(views, index, self.epoch * steps + self.position)
             if self.position % every == 0:
                 self.health.append(health(self.model.z, self.model.code))
@@ -268,11 +272,10 @@ class Training:
         found = [
             features(encoder, s, data.size, data.mean, data.std, self.device, self.workers) for s in (bank, queries)
         ]
-        assert bank.labels is not None
-        assert queries.labels is not None
+        labels = [cast(Tensor, s.readable().labels).numpy() for s in (bank, queries)]  # of the images that have a row
         if not all(np.isfinite(rows).all() for rows in found):
             raise Diverged(f"The features of {self.path} are not finite; lower optimizer.lr.")
-        return knn(found[0], bank.labels.numpy(), found[1], queries.labels.numpy())["knn"]
+        return knn(found[0], labels[0], found[1], labels[1])["knn"]
 
     def result(self) -> dict[str, Any]:
         """What ``train --json`` prints; the test split is read here and nowhere before."""

@@ -29,6 +29,8 @@ INTERRUPTED = 130
     "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
 )
 @click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
+@click.option("--max-bad", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images, that may "
+              "be unreadable; more stop the run.")  # fmt: skip
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
 @click.option("--resume", metavar="RUN", help="Go on with a run; takes no expression.")
 @click.option("--stop-after", type=int, metavar="N", help="Stop after epoch N, on the same schedule.")

@@ -5,8 +5,10 @@ from .cells import CellsScreen, cells_table, studies_table
 from .pages import diff_table, map_tree, methods_markdown, methods_table, recipe_page
 from .plain import error, line
 from .screen import Screen
+from .survey import survey_page
 
 __all__ = [
     "Bar", "CellsScreen", "Screen", "cells_table", "diff_table", "error", "knn_tables", "line", "map_tree",
     "methods_markdown", "methods_table", "neighbours_table", "recipe_page", "runs_table", "studies_table",
+    "survey_page",
 ]  # fmt: skip
