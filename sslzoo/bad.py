@@ -1,6 +1,7 @@
 """Images that cannot be read: which and why, listed in a run's directory, and how many are too many."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from .errors import UserError
 from .images import Picture, Unreadable
 
 NAME = "bad_images.txt"  # in a run's directory
+PLAIN = {b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
+ESCAPED = {plain: b"\\" + letter for letter, plain in PLAIN.items()}
 MOST = 0.01  # of the images, for a run that goes on without them
 
 
@@ -61,10 +64,13 @@ class Bad:
             return UserError(f"{first} cannot be read as an image; repair it or give another.")
         return UserError(f"None of {len(paths):,} images can be read, first {first}; repair them or give others.")
 
+    def recall(self, run: Path) -> None:
+        """Look again at what a run listed before it was resumed, and list what there is."""
+        self.read(run / NAME)
+        self.keep(run)
+
     def tell(self, run: Path, warn: Callable[[str], None]) -> None:
-        """List them in a run's directory, and warn once; what it listed before it was resumed is looked at again."""
-        if not self.listed:
-            self.read(run / NAME)
+        """List them in a run's directory, and warn once."""
         self.keep(run)
         if self.reasons and not self.told:
             self.told = True
@@ -97,11 +103,11 @@ class Bad:
 
     def own(self, name: bytes) -> Path:
         """A listed path as the data set spells it."""
-        path = Path(os.fsdecode(name.replace(b"\\n", b"\n").replace(b"\\t", b"\t").replace(b"\\\\", b"\\")))
+        path = Path(os.fsdecode(re.sub(rb"\\([nt\\])", lambda found: PLAIN[found[1]], name)))
         inside = self.folder is not None and path.is_relative_to(self.folder.resolve())
         return self.folder / path.relative_to(self.folder.resolve()) if self.folder and inside else path
 
 
 def _escaped(path: Path) -> bytes:
     """A path of one line, whatever its letters."""
-    return os.fsencode(path).replace(b"\\", b"\\\\").replace(b"\t", b"\\t").replace(b"\n", b"\\n")
+    return re.sub(rb"[\n\t\\]", lambda found: ESCAPED[found[0]], os.fsencode(path))

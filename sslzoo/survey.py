@@ -99,7 +99,7 @@ def kinds_of(picture: Picture) -> Iterator[str]:
     """What deserves a word of an image that can be read."""
     image, file = picture.image, picture.file
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with its preview
-        yield "animated, the first frame is used"
+        yield "animated"
     if image.mode == "CMYK":
         yield "CMYK"
     if image.mode.startswith("I") or (image.format == "PNG" and file[DEEP : DEEP + 1] == b"\x10"):
@@ -107,13 +107,13 @@ def kinds_of(picture: Picture) -> Iterator[str]:
     if image.mode in ("P", "PA"):
         yield "palette"
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        yield "transparent, what lies below is used"
+        yield "transparent"
     if picture.turned:
         yield "turned by EXIF"
     if min(picture.width, picture.height) == 1:
         yield "one pixel thin"
     if picture.width * picture.height > LARGE:
-        yield f"more than {LARGE / 1e6:.0f} megapixels"
+        yield f"over {LARGE / 1e6:.0f} megapixels"
 
 
 def refusal(listing: Listing, looks: dict[Path, Look]) -> str | None:
@@ -198,7 +198,8 @@ def _arrays(name: str, image_size: int | None) -> tuple[Report, str | None]:
         key: [(Path(f"{key}:{i}"), image.numpy().tobytes()) for i, image in enumerate(cast(Tensor, split.images))]
         for key, split in splits.items()
     }
-    numbers = [str(i) for i in range(1 + max(int(s.labels.max()) for s in splits.values() if s.labels is not None))]
+    last = max((int(s.labels.max()) for s in splits.values() if s.labels is not None), default=-1)
+    numbers = [str(i) for i in range(last + 1)]
     report = {
         "images": sum(map(len, splits.values())),
         "splits": {key: counted(split, numbers) for key, split in splits.items()},

@@ -169,7 +169,7 @@ class Training:
         if self.options.compile and (why := self.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, self.path, self.epoch)
-        self.plan.data.bad.tell(self.path, reporter.warn)
+        self.plan.data.bad.recall(self.path)
         every = self.options.knn_every or max(1, -(-epochs // 8))
         with _signals() as stopped:
             while self.epoch < min(epochs, stop_after or epochs):

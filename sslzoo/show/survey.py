@@ -7,6 +7,12 @@ from rich.markup import escape
 
 from .plain import console, table
 
+WORDS = {
+    "animated": "animated (the first frame counts)",
+    "transparent": "transparent (what lies below is seen)",
+    "turned by EXIF": "turned as EXIF says",
+    "16 bits": "of 16 bits (scaled to 8)",
+}
 SHOWN = 20  # files of a list, and classes of a table
 
 
@@ -34,15 +40,15 @@ def survey_page(report: Mapping[str, Any]) -> None:
             for key in ("width", "height")
         )
         say(f"px: {', '.join(sides)}; a view has {sizes['view']}, and {sizes['smaller']:,} images are smaller")
-    for key, head in (("kinds", "read as well as any"), ("skipped", "skipped")):
+    for key, head in (("kinds", "read, and worth a word"), ("skipped", "skipped")):
         if report[key]:
-            say(f"{head}: " + ", ".join(f"{n:,} {kind}" for kind, n in report[key].items()))
+            say(f"{head}: " + ", ".join(f"{n:,} {WORDS.get(kind, kind)}" for kind, n in report[key].items()))
     equal = report["duplicates"]
     for name, n in equal["within"].items():
         if n:
             say(f"equal images: {n:,} in {name} that are there already")
     if equal["across"]:
-        say(f"leak: {equal['across']:,} images of test are in train too; remove them from one of the two")
+        say(f"leak: {equal['across']:,} of test are in train too; remove them from one of the two")
     for note in report["notes"]:
         say(f"note: {note}")
     if report["bad"]:
