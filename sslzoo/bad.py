@@ -43,6 +43,10 @@ class Bad:
         count = f"{len(self.reasons):,} of {self.of:,} images" if self.of > 1 else "1 image"
         return f"{count} cannot be read, first {path} ({why})"
 
+    def rows(self) -> list[dict[str, str]]:
+        """Path and reason of each, as JSON has them."""
+        return [{"path": str(path), "reason": why} for path, why in sorted(self.reasons.items())]
+
     def check(self, most: float, run: Path | None = None) -> None:
         """Raise `UserError` where more than a share of the images cannot be read."""
         if not self.of or len(self.reasons) / self.of <= most:

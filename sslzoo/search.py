@@ -62,7 +62,8 @@ def search(
             tiles.append((name, [asked, *_tiles(where, found, dataset.size)]))
     if out is not None:
         files.write(out, gallery.png(tiles))
-    return {"source": made.label, "data": dataset.name, "split": split, "queries": queries, "out": out and str(out)}
+    about = {"source": made.label, "data": dataset.name, "split": split, "bad": dataset.bad.rows()}
+    return {**about, "queries": queries, "out": out and str(out)}
 
 
 def split_of(dataset: Dataset, name: str) -> Split:

@@ -66,7 +66,7 @@ def survey(
     report = {
         "images": len(paths),
         "splits": {key: counted(split, listing.names) for key, split in splits.items()},
-        "bad": [{"path": str(one), "reason": why} for one, why in sorted(listing.train.bad.reasons.items())],
+        "bad": listing.train.bad.rows(),
         "kinds": dict(Counter(kind for found in looks.values() for kind in found.kinds).most_common()),
         "skipped": skipped(path, paths),
         "duplicates": duplicates({key: [(one, looks[one].digest) for one in files(s)] for key, s in splits.items()}),

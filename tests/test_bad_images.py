@@ -363,6 +363,16 @@ def test_sources_and_search_skip_them_also_from_the_cache(classes, monkeypatch, 
     assert all(one["file"] == str(paths[one["place"]]) for query in result["queries"] for one in query["neighbours"])
 
 
+def test_knn_and_embed_say_what_is_left_out(classes, run_cli, tmp_path):
+    root = classes()
+    bad = cut(root / "train" / "a" / "004.png")
+    for words in (("knn", "raw"), ("embed", "raw", "--out", str(tmp_path / "x.npz")), ("search", "raw", "test:0")):
+        plain, report = (run_cli(*words, "--data", str(root), *more) for more in ((), ("--json",)))
+        assert f"1 images cannot be read and are left out, first {bad} (it breaks off)" in plain.stderr
+        assert json.loads(report.stdout)["bad"] == [{"path": str(bad), "reason": "it breaks off"}]
+        assert report.stderr == ""
+
+
 def test_a_query_that_cannot_be_read_is_refused(classes, refused):
     root = classes()
     bad = cut(picture(root.parent / "x.png"))
