@@ -63,10 +63,12 @@ class Bad:
 
     def all_of(self, paths: Sequence[Path]) -> UserError:
         """The error where none of these files can be read."""
-        first = f"{paths[0]} ({self.reasons.get(paths[0], 'unknown')})"
+        why = self.reasons.get(paths[0], "nobody knows why")
         if len(paths) == 1:
-            return UserError(f"{first} cannot be read as an image; repair it or give another.")
-        return UserError(f"None of {len(paths):,} images can be read, first {first}; repair them or give others.")
+            return UserError(f"{paths[0]} cannot be read as an image ({why}); repair it or give another.")
+        return UserError(
+            f"None of {len(paths):,} images can be read, first {paths[0]} ({why}); repair them or give others."
+        )
 
     def recall(self, run: Path) -> None:
         """Look again at what a run listed before it was resumed, and list what there is."""
