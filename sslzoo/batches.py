@@ -1,6 +1,7 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 import torch
@@ -29,7 +30,7 @@ def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
 
 
 class Batches:
-    """Gives ``(index, views)`` of an epoch, this process's part; views are normalised float32 on the device.
+    """Gives ``(index, views)`` of an epoch, this process's part: whose the views are, and they, normalised float32.
 
     What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch. Neither depends on
     how many processes share a batch.
@@ -62,8 +63,10 @@ class Batches:
                 images, drawn = self.resident[index], (self.generator, self.finish, self.share)
                 yield index, [augment(images, view, size, *drawn) for view, size in self.pipelines]
         else:
-            for places, crops in zip(batches, cast(Stream, self.stream).epoch(epoch, batches), strict=True):
-                there = [crop.to(self.device, non_blocking=True) for crop in crops]
+            train = self.data.train
+            for crops in cast(Stream, self.stream).epoch(epoch, batches):
+                train.bad.reasons |= {cast(Path, train.images[place]): why for place, why in crops.bad}
+                there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
                 views, drawn = [view for view, _ in self.pipelines], (self.generator, self.finish, self.share)
                 made = [photometric(x, view, *drawn) for x, view in zip(there, views, strict=True)]
-                yield distributed.own(places).to(self.device, non_blocking=True), made
+                yield crops.places.to(self.device, non_blocking=True), made

@@ -72,7 +72,8 @@ def benchmark(
     if tradeoff_path is not None and not missing:
         drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
     labelled = [row for row in rows if row["knn"] is not None]
-    about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen, rows[0]), "rows": rows}
+    bad = first.images.bad.rows() if first.images is not None else []
+    about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen, rows[0]), "rows": rows, "bad": bad}
     return {**about, "groups": seeds_together(labelled)}, drawn, missing
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from . import runs
+from . import files, runs
 from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
@@ -123,10 +123,6 @@ class Store:
         self.table: Row = {}
         self.ended: list[Row] = []
         self.begun: dict[str, str] = {}  # "key-seed" -> run, below the folder
-        try:
-            (folder / "runs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder} cannot be written ({error.strerror}); give --out another folder.") from None
         if self.path.is_file():
             wrong = f"{self.path} is broken; remove {folder} to start anew."
             content = runs.read_json(self.path, {"ended": list, "begun": dict}, wrong)
@@ -166,7 +162,24 @@ def run(cells: Sequence[Cell], setting: Setting, head: Row, folder: Path, watch:
     """
     if not 1 <= head["seeds"] <= MOST_SEEDS:
         raise UserError(f"--seeds cannot be {head['seeds']}; it is from 1 to {MOST_SEEDS}.")
-    store, distinct = Store(folder), dict[str, Cell]()
+    with files.locked(hold(folder)):
+        return _run_all(cells, setting, head, Store(folder), watch, looks)
+
+
+def hold(folder: Path) -> Path:
+    """The file that stands for a table's folder, which is made, while one process works in it."""
+    lock = folder / ".lock"
+    try:
+        (folder / "runs").mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written ({error.strerror}); give --out another folder.") from None
+    return lock
+
+
+def _run_all(cells: Sequence[Cell], setting: Setting, head: Row, store: Store, watch: Watch, looks: bool) -> Row:
+    """The same, once the folder is held."""
+    folder, distinct = store.folder, dict[str, Cell]()
     for cell in cells:
         if cell.recipe is not None:
             distinct.setdefault(setting.key(cell), cell)

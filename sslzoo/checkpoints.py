@@ -75,12 +75,10 @@ def parse(content: bytes, file: Path) -> State:
     except Exception as error:  # torch and zipfile raise many kinds for a file that is none of ours, or cut off
         kind = type(error).__name__
         raise UserError(f"{file} is cut off or no checkpoint of sslzoo ({kind}); {mend(run, file)}.") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        said = found.get("format") if isinstance(found, dict) else None
-        raise UserError(
-            f"{file} is a checkpoint of another version of sslzoo (format {said}, not {FORMAT}); {mend(run, file)}."
-        )
-    return found
+    said = found.get("format") if isinstance(found, dict) else None
+    if type(said) is not int or said != FORMAT:
+        raise UserError(f"{file} is of another version of sslzoo, whose format is not {FORMAT}; {mend(run, file)}.")
+    return dict(found)
 
 
 def mend(run: Path, file: Path) -> str:

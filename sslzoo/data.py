@@ -63,6 +63,8 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
 
     train = first(dataset.train)
     bank = train if dataset.bank is dataset.train else first(dataset.bank)
+    if isinstance(train.images, tuple):
+        dataset.bad.only([*train.images, *(dataset.test.images if dataset.test else ())])
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
 
 

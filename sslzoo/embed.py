@@ -11,14 +11,18 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from .errors import from_workers
-from .images import Picture, square
+from .images import Picture, Unreadable, square
 from .splits import Split
+from .streams import as_it_is
 
 BATCH = 256
 
 
-class Squares(TorchDataset[Tensor]):
-    """Files as square uint8 images [3, size, size]; run by worker processes."""
+Found = tuple[Tensor, list[tuple[int, str]]]  # images, and the places and reasons of those that cannot be read
+
+
+class Squares(TorchDataset[Found]):
+    """Files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
     def __init__(self, paths: tuple[Path, ...], size: int):
         self.paths, self.size = paths, size
@@ -26,17 +30,27 @@ class Squares(TorchDataset[Tensor]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: int) -> Tensor:
-        return square(Picture(self.paths[place]).pixels()[None], self.size)[0]
+    def __getitems__(self, places: list[int]) -> Found:
+        made, bad = [torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)], []
+        for place in places:
+            try:
+                made.append(square(Picture(self.paths[place]).pixels()[None], self.size))
+            except Unreadable as error:
+                bad.append((place, error.reason))
+        return torch.cat(made), bad
 
 
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
-    """The images of a split, uint8 [N, 3, size, size], in batches."""
+    """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
+    split = split.readable()
     if isinstance(split.images, Tensor):
         for part in torch.split(split.images, BATCH):
             yield square(part, size)
     else:
-        yield from from_workers(DataLoader(Squares(split.images, size), batch_size=BATCH, num_workers=workers))
+        squares = Squares(split.images, size)
+        for found, bad in from_workers(DataLoader(squares, batch_size=BATCH, num_workers=workers, collate_fn=as_it_is)):
+            split.bad.reasons |= {split.images[place]: why for place, why in bad}
+            yield found
 
 
 @torch.no_grad()
@@ -52,7 +66,8 @@ def features(
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
     """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
 
-    ``progress`` is told how many images are done.
+    Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
+    ``progress`` is told how many images are done. Raises `UserError` where no image can be read.
     """
     parts = []
     training = encoder is not None and encoder.training
@@ -61,6 +76,8 @@ def features(
     centre = torch.tensor(mean, device=device)[:, None, None]
     spread = torch.tensor(std, device=device)[:, None, None]
     for batch in images(split, size, workers):
+        if not len(batch):
+            continue
         if encoder is None:
             parts.append(batch.flatten(1).float() / 255)
         else:
@@ -70,4 +87,6 @@ def features(
             progress(sum(map(len, parts)))
     if encoder is not None:
         encoder.train(training)
+    if not parts:
+        raise split.bad.all_of(cast(tuple[Path, ...], split.images))
     return torch.cat(parts).numpy()

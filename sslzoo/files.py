@@ -1,8 +1,6 @@
 """Files that are written: where one may be, written whole, and by one process at a time."""
 
-import errno
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,6 @@ from typing import BinaryIO
 
 from .errors import UserError
 
-LOCK = ".lock"
 ROOM = "make room or give --out another folder"
 
 
@@ -42,34 +39,28 @@ def temporary(path: Path) -> Path:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes while one works in it; what ends, however, lets go of it.
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file, for the folder around it, against other processes; what ends, however, lets go of it.
 
-    Raises `UserError` where another one holds it. Where the system has no such locks, nothing is held.
+    Raises `UserError` where another one holds it. A file that is not there, or where the system has no locks, is not
+    held.
     """
     try:
-        import fcntl
-    except ImportError:
+        import fcntl  # not on Windows
+
+        file = open(path, "r+b")  # noqa: SIM115
+    except (ImportError, FileNotFoundError, NotADirectoryError, IsADirectoryError):
         yield
         return
-    path = folder / LOCK
-    try:
-        file = open(path, "a+")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{path} cannot be written ({said(error)}); {ROOM}.") from None
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EACCES, errno.EAGAIN):  # a disk without locks
-                yield
-                return
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise UserError(f"{folder} is in use by {holder}; wait for its end, or stop it.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        except BlockingIOError:
+            raise UserError(f"{path.parent} is in use by another process; wait for its end, or stop it.") from None
+        except OSError:  # a disk without locks
+            pass
         yield
 
 

@@ -11,6 +11,7 @@ import torch
 
 from . import data, encoders
 from .algebra import Expression, misfit, parse, resolve
+from .bad import MOST
 from .distributed import world
 from .errors import UserError, listing
 from .launched import local
@@ -54,6 +55,7 @@ class Options:
     keep: int = 2
     on_nan: str = "stop"
     accumulate: int = 1
+    max_bad: float = MOST
 
 
 @dataclass(frozen=True)
@@ -128,9 +130,13 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     if options.on_nan not in ("stop", "skip"):
         raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
     interval(options.checkpoint_every)
+    if not 0 <= options.max_bad <= 1:
+        raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    return data.load(options.data, options.image_size, options.limit), device, precision
+    dataset = data.load(options.data, options.image_size, options.limit)
+    dataset.bad.check(options.max_bad)
+    return dataset, device, precision
 
 
 def check(recipe: Recipe, samples: int) -> None:

@@ -19,6 +19,8 @@ from .launched import attempt, names, started
 
 PATIENCE = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
 T = TypeVar("T")
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @contextmanager
@@ -48,10 +50,10 @@ def told(value: T) -> T:
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
-    """A folder that the first process holds against other runs. Raises `UserError` where one holds it."""
+def holding(run: Path) -> Iterator[None]:
+    """A run directory that the first process holds. Raises `UserError` where another run of it does."""
     with ExitStack() as held:
-        together(lambda: held.enter_context(locked(folder)) if rank() == 0 else None)
+        together(lambda: held.enter_context(locked(run / "run.json")) if rank() == 0 else None)
         yield
 
 
@@ -75,6 +77,15 @@ def together(make: Callable[[], T]) -> T:
 def first(make: Callable[[], T]) -> T:
     """What the first process alone makes, on all of them; its `UserError` too."""
     return told(together(lambda: make() if rank() == 0 else None))  # type: ignore[return-value]
+
+
+def pooled(known: dict[K, V]) -> dict[K, V]:
+    """What any of the processes knows."""
+    if world() == 1:
+        return known
+    found: list[dict[K, V]] = [{}] * world()
+    dist.all_gather_object(found, known)
+    return {key: value for one in found for key, value in one.items()}
 
 
 def most(number: int) -> int:

@@ -74,7 +74,7 @@ def read_json(path: Path, kinds: Mapping[str, Any], wrong: str) -> dict[str, Any
     """The object in a JSON file. Raises `UserError` with the sentence ``wrong`` where it does not fit the kinds."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise UserError(wrong) from None
     if not fits(content, kinds):
         raise UserError(wrong)
@@ -131,7 +131,7 @@ def _read_k20(path: Path) -> float | None:
         return None
     wrong = f"{path} is broken; remove it, and the run is listed as one that has not ended."
     scores = read_json(path, {"knn": dict | None}, wrong)["knn"]
-    if scores is not None and not fits(scores, {"k20": NUMBER}):
+    if scores is not None and not (fits(scores, {"k20": NUMBER}) and 0 <= scores["k20"] <= 1):  # nan fails too
         raise UserError(wrong)
     return scores and float(scores["k20"])
 

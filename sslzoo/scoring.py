@@ -1,7 +1,7 @@
 """kNN of a run, while it goes on and at its end; its processes share the features, and the first one counts votes."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -44,18 +44,24 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
     rows = [_shared(plan, encoder, split) for split in (bank, queries)]
 
     def count() -> dict[str, float]:
-        assert bank.labels is not None
-        assert queries.labels is not None
+        labels = [cast(Tensor, split.readable().labels).numpy() for split in (bank, queries)]  # of those with a row
         if not all(np.isfinite(some).all() for some in rows):
             raise Diverged("The features of this run are not finite; lower optimizer.lr.")
-        return knn(rows[0], bank.labels.numpy(), rows[1], queries.labels.numpy())["knn"]
+        return knn(rows[0], labels[0], rows[1], labels[1])["knn"]
 
     return processes.first(count)
 
 
 def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """The features of a split, of which each process makes a part; whole on the first one alone."""
+    """The features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
-    mine = split if distributed.world() == 1 else split.take(distributed.places(n))
-    found = features(encoder, mine, data.size, data.mean, data.std, plan.device, plan.workers)
-    return distributed.collected(torch.from_numpy(found), n).numpy()
+    how = (data.size, data.mean, data.std, plan.device, plan.workers)
+    if distributed.world() == 1:
+        return features(encoder, split, *how)
+    mine = split.take(distributed.places(n))
+    found = torch.from_numpy(features(encoder, mine, *how))
+    rows = found.new_zeros(len(mine), found.shape[1])
+    rows[mine.places()] = found
+    split.bad.reasons |= processes.pooled(split.bad.reasons)
+    rows = distributed.collected(rows, n)
+    return (rows[split.places()] if distributed.rank() == 0 else rows).numpy()

@@ -39,6 +39,7 @@ def search(
     made, dataset, device = opened(source, look)
     where = split_of(dataset, split)
     bank = unit_rows(source, rows_of(made, dataset, where, look, device))
+    places = where.places().tolist()  # of the bank's rows
     queries, tiles = [], []
     for name in images:
         place = re.fullmatch(r"(train|test):(\d{1,9})", name)
@@ -52,7 +53,8 @@ def search(
         row = unit_rows(name, rows_of(made, dataset, one, replace(look, workers=0), device))  # one image
         own = at if place and place[1] == split else None
         similar, near = index.search(bank, row, min(number + (own is not None), len(bank)))
-        kept = [(float(s), int(i)) for s, i in zip(similar[0], near[0], strict=True) if i != own][:number]
+        pairs = [(float(s), places[i]) for s, i in zip(similar[0], near[0], strict=True)]
+        kept = [pair for pair in pairs if pair[1] != own][:number]
         label = None if one.labels is None else int(one.labels[0])
         found = [_neighbour(where, i, s, label) for s, i in kept]
         queries.append({"image": name, "label": label, "neighbours": found})
@@ -61,7 +63,8 @@ def search(
             tiles.append((name, [asked, *_tiles(where, found, dataset.size)]))
     if out is not None:
         files.write(out, gallery.png(tiles))
-    return {"source": made.label, "data": dataset.name, "split": split, "queries": queries, "out": out and str(out)}
+    about = {"source": made.label, "data": dataset.name, "split": split, "bad": dataset.bad.rows()}
+    return {**about, "queries": queries, "out": out and str(out)}
 
 
 def split_of(dataset: Dataset, name: str) -> Split:

@@ -2,15 +2,15 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import checkpoints, data, encoders, files, runs, store
 from .algebra import parse
@@ -112,7 +112,9 @@ def embed(name: str, look: Look) -> Embedding:
         if part is not None:
             arrays[f"{split}_features"] = rows_of(source, dataset, part, look, device)
             if part.labels is not None:
-                arrays[f"{split}_labels"] = part.labels.numpy()
+                arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+    test = dataset.test and dataset.test.readable()
+    dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
     return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group)
 
 
@@ -129,7 +131,7 @@ def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
 
 
 def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: torch.device) -> store.Floats:
-    """The features of a split; a network's are kept on disk."""
+    """The features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
     mean, std = source.mean or dataset.mean, source.std or dataset.std
     net = source.net.to(device) if source.net is not None else None
 
@@ -141,7 +143,7 @@ def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: t
     if net is None or not look.cached:
         return make()
     transform = {"size": dataset.size, "mean": mean, "std": std, "device": device.type, "net": str(net)}
-    return store.kept(store.key(net, part, transform), make)
+    return store.kept(store.key(net, part, transform), part, make)
 
 
 def _made(name: str, path: Path, look: Look) -> Source:

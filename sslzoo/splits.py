@@ -8,6 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .bad import Bad
 from .errors import UserError
 
 MOST = 224  # px of a view, unless asked for more
@@ -16,11 +17,15 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Split:
-    """Images as one uint8 tensor [N, 3, S, S] or as paths, with labels [N] and the group [N] that each belongs to."""
+    """Images as one uint8 tensor [N, 3, S, S] or as paths, with labels [N] and the group [N] that each belongs to.
+
+    ``bad`` are those that could not be read so far, of all files that came with these.
+    """
 
     images: Tensor | tuple[Path, ...]
     labels: Tensor | None = None
     groups: Tensor | None = None
+    bad: Bad = field(default_factory=Bad, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -30,8 +35,19 @@ class Split:
         images = (
             self.images[index] if isinstance(self.images, Tensor) else tuple(self.images[i] for i in index.tolist())
         )
-        parts = [None if x is None else x[index] for x in (self.labels, self.groups)]
-        return Split(images, *parts)
+        labels, groups = (None if x is None else x[index] for x in (self.labels, self.groups))
+        return Split(images, labels, groups, self.bad)
+
+    def places(self) -> Tensor:
+        """The places of the images that are not known as bad; of files, after they were read."""
+        if isinstance(self.images, Tensor):
+            return torch.arange(len(self))
+        return torch.tensor([i for i, path in enumerate(self.images) if path not in self.bad.reasons], dtype=torch.long)
+
+    def readable(self) -> "Split":
+        """The images that are not known as bad."""
+        places = self.places()
+        return self if len(places) == len(self) else self.take(places)
 
 
 @dataclass(frozen=True)
@@ -48,6 +64,11 @@ class Dataset:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
+
+    @property
+    def bad(self) -> Bad:
+        """The images that could not be read so far, of all splits."""
+        return self.train.bad
 
     @property
     def labelled(self) -> bool:

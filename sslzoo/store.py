@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -20,15 +21,22 @@ FORMAT = 1  # of what is done to an image before the network
 Floats = npt.NDArray[np.float32]
 
 
-def kept(key: str, make: Callable[[], Floats]) -> Floats:
-    """The features of a key, memory-mapped; made, and written if that is allowed, where they are not there yet."""
+def kept(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
+    """The features of a key, memory-mapped; made, and written if that is allowed, where they are not there yet.
+
+    Beside them lies a list of the split's images that could not be read, which have no row.
+    """
     path = cache() / "features" / f"{key}.npy"
     with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
         found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-        return found
+        split.bad.read(path.with_suffix(".txt"))
+        if len(found) == len(split.readable()):
+            return found
     rows = make()
     with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
         path.parent.mkdir(parents=True, exist_ok=True)
+        if split.bad.reasons:
+            split.bad.write(path.with_suffix(".txt"))
         write(path, lambda file: np.save(file, rows))
     return rows
 
@@ -51,6 +59,8 @@ def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
             found.update(part.cpu().numpy().tobytes())
     else:
         for path in split.images:
-            state = path.stat()
-            found.update(f"{path.resolve()} {state.st_size} {state.st_mtime_ns}\n".encode())
+            found.update(os.fsencode(path.resolve()))
+            with suppress(OSError):  # gone since it was listed
+                state = path.stat()
+                found.update(f" {state.st_size} {state.st_mtime_ns}\n".encode())
     return found.hexdigest()

@@ -24,6 +24,9 @@ from .recipe import dump, read_method, switch_values
 
 HEALTH_BATCHES = 10  # an epoch
 NOTHING, SAVE, STOP, LOST = range(4)  # what a process wishes after a step; the largest wish is heeded by all
+KINDS = {  # what a checkpoint has of the loop
+    "epoch": int, "position": int, "images": int, "trained_seconds": runs.NUMBER, "health": list, "log": list,
+}  # fmt: skip
 MORE_HEALTH = ("alignment", "uniformity", "code_entropy", "code_usage")  # beside std and rank
 
 
@@ -120,26 +123,24 @@ class Training:
         random = {"torch": torch.get_rng_state(), "views": self.batches.generator.get_state()}
         if self.plan.device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self.plan.device)
-        own = {
-            name: getattr(self, name) for name in ("epoch", "position", "images", "trained_seconds", "health", "log")
-        }
+        own = {name: getattr(self, name) for name in KINDS}
         return {**self.learner.state(), "random": random, "recipe": dump(self.recipe), **own}
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
         """Take up a state. Raises `UserError` where it belongs to another model."""
         assert self.path is not None
         try:
-            if tomllib.loads(checkpoint["recipe"])["switches"] != switch_values(self.recipe.switches):
+            switches = tomllib.loads(checkpoint["recipe"])["switches"]
+            if not runs.fits(checkpoint, KINDS) or switches != switch_values(self.recipe.switches):
                 raise ValueError
             self.learner.restore(checkpoint)
             torch.set_rng_state(checkpoint["random"]["torch"])
             self.batches.generator.set_state(checkpoint["random"]["views"])
             if self.plan.device.type == "cuda" and "cuda" in checkpoint["random"]:
                 torch.cuda.set_rng_state(checkpoint["random"]["cuda"], self.plan.device)
-            self.epoch, self.position = checkpoint["epoch"], checkpoint["position"]
-            self.images, self.trained_seconds = checkpoint["images"], checkpoint["trained_seconds"]
-            self.health, self.log = list(checkpoint["health"]), list(checkpoint["log"])
-        except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
+            for name in KINDS:
+                setattr(self, name, checkpoint[name])
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
             mend = checkpoints.mend(self.path, self.path / checkpoints.name(0))
             raise UserError(f"The checkpoint of {self.path} belongs to another recipe or is damaged; {mend}.") from None
 
@@ -150,7 +151,9 @@ class Training:
         if not all(bool(value.isfinite().all()) for value in self.learner.model.parameters()):
             raise self.diverged("The weights are")
         self.saved, self.kept = time.monotonic(), self.place()
+        self.mind_bad_images()
         if distributed.rank() == 0:
+            self.plan.data.bad.keep(self.path)
             checkpoints.write(self.path, state, self.options.keep)
             about = {"backbone": self.recipe.training.backbone, "image_size": self.plan.data.size}
             about |= {"mean": self.plan.data.mean, "std": self.plan.data.std, "expression": self.recipe.expression}
@@ -202,6 +205,9 @@ class Training:
         if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, path, self.epoch)
+        bad = self.plan.data.bad
+        if distributed.rank() == 0:
+            bad.recall(path)
         looks = self.options.knn_every or max(1, -(-epochs // 8))
         saves, _ = interval(self.options.checkpoint_every)
         last = min(epochs, stop_after or epochs)
@@ -214,11 +220,13 @@ class Training:
                 self.log.append(row)
                 if self.epoch == last or (saves and self.epoch % saves == 0):
                     self.save()
+                reporter.epoch(row, epochs)
                 if distributed.rank() == 0:
                     runs.write_log(path / "log.csv", self.log)
-                reporter.epoch(row, epochs)
+                    bad.tell(path, reporter.warn)
             result = self.result()
         if distributed.rank() == 0:
+            bad.tell(path, reporter.warn)
             runs.write_json(path / "knn.json", result)
         reporter.end(result)
         return result
@@ -238,8 +246,10 @@ class Training:
         started = time.perf_counter()
         before = self.trained_seconds
         for index, views in self.batches.epoch(self.epoch, self.position):
-            self.learner.step(views, index, self.epoch * steps + self.position)
             look = self.position % every == 0
+            if look or distributed.world() == 1:
+                self.mind_bad_images()
+            self.learner.step(views, index, self.epoch * steps + self.position)
             if look:
                 self.health.append(health(model.z, model.code))
             self.position += 1
@@ -252,6 +262,12 @@ class Training:
         self.heed(processes.most(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
         self.epoch, self.position = self.epoch + 1, 0
+
+    def mind_bad_images(self) -> None:
+        """Let all processes know which images cannot be read. Raises `UserError` where they are too many."""
+        bad = self.plan.data.bad
+        bad.reasons |= processes.pooled(bad.reasons)
+        processes.first(lambda: bad.check(self.options.max_bad, self.path))
 
     def heed(self, wish: int) -> None:
         """Do what the processes agree on after a step."""

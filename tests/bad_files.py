@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sslzoo.checkpoints import FORMAT
 from sslzoo.recipe import METHODS
-from sslzoo.runs import FORMAT
 from sslzoo.study import STUDIES
 
 Content = Any  # bytes, a text, a folder of these by name, or a function of a true run's files

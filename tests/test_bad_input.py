@@ -559,18 +559,6 @@ TABLE: dict[str, list[Any]] = {
     ],
 }  # fmt: skip
 
-LATER = {  # commands whose mend is not made yet, and why
-    "train --resume r-json-deep": "run.json that nests too deep ends in a RecursionError",
-    "train --resume r-last-formats": "a format that is no number ends in a RuntimeError",
-    **dict.fromkeys(
-        [f"train --resume r-last-{one}" for one in ("model-kind", "no-random", "random", "epoch", "loss", "log")],
-        "a checkpoint's parts are not checked before they are taken up",
-    ),
-    "runs --out l-knn-number": "a number beyond float's reach ends in an OverflowError",
-    "runs --out l-knn-nan": "a score that is not finite is listed",
-    "runs --out l-knn-deep": "knn.json that nests too deep ends in a RecursionError",
-}
-
 ROWS = [(group, *row) for group, rows in TABLE.items() for row in rows]
 
 
@@ -587,9 +575,7 @@ def command(words: str) -> Any:
 @pytest.mark.parametrize(
     ("words", "part"),
     [
-        pytest.param(words, part, id=command(words), marks=[pytest.mark.xfail(strict=True, reason=LATER[words])]
-                     if words in LATER else [])
-        for _, words, part in ROWS
+        pytest.param(words, part, id=command(words)) for _, words, part in ROWS
     ],
 )  # fmt: skip
 def test_bad_input_is_one_sentence_and_leaves_no_trace(

@@ -135,7 +135,7 @@ def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
     assert (found["method"], found["data"], found["epochs"]) == ("simsiam", "digits", 1)
     assert set(found["knn"]) == {"k1", "k5", "k20", "k200"}
     assert found["run"] == os.path.join("runs", "byol-no-momentum-digits-s0-1")
-    files = {"recipe.toml", "run.json", "log.csv", "last.pt", "encoder.safetensors", "knn.json", "last-1.pt", ".lock"}
+    files = {"recipe.toml", "run.json", "log.csv", "last.pt", "encoder.safetensors", "knn.json", "last-1.pt"}
     assert set(os.listdir(found["run"])) == files
 
     rows = loaded(invoke("knn", found["run"], "random", "raw", "--limit", "64", "--json"))

@@ -306,7 +306,7 @@ def test_folders_with_two_splits(album, held):
     assert (found.name, found.size, found.classes, found.own, found.labelled) == ("album", 32, 3, True, True)
     assert found.train.labels.tolist() == [0] * 5 + [2] * 6
     assert found.test.labels.tolist() == [0] * 3 + [1] * 3
-    assert found.notes == ()
+    assert found.notes == (f"classes in one split alone: bee ({held}), cow (train)",)
     for split, path in ((found.train, "train/cow/00.png"), (found.test, f"{held}/bee/02.png")):
         assert torch.equal(split.images[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))
 
@@ -358,15 +358,6 @@ def test_empty_folders_are_refused(album, refused, empty):
     root = album(*({"": [], "train": ["test/a/x.png"], "test": ["train/a/x.png"]}[empty]))
     (root / empty).mkdir(parents=True)
     with refused("holds no images", str(root / empty)):
-        data.load(str(root))
-
-
-@pytest.mark.parametrize("cut", [0, 30, 2000])
-def test_corrupt_pictures_are_refused(album, refused, cut):
-    """Without a header, or with one alone."""
-    root = album("x.png", "y.png")
-    (root / "y.png").write_bytes((root / "y.png").read_bytes()[:cut])
-    with refused(str(root / "y.png"), "cannot be read as an image"):
         data.load(str(root))
 
 
@@ -702,7 +693,7 @@ def test_workers_make_the_same_crops(pictures):
 
 def crops(paths, pipelines, asked, seed=0):
     """What a worker gives for a batch of (epoch, place)."""
-    return Crops(tuple(paths), pipelines, seed).__getitems__(asked)
+    return Crops(tuple(paths), pipelines, seed).__getitems__(asked).views
 
 
 @pytest.fixture
@@ -787,18 +778,3 @@ def test_workers_stay_for_all_epochs_and_an_epoch_left_halfway_does_no_harm(pict
     alone.generator.set_state(state)
     assert index.tolist() == expected[2]
     assert torch.equal(views, drawn(alone, 2)[1])
-
-
-@pytest.mark.parametrize("pictures", ["streamed"], indirect=True)
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("reader", ["batches", "embed"])
-def test_pictures_that_break_off_are_refused_when_read(pictures, refused, reader, workers):
-    """Also by a worker, whose error comes from another process."""
-    found, recipe = pictures
-    path = found.train.images[7]
-    path.write_bytes(path.read_bytes()[:2000])
-    with refused(str(path), "cannot be read as an image"):
-        if reader == "batches":
-            drawn(Batches(found, recipe, CPU, 0, workers))
-        else:
-            list(embed.images(found.train, 24, workers))

@@ -14,6 +14,7 @@ from ..errors import SaidElsewhere, UserError, did_you_mean, listing
 from ..launched import number
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
+from .data import data
 from .expression import part_signs
 from .methods import methods
 from .train import INTERRUPTED, train
@@ -85,6 +86,7 @@ def main() -> None:
     \b
     sslzoo train simsiam                        train on the embedded digits
     sslzoo train byol - momentum --data DIR     remove a component, on your own images
+    sslzoo data check DIR                       what a folder of images holds, before a run
     sslzoo ablate simsiam --flip predictor      every combination of some switches, in one table
     sslzoo study stop_gradient                  a table of a paper
     sslzoo knn runs/RUN raw random              benchmark embeddings
@@ -100,5 +102,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, ablate, study, knn, embed, search, protocols, runs, methods):
+for command in (train, ablate, study, knn, embed, search, data, protocols, runs, methods):
     main.add_command(command)

@@ -73,6 +73,7 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
         click.echo(json.dumps(result))
     else:
         show.knn_tables(result)
+        show.left_out(result["bad"])
     for path, picture in pictures.items():
         write(path, picture, "make room or choose another place")
     if missing:
@@ -94,10 +95,14 @@ def embed(source: str, data: str | None, out: Path, as_json: bool, **options: An
     with show.Bar() as bar:
         found = sources.embed(source, sources.Look(sources.shared_data([source], data), progress=bar.at, **options))
     sources.write_features(out, found)
+    bad = found.images.bad.rows() if found.images is not None else []
     shapes = {key: list(array.shape) for key, array in found.arrays.items()}
     if as_json:
-        click.echo(json.dumps({"source": found.source, "data": found.data, "out": str(out), "arrays": shapes}))
+        click.echo(
+            json.dumps({"source": found.source, "data": found.data, "out": str(out), "arrays": shapes, "bad": bad})
+        )
     else:
+        show.left_out(bad)
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
 
 
@@ -125,6 +130,7 @@ def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) 
         click.echo(json.dumps(result))
     else:
         show.neighbours_table(result)
+        show.left_out(result["bad"])
 
 
 @click.command()

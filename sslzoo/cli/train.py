@@ -31,6 +31,8 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
     "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
 )
 @click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
+@click.option("--max-bad", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images, that may "
+              "be unreadable; more stop the run.")  # fmt: skip
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
 @click.option(
     "--checkpoint-every", default="1", show_default=True, metavar="N|Nm", help="Epochs between checkpoints, or minutes."

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .plain import console, narrow, score, table, text
+from .plain import console, line, narrow, score, table, text
 
 Row = Mapping[str, Any]
 RETRIEVAL = {
@@ -63,6 +63,13 @@ def knn_tables(result: Row) -> None:
             out.print(f"{escape(row['source'])}: {row['dimension']} columns; {said or 'not finite'}", soft_wrap=True)
     about = (*protocol["names"], protocol["index"], f"bank: {protocol['bank']}", f"intervals: {protocol['intervals']}")
     out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
+
+
+def left_out(bad: Sequence[Row]) -> None:
+    """A warning on standard error where images have no row, since they cannot be read."""
+    if bad:
+        first = f"{bad[0]['path']} ({bad[0]['reason']})"
+        line(f"Warning: {len(bad):,} images cannot be read and are left out, first {first}.", stderr=True)
 
 
 def _main(row: Row) -> str:

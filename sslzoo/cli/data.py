@@ -1,0 +1,40 @@
+"""``sslzoo data``: what a folder of images holds, before a run finds out."""
+
+import json
+
+import click
+
+from .. import show
+from ..errors import UserError
+from .expression import AS_JSON
+
+
+@click.group()
+def data() -> None:
+    """Look at data before a run does."""
+
+
+@data.command()
+@click.argument("folder", metavar="FOLDER")
+@click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
+@click.option("--workers", type=int, default=2, show_default=True, help="Images that are read at a time.")
+@AS_JSON
+def check(folder: str, image_size: int | None, workers: int, as_json: bool) -> None:
+    """Read every image of a folder (or an .npz file) once, and say what a run would make of it.
+
+    Ends with an error where a run would: too many images that cannot be read, or too few that can.
+
+    \b
+    sslzoo data check path/to/images
+    sslzoo data check path/to/images --json > report.json
+    """
+    from ..survey import survey
+
+    with show.Bar() as bar:
+        report, why = survey(folder, image_size, workers, bar.at)
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        show.survey_page(report)
+    if why:
+        raise UserError(why)
