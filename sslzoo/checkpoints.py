@@ -40,6 +40,8 @@ def write(run: Path, content: Mapping[str, Any], keep: int = 1) -> None:
 
 def _duplicate(path: Path, other: Path) -> None:
     """A second name for a file, whole or not there; a copy where the disk knows no second names."""
+    if other.exists() and os.path.samefile(path, other):  # a kill came between the two names; renaming would do nothing
+        return
     temporary = files.temporary(other)
     try:
         os.link(path, temporary)

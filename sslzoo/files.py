@@ -38,6 +38,12 @@ def temporary(path: Path) -> Path:
     return path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
 
 
+def tidy(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder that is ours alone."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a file, for the folder around it, against other processes; what ends, however, lets go of it.

@@ -79,6 +79,7 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
         training = Training(plan, path, checkpoint)
         if distributed.rank() == 0:
             checkpoints.go_back(file)
+            files.tidy(path)
         return training.run(reporter or Reporter(), stop_after)
 
 
