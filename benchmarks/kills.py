@@ -28,7 +28,7 @@ from sslzoo.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("moco_v2", "swav", "deepcluster_v2", "dino")  # queue and average; prototypes; bank and centroids; centre
-DATA = ("--limit", "320", "--batch-size", "32", "--epochs", "4", "--device", "cpu", "--checkpoint-every", "0.01m")
+DATA = ("--limit", "320", "--batch-size", "32", "--epochs", "12", "--device", "cpu", "--checkpoint-every", "0.01m")
 TIMED = ("images_per_second", "seconds", "run")  # what no two runs share
 
 
@@ -67,15 +67,31 @@ def of_session(leader: int) -> list[int]:
 def kill(process: subprocess.Popen[str], folder: Path, draw: random.Random, whole: float) -> dict[str, Any]:
     """Kill a run with all its processes: at a random moment of its usual length, or while a file is being written."""
     writing, began = draw.random() < 0.5, time.monotonic()
-    moment = draw.uniform(0.1, whole)
+    moment = draw.uniform(0.4 if draw.random() < 0.9 else 0.0, 0.9) * whole  # the first third is Python's imports
     while process.poll() is None and time.monotonic() - began < moment:
         time.sleep(0.002)
-    while writing and process.poll() is None and not list(folder.glob("runs/*/.*.tmp")):
+    while writing and process.poll() is None and not unfinished(folder):
         pass
     for pid in of_session(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate()
-    return {"after": round(time.monotonic() - began, 2), "unfinished": len(list(folder.glob("runs/*/.*.tmp")))}
+    return {"after": round(time.monotonic() - began, 2), "unfinished": unfinished(folder)}
+
+
+def unfinished(folder: Path) -> int:
+    """How many files are being written, or were when their process was killed."""
+    runs = folder / "runs"
+    return sum(
+        name.endswith(".tmp") for run in (os.listdir(runs) if runs.is_dir() else []) for name in listed(runs / run)
+    )
+
+
+def listed(folder: Path) -> list[str]:
+    """The names in a folder that may just vanish."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def same(run: Path, other: Path) -> bool:
@@ -108,7 +124,7 @@ def one(method: str, processes: int, seed: int, whole: dict[str, Any], folder: P
     rest = ("train", method, *DATA) if begun is None else ("train", "--resume", str(begun.parent))
     end = finish(start(folder, words(processes, *rest, "--json", "--quiet")))
     equal = same(folder / end["run"], Path(whole["run"])) and all(end[k] == whole[k] for k in whole["keys"])
-    left = len(list(folder.glob("runs/*/.*.tmp")))
+    left = len(list((folder / end["run"]).glob(".*.tmp")))
     return {"method": method, "processes": processes, "seed": seed, "kills": kills, "equal": equal, "left": left}
 
 
@@ -125,13 +141,14 @@ def page(result: dict[str, Any]) -> str:
     """The results as a page."""
     rows, kills = result["runs"], [kill for row in result["runs"] for kill in row["kills"]]
     torn = sum(bool(kill["unfinished"]) for kill in kills)
+    ended, readable = (sum(one[key] for one in found) for key, found in (("equal", rows), ("listed", kills)))
     lines = [
         "# Killed runs", "",
         f"`python benchmarks/kills.py --runs {result['asked']}`, commit {result['commit']}, torch "
         f"{result['versions']['torch']}, CPU. {len(rows)} runs were killed {len(kills)} times with SIGKILL at random "
-        f"moments, {torn} times while a file was being written; **{sum(row['equal'] for row in rows)} of {len(rows)} "
-        "ended bit for bit like the uninterrupted run** (weights, momenta, queue, bank, prototypes, centre, random "
-        f"states, log, kNN), and `sslzoo runs` could read all run directories after {sum(k['listed'] for k in kills)} "
+        f"moments, {torn} times while a file was being written (half of the kills wait for one); **{ended} of "
+        f"{len(rows)} ended bit for bit like the uninterrupted run** (weights, momenta, queue, bank, prototypes, "
+        f"centre, random states, log, kNN), and `sslzoo runs` could read all run directories after {readable} "
         f"of {len(kills)} kills.", "",
         "| method | processes | seed | killed after (s) | last.pt found | unfinished files | as uninterrupted |",
         "|---|---|---|---|---|---|---|",
