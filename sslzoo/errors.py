@@ -16,6 +16,10 @@ class Diverged(UserError):
     """The loss of a run is no longer finite: for one run an error, in a table of runs a result."""
 
 
+class DeadReader(UserError):
+    """A process that reads images has died."""
+
+
 class SaidElsewhere(UserError):
     """Another process of the run says why."""
 
@@ -47,8 +51,17 @@ def within(place: str) -> Iterator[None]:
 
 
 def from_workers(items: Iterable[T]) -> Iterator[T]:
-    """The items of a loader; an error of one of its processes comes as its sentence, without a traceback."""
+    """The items of a loader; an error of one of its processes comes as its sentence, without a traceback.
+
+    Raises `DeadReader` where one of them has died.
+    """
     try:
         yield from items
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise DeadReader(
+            "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
+        ) from None

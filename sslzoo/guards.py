@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from . import distributed
-from .errors import UserError
+from .errors import DeadReader, UserError
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it
 LOST = ("closed by peer", "Connection reset", "NCCL", "gloo", "Timed out waiting", "Broken pipe")
@@ -57,21 +57,17 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
     try:
         yield
         return
+    except DeadReader as error:
+        raise DeadReader(f"{str(error).rstrip('.')}, or go on with 'sslzoo train --resume {run}'.") from None
     except RuntimeError as error:
         said = str(error)
         full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
-        worker = "DataLoader worker" in said
         lost = distributed.world() > 1 and any(word in said for word in LOST)
-        if not (full or worker or lost):
+        if not (full or lost):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's activations
     if full:
         raise UserError(f"Memory does not hold a step with a batch of {batch_size}; {smaller(batch_size, fits)}.")
-    if worker:
-        raise UserError(
-            f"A process that reads images has died, perhaps for lack of memory; 'sslzoo train --resume {run}' goes on, "
-            "and a new run with fewer --workers needs less."
-        )
     raise UserError(
         f"Another process of this run has ended or cannot be reached; see what it said, and 'sslzoo train --resume "
         f"{run}', started as before, goes on."
@@ -86,7 +82,7 @@ def smaller(batch_size: int, fits: Callable[[int], bool]) -> str:
         try:
             if fits(n):
                 return f"--batch-size {n} was tried and fits, and {other}"
-        except RuntimeError as error:
+        except (RuntimeError, UserError) as error:  # too large still; or too small for this recipe
             traceback.clear_frames(error.__traceback__)
         n //= 2
     if distributed.world() > 1:
