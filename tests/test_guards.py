@@ -295,6 +295,7 @@ def test_a_disk_that_is_full_at_once_leaves_nothing(given, monkeypatch):
     assert list(Path(given["out"]).iterdir()) == []
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # torch's loader, when it is let go
 def test_a_dead_reader_of_images_is_named(given, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(40):
