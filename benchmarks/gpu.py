@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from sslzoo.learner import Learner
 from sslzoo.machine import device_name, versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.train import Training
@@ -30,7 +31,7 @@ PROTOCOLS = ((200, 0.1), (20, 0.07))
 SPARE = 45  # seconds to save and to look at kNN before the minutes are over
 
 
-def seconds_per_step(run: Training, steps: int) -> float:
+def seconds_per_step(run: Learner, steps: int) -> float:
     """The training step, its batch included; the first ones are a warm-up."""
     run.model.train()
     started, done = 0.0, 0
@@ -53,7 +54,7 @@ def _wait(device: torch.device) -> None:
 
 def compile_pays(options: Options, steps: int) -> dict:
     """Milliseconds a step with and without torch.compile, and the seconds that compiling takes."""
-    plain, other = (Training(prepare("simsiam", options)) for _ in range(2))
+    plain, other = (Training(prepare("simsiam", options)).learner for _ in range(2))
     found = {"plain_ms": 1e3 * seconds_per_step(plain, steps)}
     started = time.perf_counter()
     why = other.compile()
@@ -64,7 +65,7 @@ def compile_pays(options: Options, steps: int) -> dict:
 
 def waits(options: Options) -> list[str]:
     """Where a step waits for the device, as torch warns of it: it should nowhere."""
-    run = Training(prepare("byol", options))
+    run = Training(prepare("byol", options)).learner
     run.model.train()
     batches = iter(run.batches.epoch(0))
     index, views = next(batches)

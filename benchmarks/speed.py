@@ -33,6 +33,7 @@ from sslzoo.batches import Batches
 from sslzoo.folders import image_paths
 from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
+from sslzoo.learner import Learner
 from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.splits import MOST, Dataset, Split
@@ -159,10 +160,10 @@ def as_dataset(images: torch.Tensor, size: int) -> Dataset:
     return Dataset("pictures", split, split, None, size)
 
 
-def training(bench: Bench, expression: str, backbone: str, batch: int, images: int | None = None) -> Training:
+def training(bench: Bench, expression: str, backbone: str, batch: int, images: int | None = None) -> Learner:
     """A run that has not begun; nothing is written."""
     options = Options(backbone=backbone, batch_size=batch, device=str(bench.device), limit=images)
-    return Training(prepare(expression, options))
+    return Training(prepare(expression, options)).learner
 
 
 def backbones(bench: Bench) -> list[str]:
@@ -219,7 +220,7 @@ def epoch(bench: Bench) -> dict:
             run = training(bench, method, backbone, batch, 4 * batch if heavy else None)
             images = run.plan.data.train.images
             bf16 = run.plan.precision == "bf16"
-            loop = peers.Loop(method, run.recipe, images, WORKERS, bench.device, bf16)
+            loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
 
             def ours(run=run) -> None:
                 run.epoch = run.position = 0
@@ -336,7 +337,7 @@ def train_memory(who: str, backbone: str, batch: int) -> dict:
     if who == "ours":
         run.train_epoch(Reporter(), [])
     else:
-        peers.Loop("simsiam", run.recipe, images, WORKERS, bench.device, False).epoch()
+        peers.Loop("simsiam", run.plan.recipe, images, WORKERS, bench.device, False).epoch()
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # the largest of them
     return {"process": peak(), "largest_worker": workers if who != "ours" else 0.0}
 
@@ -353,7 +354,9 @@ def memory(bench: Bench) -> dict:
                 run.train_epoch(Reporter(), [])
             else:
                 bf16 = run.plan.precision == "bf16"
-                peers.Loop("simsiam", run.recipe, run.plan.data.train.images.cpu(), WORKERS, bench.device, bf16).epoch()
+                peers.Loop(
+                    "simsiam", run.plan.recipe, run.plan.data.train.images.cpu(), WORKERS, bench.device, bf16
+                ).epoch()
             found[f"gpu_{who}"] = {"GiB": torch.cuda.max_memory_allocated() / 2**30}
     return found
 
