@@ -115,9 +115,10 @@ class Training:
 
     def place(self) -> str:
         """Where in the schedule the run is, in words."""
-        if not (self.epoch or self.position):
+        epoch, position = divmod(self.epoch * len(self.batches) + self.position, len(self.batches))
+        if not (epoch or position):
             return "before the first step"
-        return f"after epoch {self.epoch}" + (f" and {self.position} steps" if self.position else "")
+        return f"after epoch {epoch}" + (f" and {position} steps" if position else "")
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs to go on bit for bit; all processes have to ask."""
@@ -210,7 +211,6 @@ class Training:
         if distributed.rank() == 0:
             bad.recall(path)
         looks = self.options.knn_every or max(1, -(-epochs // 8))
-        saves, _ = interval(self.options.checkpoint_every)
         last = min(epochs, stop_after or epochs)
         with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
             while self.epoch < last:
@@ -219,7 +219,7 @@ class Training:
                 due = self.epoch % looks == 0 or self.epoch == epochs
                 row["knn"] = scoring.live(self.plan, self.learner.encoder) if due and self.plan.data.labelled else None
                 self.log.append(row)
-                if self.epoch == last or (saves and self.epoch % saves == 0):
+                if self.epoch == last:
                     self.save()
                 reporter.epoch(row, epochs)
                 if distributed.rank() == 0:
@@ -236,7 +236,7 @@ class Training:
         """The rest of an epoch. Raises `Interrupted` once its state is saved, `Diverged` for a loss not finite."""
         steps, model = len(self.batches), self.learner.model
         every = max(1, steps // HEALTH_BATCHES)
-        _, seconds = interval(self.options.checkpoint_every)
+        epochs, seconds = interval(self.options.checkpoint_every)
         model.train()
         if self.position == 0:
             if self.epoch == 0 and self.recipe.switches.clustering == "kmeans":
@@ -262,6 +262,8 @@ class Training:
             self.heed(processes.most(LOST if self.learner.lost(look or wish != NOTHING) else wish))
         self.heed(processes.most(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
+        if epochs and (self.epoch + 1) % epochs == 0:
+            self.save()  # before the look at kNN, which may take long, or fail
         self.epoch, self.position = self.epoch + 1, 0
 
     def mind_bad_images(self) -> None:
