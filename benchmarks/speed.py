@@ -34,10 +34,10 @@ from sslzoo.folders import image_paths
 from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
 from sslzoo.learner import Learner
+from sslzoo.loop import Reporter, Training
 from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
 from sslzoo.splits import MOST, Dataset, Split
-from sslzoo.train import Reporter, Training
 
 try:
     import peers

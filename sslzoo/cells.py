@@ -16,11 +16,12 @@ from . import files, runs
 from .algebra import Expression
 from .errors import Diverged, UserError
 from .lattice import Cell
+from .loop import Reporter
 from .machine import versions
 from .plan import Options, Plan, check, recipe_for, surroundings
 from .recipe import Recipe, dump
 from .summary import summarize
-from .train import Reporter, resume, train
+from .train import resume, train
 
 Row = dict[str, Any]
 MOST_SEEDS = 1000

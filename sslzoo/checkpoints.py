@@ -107,7 +107,7 @@ def _usable(path: Path) -> bool:
 
 
 def go_back(file: Path) -> None:
-    """Make an older checkpoint the newest one."""
+    """Make another checkpoint the newest one."""
     newest = file.with_name(name(0))
     if file != newest:
-        os.replace(file, newest)
+        _duplicate(file, newest)

@@ -27,11 +27,11 @@ KNOWN = {  # size in px and training images of the sets that have names
 }
 
 
-def load(name: str, image_size: int | None = None, limit: int | None = None) -> Dataset:
+def load(name: str, image_size: int | None = None, limit: int | None = None, resident: bool | None = None) -> Dataset:
     """A data set by name, folder or .npz file. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
-    training images of a seeded shuffle, for a quick try.
+    training images of a seeded shuffle, for a quick try; ``resident`` is `folders.read_folder`'s.
     """
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
@@ -41,7 +41,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None) -> 
     elif name in TORCHVISION:
         dataset = _from_arrays(name, TORCHVISION[name](), image_size)
     elif name and os.path.isdir(path):
-        dataset = read_folder(path, image_size)
+        dataset = read_folder(path, image_size, resident)
     elif path.suffix == ".npz":
         dataset = _from_arrays(path.stem, _own_arrays(path), image_size, own=True)
     else:

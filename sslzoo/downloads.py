@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from . import files
 from .errors import UserError
 
 
@@ -29,7 +30,10 @@ def _torchvision(
             try:
                 made = kind(cache(), download=False, **options)
             except RuntimeError:
-                made = kind(cache(), download=True, **options)
+                (lock := cache() / ".lock").parent.mkdir(parents=True, exist_ok=True)
+                lock.touch()
+                with files.locked(lock, wait=True):  # the next one finds what this one has downloaded
+                    made = kind(cache(), download=True, **options)
         except (
             OSError,
             RuntimeError,

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from .errors import from_workers
 from .images import Picture, Unreadable, square
 from .splits import Split
-from .streams import as_it_is
+from .streams import as_it_is, deaf
 
 BATCH = 256
 
@@ -48,7 +48,9 @@ def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
             yield square(part, size)
     else:
         squares = Squares(split.images, size)
-        for found, bad in from_workers(DataLoader(squares, batch_size=BATCH, num_workers=workers, collate_fn=as_it_is)):
+        for found, bad in from_workers(
+            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
+        ):
             split.bad.reasons |= {split.images[place]: why for place, why in bad}
             yield found
 

@@ -8,6 +8,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it
+DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
+
+
 class UserError(ValueError):
     """Something a person wrote cannot be done; the message is one sentence that names the mend."""
 
@@ -62,6 +66,4 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
     except (RuntimeError, ConnectionError, EOFError) as error:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
-        raise DeadReader(
-            "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
-        ) from None
+        raise DeadReader(DEAD_READER) from None

@@ -45,11 +45,11 @@ def tidy(folder: Path) -> None:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, wait: bool = False) -> Iterator[None]:
     """Hold a file, for the folder around it, against other processes; what ends, however, lets go of it.
 
-    Raises `UserError` where another one holds it. A file that is not there, or where the system has no locks, is not
-    held.
+    Raises `UserError` where another one holds it, or waits for that one. A file that is not there, or where the system
+    has no locks, is not held.
     """
     try:
         import fcntl  # not on Windows
@@ -60,9 +60,10 @@ def locked(path: Path) -> Iterator[None]:
         return
     except OSError as error:
         raise UserError(f"{path} cannot be written ({said(error)}); {ROOM}.") from None
+    os.register_at_fork(after_in_child=file.close)  # or one that reads images would hold it, once we are gone
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise UserError(f"{path.parent} is in use by another process; wait for its end, or stop it.") from None
         except OSError:  # a disk without locks

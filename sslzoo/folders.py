@@ -16,6 +16,7 @@ from torch import Tensor
 from .bad import Bad
 from .errors import UserError
 from .images import Picture, Unreadable, is_image, read_sizes, square
+from .launched import neighbours
 from .splits import MOST, Dataset, Split, hold_out
 
 MEMORY_SHARE = 0.25  # of what is available, for a resident set
@@ -42,8 +43,11 @@ class Listing:
         return notes + ["one class: kNN cannot go wrong"] * (len(self.names) == 1)
 
 
-def read_folder(root: Path, image_size: int | None) -> Dataset:
-    """train/ and test/ (or val/) with a folder per class, a folder per class, or images without labels at any depth."""
+def read_folder(root: Path, image_size: int | None, resident: bool | None = None) -> Dataset:
+    """train/ and test/ (or val/) with a folder per class, a folder per class, or images without labels at any depth.
+
+    ``resident`` says whether they are read into memory; where it does not, their sizes and what memory is free do.
+    """
     listing = list_folder(root)
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
     bad = train.bad
@@ -56,8 +60,11 @@ def read_folder(root: Path, image_size: int | None) -> Dataset:
     if not len(sizes):
         raise bad.all_of(_paths(train))
     size = image_size or min(int(np.median(sizes.min(axis=1))), MOST)
-    total = (len(train) + (len(test) if test else 0)) * 3 * size * size
-    if total < MEMORY_SHARE * psutil.virtual_memory().available and np.median(sizes.max(axis=1)) <= 1.5 * size:
+    if resident is None:
+        total = (len(train) + (len(test) if test else 0)) * 3 * size * size * neighbours()
+        free = MEMORY_SHARE * psutil.virtual_memory().available
+        resident = total < free and bool(np.median(sizes.max(axis=1)) <= 1.5 * size)
+    if resident:
         train, test = _resident(train, size), _resident(test, size) if test else None
         notes += [f"{bad.said()}; they are left out"] if bad.reasons else []
     name = root.resolve().name

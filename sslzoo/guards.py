@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from . import distributed
-from .errors import DeadReader, UserError
+from .errors import DEAD_READER, SIGNALS, DeadReader, UserError
+from .processes import is_lost
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it
-LOST = ("closed by peer", "Connection reset", "NCCL", "gloo", "Timed out waiting", "Broken pipe")
 FULL = ("not enough memory", "can't allocate memory", "out of memory")
 
 
@@ -57,17 +56,19 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
     try:
         yield
         return
-    except DeadReader as error:
-        raise DeadReader(f"{str(error).rstrip('.')}, or go on with 'sslzoo train --resume {run}'.") from None
+    except DeadReader:
+        full, reader = False, True
     except RuntimeError as error:
         said = str(error)
         full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
-        lost = distributed.world() > 1 and any(word in said for word in LOST)
-        if not (full or lost):
+        reader, lost = "DataLoader worker" in said, is_lost(error)
+        if not (full or reader or lost):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's activations
     if full:
         raise UserError(f"Memory does not hold a step with a batch of {batch_size}; {smaller(batch_size, fits)}.")
+    if reader:
+        raise DeadReader(f"{DEAD_READER.rstrip('.')}, or go on with 'sslzoo train --resume {run}'.")
     raise UserError(
         f"Another process of this run has ended or cannot be reached; see what it said, and 'sslzoo train --resume "
         f"{run}', started as before, goes on."

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 
 import psutil
 
@@ -13,12 +14,23 @@ def started() -> int:
 
 def number() -> int:
     """This process's number among them; the first one, 0, is the one that speaks."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ["RANK"]) if started() > 1 else 0
+
+
+def joined() -> bool:
+    """Whether this process is in a group with the others."""
+    group = sys.modules.get("torch.distributed")  # which need not have been imported
+    return group is not None and bool(group.is_initialized())
 
 
 def local() -> int:
     """This process's number on its machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def neighbours() -> int:
+    """How many processes of this command are on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def attempt() -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from . import distributed, processes, runs
@@ -37,9 +38,13 @@ class Learner:
         if distributed.world() > 1:
             synchronized(self.model, self.device)
         self.optimizer = optimizer(self.model, recipe, recipe.training.epochs * len(batches))
-        self.called = processes.parallel(self.model, self.device)
+        self.called: nn.Module = self.model
         self.in_a_row = 0
         self.begin_epoch()
+
+    def join(self) -> None:
+        """Average gradients over all processes, all of which have to come here."""
+        self.called = processes.parallel(self.model, self.device)
 
     @property
     def encoder(self) -> nn.Module:
@@ -67,9 +72,15 @@ class Learner:
         self.loss = (loss[distributed.rank()] if len(loss) == distributed.world() else loss.mean()).to(self.device)
         self.finite += self.done
 
-    def step(self, views: list[Tensor], index: Tensor, step: int) -> None:
-        """One step of the optimiser, in as many parts as are accumulated; the loss stays on the device."""
+    def step(self, views: list[Tensor], index: Tensor, step: int) -> bool:
+        """One step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
+
+        False for one that is left out, since it is not finite; of it nothing stays.
+        """
         n, codes, self.done = self.plan.options.accumulate, self.model.codes, self.done + 1
+        skips = self.plan.options.on_nan == "skip"
+        norms = [module for module in self.model.modules() if skips and isinstance(module, _BatchNorm)]
+        before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
         losses, keys, scores = [], [], list[Tensor]()
         self.optimizer.zero_grad(set_to_none=True)
         for i, rows in enumerate(index.chunk(n)):
@@ -82,10 +93,12 @@ class Learner:
             keys.append(key)
             scores += [] if codes is None else codes.scores
         loss = torch.stack(losses).mean()
-        if self.plan.options.on_nan == "skip" and not self.usable(loss):
+        if skips and not self.usable(loss):
+            for buffer, value in before:
+                buffer.copy_(value)
             self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-            self.finite += self.in_a_row < SKIPS
-            return
+            self.finite += self.in_a_row < SKIPS  # a step that is left out counts as finite, up to so many in a row
+            return False
         self.in_a_row = 0
         self.optimizer.step()
         if codes is not None:
@@ -93,6 +106,7 @@ class Learner:
         self.model.update(torch.cat(keys, dim=1), index, step)
         self.loss += loss
         self.finite += self.loss.isfinite()
+        return True
 
     def usable(self, loss: Tensor) -> bool:
         """Whether loss and gradients are finite in all processes; waits for the device."""
@@ -126,7 +140,11 @@ class Learner:
         """Compile the model, tried on noise; the reason where that is not to be had."""
         n = self.batches.batch_size // distributed.world() // self.plan.options.accumulate
         self.model.train()
-        return compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
+        why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
+        if not processes.most(why is not None):
+            return None
+        self.model._compiled_call_impl = None
+        return why or "torch.compile failed in another process; going on without it."
 
     def fits(self, n: int) -> bool:
         """Whether memory holds a step with n images; raises what the device raises where it does not."""

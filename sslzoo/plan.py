@@ -74,6 +74,16 @@ class Plan:
         """Processes that read image files."""
         return 2 if self.options.workers is None else self.options.workers
 
+    @property
+    def resident(self) -> bool:
+        """Whether the images are in memory."""
+        return isinstance(self.data.train.images, torch.Tensor)
+
+    @property
+    def rows(self) -> int:
+        """Images whose projections are seen together."""
+        return self.recipe.training.batch_size // self.options.accumulate
+
 
 @cache
 def _defaults() -> dict[str, Any]:
@@ -94,10 +104,10 @@ def defaults(kind: str, name: str) -> tuple[dict[str, Value], dict[str, tuple[Va
     return knobs, ranges
 
 
-def prepare(words: str | Sequence[str], options: Options) -> Plan:
-    """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
+def prepare(words: str | Sequence[str], options: Options, resident: bool | None = None) -> Plan:
+    """Resolve an expression for the data, in memory or not, and the device. Raises `UserError`; writes nothing."""
     expression = parse(words)
-    dataset, device, precision = surroundings(options)
+    dataset, device, precision = surroundings(options, resident)
     recipe = recipe_for(expression, options, dataset.name, dataset.size, len(dataset.train), device)
     check(recipe, len(dataset.train))
     check_parts(recipe, options.accumulate)
@@ -118,7 +128,7 @@ def check_numbers(**options: int | None) -> None:
             raise UserError(f"{flag} cannot be {value}; it is at most {HIGHEST[name]}.")
 
 
-def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
+def surroundings(options: Options, resident: bool | None = None) -> tuple[Dataset, torch.device, str]:
     """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
@@ -134,7 +144,7 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
         raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = data.load(options.data, options.image_size, options.limit)
+    dataset = data.load(options.data, options.image_size, options.limit, resident)
     dataset.bad.check(options.max_bad)
     return dataset, device, precision
 
@@ -233,6 +243,7 @@ def find_device(name: str) -> torch.device:
     """The device: for "auto" cuda, mps or cpu, whichever is there first. Raises `UserError` for one that is not."""
     name = str(name)  # a run's own may be anything
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there["mps"] &= world() == 1  # its tensors cannot be sent to other processes
     if name == "auto":
         name = next(kind for kind, ready in there.items() if ready)
     if name == "cuda" and world() > 1:

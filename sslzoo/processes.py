@@ -17,6 +17,7 @@ from .errors import SaidElsewhere, UserError
 from .files import locked
 from .launched import attempt, names, started
 
+LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out", "remote process exited", "was aborted")
 PATIENCE = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
 T = TypeVar("T")
 K = TypeVar("K")
@@ -36,8 +37,16 @@ def joined() -> Iterator[None]:
     dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=PATIENCE)
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise UserError("Another process has ended or cannot be reached; see what it said, and start again.") from None
+    dist.destroy_process_group()  # not after an error: the end of a group may wait for those that wait for us
+
+
+def is_lost(error: RuntimeError) -> bool:
+    """Whether an error says that another process is gone."""
+    return world() > 1 and any(word in str(error) for word in LOST)
 
 
 def told(value: T) -> T:

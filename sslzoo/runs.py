@@ -19,6 +19,7 @@ from torch import nn
 from .encoders import build
 from .errors import UserError
 from .files import write
+from .launched import attempt
 from .plan import Options
 
 NUMBER = int | float
@@ -98,12 +99,20 @@ def is_run(path: Path) -> bool:
     return os.path.isfile(path / "run.json")
 
 
-def of_launch(out: Path, launch: Sequence[str], command: Sequence[str]) -> Path | None:
-    """The newest run below a folder that a launch of torchrun has begun with a command, before it was restarted."""
+def of_launch(out: Path, launch: Sequence[str], expression: str, options: Mapping[str, Any]) -> Path | None:
+    """The newest run of an expression and options that a launch of torchrun has begun, to go on with.
+
+    One that has ended counts only after a restart, which begins at a script's first line.
+    """
     found = sorted(filter(is_run, out.iterdir()), key=_begun, reverse=True) if launch and out.is_dir() else []
     for path in found:
-        about = read_json(path / "run.json", {}, f"{path}/run.json is broken; remove {path}.")
-        if about.get("command") == list(command) and {*launch} & {*about.get("launch", [])}:
+        try:
+            about = read_run(path)
+        except UserError:  # none of this launch: it would have written it whole
+            continue
+        same = about["expression"] == expression and about["options"] == dict(options)
+        ended = (path / "knn.json").exists() and not attempt()
+        if same and not ended and {*launch} & {*about.get("launch", [])}:
             return path
     return None
 

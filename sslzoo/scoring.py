@@ -59,7 +59,7 @@ def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[
     if distributed.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(distributed.places(n))
-    found = torch.from_numpy(features(encoder, mine, *how))
+    found = torch.from_numpy(processes.together(lambda: features(encoder, mine, *how)))
     rows = found.new_zeros(len(mine), found.shape[1])
     rows[mine.places()] = found
     split.bad.reasons |= processes.pooled(split.bad.reasons)

@@ -1,5 +1,6 @@
 """Streams: random crops of image files, decoded by worker processes that stay for all epochs."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .errors import UserError, from_workers
+from .errors import SIGNALS, UserError, from_workers
 from .images import Picture, Unreadable
 from .schema import View
 from .views import ALONE, Draw, Share, draw_boxes
@@ -119,11 +120,19 @@ class Stream:
             batch_sampler=self.batches,
             collate_fn=as_it_is,
             num_workers=self.workers,
+            worker_init_fn=deaf,
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
             pin_memory=self.device.type == "cuda",
             multiprocessing_context="spawn" if self.workers and not on_host else None,
         )
+
+
+def deaf(_: int) -> None:
+    """A process that reads leaves it to the run when to stop."""
+    for name in SIGNALS:
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def as_it_is(batch: T) -> T:

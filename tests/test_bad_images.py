@@ -16,10 +16,11 @@ from sslzoo import data, embed, folders, load, sources, train
 from sslzoo.bad import NAME, Bad
 from sslzoo.batches import Batches
 from sslzoo.images import LARGE, MOST_PIXELS, Picture, Unreadable, read_sizes, square
+from sslzoo.loop import Reporter
 from sslzoo.schema import View
 from sslzoo.search import search
 from sslzoo.streams import Crops
-from sslzoo.train import Reporter, resume
+from sslzoo.train import resume
 
 CPU = torch.device("cpu")
 

@@ -139,4 +139,4 @@ def test_going_back_makes_an_older_one_the_newest(tmp_path):
     for number in range(3):
         write(tmp_path, number)
     checkpoints.go_back(tmp_path / "last-2.pt")
-    assert numbers(tmp_path) == {"last.pt": 0, "last-1.pt": 1}
+    assert numbers(tmp_path) == {"last.pt": 0, "last-1.pt": 1, "last-2.pt": 0}

@@ -18,9 +18,10 @@ from sslzoo import checkpoints, runs
 from sslzoo.errors import Diverged, UserError
 from sslzoo.guards import Interrupted
 from sslzoo.learner import Learner
+from sslzoo.loop import Reporter
 from sslzoo.plan import Options, prepare
 from sslzoo.siamese import Siamese
-from sslzoo.train import Reporter, resume, train
+from sslzoo.train import resume, train
 
 
 @pytest.fixture
@@ -215,6 +216,25 @@ def test_steps_that_are_not_finite_are_left_out_if_asked(given, poisoned):
     assert int(state["queue.pointer"]) == (16 * 9) % 32  # keys of nine steps of twelve
 
 
+def test_a_step_that_is_left_out_leaves_nothing_in_batch_norm(given, monkeypatch):
+    """A pixel that is not finite is in the running statistics before the loss tells."""
+    step, count = Learner.step, [0]
+
+    def call(self: Learner, views: Any, index: Any, number: int) -> bool:
+        count[0] += 1
+        if count[0] == 3:
+            views[0][0, 0, 0, 0] = torch.nan
+        return step(self, views, index, number)
+
+    monkeypatch.setattr(Learner, "step", call)
+    found = train("byol", **given, on_nan="skip")
+    assert [row["skipped"] for row in runs.read_log(Path(found["run"]))] == [1, 0, 0]
+    state = checkpoints.read(Path(found["run"]))["model"]
+    assert all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor))
+    assert any("running_var" in name for name in state)
+    assert all(np.isfinite(row[key]) for row in runs.read_log(Path(found["run"])) for key in ("std", "rank", "loss"))
+
+
 def test_too_many_in_a_row_stop_also_then(given, poisoned):
     poisoned(*range(1, 1000))
     with pytest.raises(Diverged, match=r"not finite at step 4 of epoch 5.*bring back what the expression removed\.$"):
@@ -342,7 +362,7 @@ def test_accumulated_parts_are_as_the_whole_batch(given, expression):
     """Without batch norm, of which each part has its own."""
     import importlib
 
-    module = importlib.import_module("sslzoo.train")
+    module = importlib.import_module("sslzoo.loop")
     found = []
     for n in (1, 2, 4):
         plan = prepare(expression, Options(**{**given, "backbone": "test_convnext", "image_size": 32, "accumulate": n}))

@@ -16,8 +16,9 @@ import sslzoo
 from sslzoo import checkpoints
 from sslzoo.errors import UserError
 from sslzoo.guards import Interrupted
+from sslzoo.loop import Reporter
 from sslzoo.recipe import method_names
-from sslzoo.train import Reporter, resume, train
+from sslzoo.train import resume, train
 
 
 @pytest.fixture

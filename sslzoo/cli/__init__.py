@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 
 from .. import __version__, show
 from ..errors import SaidElsewhere, UserError, did_you_mean, listing
-from ..launched import number
+from ..launched import joined, number
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .data import data
@@ -66,11 +66,14 @@ class Zoo(click.Group):
             click.echo(error.format_message())
             code = 0
         except click.ClickException as error:
-            show.error(sentence(error))
+            if number() == 0:
+                show.error(sentence(error))
             code = 2
         except UserError as error:
-            if not isinstance(error, SaidElsewhere):
-                show.error(f"process {number()}: {error}" if number() else str(error))
+            if number() == 0:
+                show.error(str(error))
+            elif joined() and not isinstance(error, SaidElsewhere):  # before that all processes have the same errors
+                show.error(f"process {number()}: {error}")
             code = 2
         except (KeyboardInterrupt, click.Abort):
             show.error("Interrupted.")

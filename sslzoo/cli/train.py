@@ -68,6 +68,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     if started() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
     from .. import plan as plans
+    from ..guards import Interrupted
     from ..machine import keep_memory
 
     keep_memory()
@@ -81,7 +82,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
             if control["dry_run"]:
                 raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
-            _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
+            if number() == 0:
+                _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             result = training.resume(control["resume"], screen, control["stop_after"])
         elif control["dry_run"]:
             plan = plans.prepare(list(expression), plans.Options(**options))
@@ -93,7 +95,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             return
         else:
             result = training.train(list(expression), screen, control["stop_after"], **options)
-    except training.Interrupted as stop:
+    except Interrupted as stop:
         screen.close()
         if number() == 0:
             show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")

@@ -38,7 +38,7 @@ class Screen:
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
         from ..health import most  # which needs torch
 
-        self.most = most(plan.recipe.heads.dim, plan.recipe.training.batch_size)
+        self.most = most(plan.recipe.heads.dim, plan.rows)
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
