@@ -21,11 +21,6 @@ def local() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-def attempt() -> int:
-    """How often torchrun has started the processes anew."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
 def names() -> list[str]:
     """What is the same after a restart: torchrun's run id where one was given, and the agent on this machine."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
