@@ -192,7 +192,7 @@ def test_a_restart_goes_on_with_the_run(tmp_path):
 
 
 def test_a_restart_over_two_nodes_meets_again(tmp_path):
-    """Each agent counts its own restarts: after one of them has lost a process, both go on with the run all the same."""
+    """Each agent counts its own restarts; after one of them has lost a process, both go on with the run."""
     rendezvous = {"nnodes": "2", "rdzv_backend": "c10d", "rdzv_id": "job", "rdzv_endpoint": f"127.0.0.1:{free_port()}"}
     command = torchrun(1, *SMALL, "--epochs", "12", "--quiet", "--json", max_restarts="1", **rendezvous)
     agents = [
