@@ -225,10 +225,11 @@ def on_gpus(expression: str, rows: int, n: int, options: argparse.Namespace, tre
 
 
 def gathered_rows(expression: str, n: int, rows: int) -> str:
-    """Which of a recipe's tensors have the rows of all processes, in words."""
+    """What a recipe gathers of n processes with so many rows each, and how many rows of it come together, in words."""
     recipe, net = recipe_and_net(expression, False, rows * n)
-    found = {c.what for c in cost.calls(recipe, net, rows, n, IMAGENET, cuda=True) if c.op == "all_gather"}
-    return ", ".join(sorted(found - {"batch norm"})) or "-"
+    gathers = [c for c in cost.calls(recipe, net, rows, n, IMAGENET, cuda=True) if c.op == "all_gather"]
+    rows_of = {c.what: c.bytes // (cost.FLOAT * recipe.heads.dim) for c in reversed(gathers) if c.what != "batch norm"}
+    return ", ".join(f"{what} {found}" for what, found in sorted(rows_of.items())) or "-"
 
 
 def counted(quick: bool) -> dict:
@@ -308,8 +309,9 @@ def largest(parts: dict[str, float]) -> str:
 
 def summary(parts: dict[str, float], total: float, ideal: float) -> dict:
     """A step's seconds, images a second over those of so many single processes, and what takes most beside compute."""
-    most = largest(parts)
-    return {"seconds": total, "efficiency": ideal / total, "most": most, "share": parts[most] / total, "parts": parts}
+    most, compute = largest(parts), parts["compute"]
+    efficiency = ideal / total
+    return {"seconds": total, "efficiency": efficiency, "compute": compute, "most": most, "share": parts[most] / total}
 
 
 def main() -> None:

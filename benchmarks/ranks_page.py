@@ -25,7 +25,7 @@ own code too. {verdict} Ten times an epoch a step also gathers 64 rows of two vi
 """
 HERE = """## Measured here
 
-gloo over loopback, medians, fitted to a + b bytes by relative least squares: {links}.
+gloo over loopback, medians, fitted to a + b bytes by relative least squares: {links}.{quiet}
 
 A step of the small net on ready views of 32 px, whole batch {batch}, median of {turns} after two, one thread a
 process. One process has torch's batch norm, many have our own. More processes than {cores} cores wait for each other:
@@ -70,7 +70,9 @@ def page(found: dict) -> str:
         f"{n} processes {1e6 * x['latency']:.0f} µs and {x['bandwidth'] / 1e9:.2f} GB/s"
         for n, x in seen["links"].items()
     )
-    parts.append(HERE.format(**{k: seen[k] for k in ("batch", "turns", "cores")}, links=links))
+    busy = " **The machine had other work, so that all times of this section are rough.**"
+    quiet = busy if about["load"] > about["cores"] / 2 else ""
+    parts.append(HERE.format(**{k: seen[k] for k in ("batch", "turns", "cores")}, links=links, quiet=quiet))
     rows, several = [], [*seen["messages"]]
     for e, by in seen["steps"].items():
         fit, row = seen["compute"][e], [e, f"{seen['batch'] / by['1']['seconds']:,.0f}"]
@@ -88,8 +90,11 @@ def page(found: dict) -> str:
     for what in ("4096", "32 each"):
         ring, tree = ({e: x[what][shape] for e, x in far["gpus"].items()} for shape in ("ring", "tree"))
         parts.append(title(what) + cells(ring, tree))
-    parts.append("Tensors with the rows of all processes, which grow with their number:\n")
-    parts.append(table(["method", "rows of"], [*map(list, far["rows"].items())]))
+    parts.append(
+        "Beside batch norm's moments, what a step gathers, and how many rows of it come together from 8 processes of "
+        "32 each: 256 grow with the batch, 16 are a mean and a variance of each process.\n"
+    )
+    parts.append(table(["method", "rows"], [*map(list, far["rows"].items())]))
     return "\n".join(parts)
 
 
