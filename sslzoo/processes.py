@@ -1,11 +1,13 @@
 """The processes of one run, as torchrun starts them: joined, of one mind on errors, told what the first one knows."""
 
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -15,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .distributed import rank, world
 from .errors import SaidElsewhere, UserError
 from .files import locked
-from .launched import attempt, names, started
+from .launched import names, started
 
 LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out", "remote process exited", "was aborted")
 PATIENCE = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
@@ -31,8 +33,7 @@ def joined() -> Iterator[None]:
         yield
         return
     store, number, of = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
-    # After a restart torchrun's store still has the addresses of the processes before.
-    store = dist.PrefixStore(f"sslzoo {attempt()} of {of}", store)  # type: ignore[attr-defined]
+    store = dist.PrefixStore(meeting(store, number, of), store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=PATIENCE)
     try:
@@ -47,6 +48,28 @@ def joined() -> Iterator[None]:
 def is_lost(error: RuntimeError) -> bool:
     """Whether an error says that another process is gone."""
     return world() > 1 and any(word in str(error) for word in LOST)
+
+
+def meeting(store: Any, number: int, of: int) -> str:
+    """A name that only these processes have: after a restart torchrun's store has what those before left in it.
+
+    torchrun's count of restarts is no such name, since each node counts its own. The first process answers all that
+    ask, those that are gone too, until all of its own have said that they heard it.
+    """
+    name, answered = uuid4().hex, set[bytes]()
+    if number > 0:
+        store.set(f"asks {number}", name)
+        found = store.get(name).decode()  # waits
+        store.set(f"{found} {number}", "")
+        return str(found)
+    others = range(1, of)
+    while not store.check([f"{name} {other}" for other in others]):
+        asked = (store.get(f"asks {other}") for other in others if store.check([f"asks {other}"]))
+        for one in {*asked} - answered:
+            store.set(one.decode(), name)
+            answered.add(one)
+        time.sleep(0.05)
+    return name
 
 
 def told(value: T) -> T:

@@ -191,6 +191,27 @@ def test_a_restart_goes_on_with_the_run(tmp_path):
     assert all(torch.equal(v, two["model"][k]) for k, v in one["model"].items() if isinstance(v, torch.Tensor))
 
 
+def test_a_restart_over_two_nodes_meets_again(tmp_path):
+    """Each agent counts its own restarts; after one of them has lost a process, both go on with the run."""
+    rendezvous = {"nnodes": "2", "rdzv_backend": "c10d", "rdzv_id": "job", "rdzv_endpoint": f"127.0.0.1:{free_port()}"}
+    command = torchrun(1, *SMALL, "--epochs", "12", "--quiet", "--json", max_restarts="1", **rendezvous)
+    agents = [
+        subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    log = tmp_path / "runs" / "simclr-digits-s0-1" / "log.csv"
+    deadline = time.monotonic() + 100
+    while not log.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    found = subprocess.run(["pgrep", "-P", str(agents[1].pid)], capture_output=True, text=True, check=True)
+    os.kill(int(found.stdout.split()[-1]), signal.SIGKILL)
+    said = [agent.communicate(timeout=100) for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    assert [path.name for path in log.parent.parent.iterdir()] == [log.parent.name]
+    assert checkpoints.read(log.parent)["epoch"] == 12
+
+
 def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
     command = torchrun(2, *SMALL, "--epochs", "400", "--quiet")
     agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
