@@ -1,0 +1,141 @@
+"""What processes agree on, what a launch finds again, and what is let go of with its process."""
+
+import importlib
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sslzoo import launched, processes, runs
+from sslzoo.errors import UserError
+from sslzoo.plan import Options, prepare
+from sslzoo.train import train
+
+module = importlib.import_module("sslzoo.train")
+SMALL = {"limit": 64, "batch_size": 16, "epochs": 1, "device": "cpu"}
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run that a launch of torchrun has begun, and that has ended."""
+    monkeypatch.setattr(processes, "launch", lambda: ["node1 17 1.00", "id 100"])
+    return Path(train("simsiam", out=str(tmp_path / "runs"), **SMALL)["run"])
+
+
+def found(run: Path, expression: str = "simsiam", launch: tuple[str, ...] = ("node1 17 1.00",), **more) -> Path | None:
+    options = {**asdict(Options(out=str(run.parent), **SMALL)), **more}
+    return runs.of_launch(run.parent, launch, expression, options)
+
+
+def test_a_launch_finds_its_run_and_no_other(run):
+    (run / "knn.json").unlink()
+    assert found(run) == run
+    assert found(run, launch=("node2 5 2.00", "id 100")) == run
+    assert found(run, launch=("node1 17 9.00",)) is None  # another process of the same number
+    assert found(run, launch=()) is None
+    assert found(run, "byol") is None
+    assert found(run, seed=1) is None
+
+
+def test_an_ended_run_counts_only_after_a_restart(run, monkeypatch):
+    """A launch with an old id is a new one; a script that trains twice begins anew after a restart."""
+    assert found(run) is None
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert found(run) == run
+
+
+def test_a_broken_run_beside_does_not_matter(run):
+    (run / "knn.json").unlink()
+    other = run.parent / "broken"
+    other.mkdir()
+    (other / "run.json").write_text("{")
+    assert found(run) == run
+
+
+def test_images_are_in_memory_in_all_processes_or_in_none(monkeypatch):
+    """The first one's free memory decides."""
+    asked: list[bool | None] = []
+    plan = prepare("simsiam", Options(**SMALL))
+
+    def make(resident: bool | None):
+        asked.append(resident)
+        return plan
+
+    assert module.alike(make).data == plan.data
+    assert asked == [None]
+    monkeypatch.setattr(processes, "told", lambda value: False if value is True else value)
+    module.alike(make)
+    assert asked == [None, None, False]
+
+
+def test_other_data_are_refused(monkeypatch):
+    plan = prepare("simsiam", Options(**SMALL))
+    monkeypatch.setattr(processes, "told", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
+    with pytest.raises(
+        UserError, match=r"64 images of 32 px where the first process has 63 .*; give all machines the same"
+    ):
+        module.alike(lambda _: plan)
+
+
+def test_a_run_goes_on_with_its_images_where_they_were(tmp_path, monkeypatch):
+    """In memory, though there is none left by then: streamed ones have another mean, deviation and other crops."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(40):
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
+    some = {"data": str(tmp_path / "photos"), "out": str(tmp_path / "runs"), "batch_size": 8, "epochs": 2}
+    whole, half = train("simclr", **some), train("simclr", stop_after=1, **some)
+    monkeypatch.setattr("sslzoo.folders.MEMORY_SHARE", 0)
+    assert not prepare("simclr", Options(**some)).resident
+    assert module.resume(half["run"])["loss"] == whole["loss"]
+
+
+def test_a_plain_process_is_alone(monkeypatch):
+    monkeypatch.setenv("RANK", "3")  # some schedulers set it, without a number of processes
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert (launched.started(), launched.number()) == (1, 0)
+    assert processes.together(lambda: 1) == processes.first(lambda: 1) == processes.told(1) == processes.most(1) == 1
+    with processes.joined():
+        assert not launched.joined()
+
+
+def test_its_own_readers_do_not_hold_a_folder(tmp_path):
+    """A process that was forked while the folder was held, and outlives it, does not keep others out."""
+    (tmp_path / "run.json").write_text("{}")
+    code = (
+        "import os, time; from pathlib import Path; from sslzoo.files import locked\n"
+        "with locked(Path('run.json')):\n"
+        "    if os.fork() == 0:\n"
+        "        os.close(1); time.sleep(20); os._exit(0)\n"
+        "print('let go', flush=True); os._exit(0)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "let go\n"
+    with processes.locked(tmp_path / "run.json"):
+        pass
+    process.stdout.close()
+    process.wait()
+
+
+def test_readers_leave_stopping_to_the_run():
+    code = (
+        "import signal; from sslzoo.streams import deaf; deaf(0)\n"
+        "for name in ('SIGINT', 'SIGTERM', 'SIGUSR1'):\n"
+        "    assert signal.getsignal(getattr(signal, name)) == signal.SIG_IGN\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_batch_that_cannot_be_shared(monkeypatch):
+    import sslzoo.plan as plans
+
+    monkeypatch.setattr(plans, "world", lambda: 3)
+    plan = replace(Options(**SMALL), batch_size=16)
+    with pytest.raises(UserError, match="A batch of 16 cannot be shared by 3 processes; use --batch-size 15 or 18, or"):
+        prepare("simsiam", plan)
