@@ -42,7 +42,11 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
     "--on-nan", default="stop", show_default=True, help="A step that is not finite: stop, or skip (leave it out)."
 )
 @click.option(
-    "--accumulate", type=int, default=1, show_default=True, help="Parts of a batch whose gradients are added up."
+    "--accumulate",
+    type=int,
+    default=1,
+    show_default=True,
+    help="Parts of a batch whose gradients are added up; batch norm sees each alone.",
 )
 @click.option("--resume", metavar="RUN", help="Go on with a run, or from one of its checkpoints; takes no expression.")
 @click.option("--stop-after", type=int, metavar="N", help="Stop after epoch N, on the same schedule.")
