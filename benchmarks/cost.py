@@ -64,8 +64,8 @@ def calls(
 ) -> list[Call]:
     """The collectives of one step with so many rows of each view in each process, looks at health left out.
 
-    ``cuda``: batch norm is torch's, which gathers mean, deviation and number and sums two rows in backward; elsewhere
-    our own gathers mean and variance, and sums the gradient of all that was gathered.
+    Batch norm gathers mean and variance, and sums two rows in backward; torch's, which is that of ``cuda``, gathers the
+    number of rows too.
     """
     if processes == 1:
         return []
@@ -87,11 +87,8 @@ def calls(
         found.append(Call("all_reduce", what, size, times * learns))
 
     def norm(channels: int, times: int, learns: bool) -> None:
-        if cuda:
-            found.append(Call("all_gather", "batch norm", FLOAT * (2 * channels + 1) * processes, times))
-            found.append(Call("all_reduce", "batch norm", FLOAT * 2 * channels, times * learns))
-        else:
-            gathered("batch norm", FLOAT * 2 * channels * processes, times, learns)
+        found.append(Call("all_gather", "batch norm", FLOAT * (2 * channels + cuda) * processes, times))
+        found.append(Call("all_reduce", "batch norm", FLOAT * 2 * channels, times * learns))
 
     for channels in net.network:
         norm(channels, len(learnt), True)

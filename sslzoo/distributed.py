@@ -5,7 +5,6 @@ rows, or the same number everywhere; gradients are averaged over processes. So o
 same loss and gradients.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -114,13 +113,45 @@ def logsumexp(x: Tensor, dim: int) -> Tensor:
     return (average((x - most).exp().sum(dim=dim, keepdim=True)) * world()).log() + most
 
 
-def moments(x: Tensor, dims: Sequence[int] = (0,)) -> tuple[Tensor, Tensor]:
-    """Mean and variance (biased) over dimensions, the rows of all processes among them."""
-    var, mean = torch.var_mean(x, dim=list(dims), correction=0)
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance (biased) of the columns of the rows [N, D] of all processes, with gradient."""
+    var, mean = torch.var_mean(x, dim=0, correction=0)
+    return combined(mean, var)
+
+
+def combined(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean and variance of all processes' values, of each one's own; they have equally many."""
     if world() == 1:
         return mean, var
     means, variances = gather(torch.stack([mean, var])[None]).unbind(1)
     return means.mean(dim=0), variances.mean(dim=0) + means.var(dim=0, unbiased=False)
+
+
+class _Normalize(torch.autograd.Function):
+    """x [N, C, ...] normalised by the moments of all processes' rows; torch's kernels do what is a process's own."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, var: Tensor, eps: float) -> Tensor:
+        ctx.save_for_backward(x, weight, mean, var)
+        ctx.eps = eps
+        return torch.batch_norm(x, weight, bias, mean, var, False, 0.0, eps, False)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, var = ctx.saved_tensors
+        dx, dweight, dbias = torch.ops.aten.native_batch_norm_backward(
+            grads[0], x, weight, mean, var, None, None, False, ctx.eps, [True, True, True]
+        )  # as if the moments were constants
+        sums = torch.stack([dweight, dbias])
+        if world() > 1:
+            dist.all_reduce(sums)
+        inverse = torch.rsqrt(var + ctx.eps)
+        scale = weight * inverse * (x.shape[1] / (world() * x.numel()))
+        slope = scale * inverse * sums[0]
+        shape = [1, -1] + [1] * (x.ndim - 2)
+        offset = (scale * sums[1] - slope * mean).view(shape).to(dx.dtype)
+        dx = dx.sub_(offset).addcmul_(x, slope.view(shape).to(dx.dtype), value=-1)
+        return dx, dweight, dbias, None, None, None
 
 
 class SyncBatchNorm(_BatchNorm):
@@ -146,14 +177,14 @@ class SyncBatchNorm(_BatchNorm):
         """x [N, C, ...] with mean 0 and variance 1 a channel; moves the running statistics in training."""
         if not self.training and self.running_mean is not None:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        dims = [0, *range(2, x.ndim)]
-        mean, var = moments(x.to(torch.promote_types(x.dtype, torch.float32)), dims)
-        if self.training and self.running_mean is not None and self.running_var is not None:
-            self.track(mean.detach(), var.detach(), world() * x.numel() // x.shape[1])
-        scale = torch.rsqrt(var + self.eps) * (1 if self.weight is None else self.weight)
-        shift = (0 if self.bias is None else self.bias) - mean * scale
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        return torch.addcmul(shift.view(shape), x, scale.view(shape)).to(x.dtype)
+        with torch.no_grad():
+            wide = x.to(torch.promote_types(x.dtype, torch.float32))
+            mean, var = combined(*torch.ops.aten.batch_norm_update_stats(wide, None, None, 0.0))  # not var_mean: slow
+            if self.training and self.running_mean is not None:
+                self.track(mean, var, world() * x.numel() // x.shape[1])
+        weight = torch.ones_like(mean) if self.weight is None else self.weight
+        bias = torch.zeros_like(mean) if self.bias is None else self.bias
+        return _Normalize.apply(x, weight, bias, mean, var, self.eps)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def track(self, mean: Tensor, var: Tensor, n: int) -> None:

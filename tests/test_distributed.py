@@ -84,7 +84,7 @@ def test_all_kinds_of_state_were_compared(seen):
         assert any(part in name for name in names), part
 
 
-@pytest.mark.parametrize("expression", ["simclr", "moco_v3", "vicreg"])
+@pytest.mark.parametrize("expression", ["simclr", "dcl", "vicreg"])
 def test_a_gather_without_gradient_is_noticed(seen, expression, tmp_path):
     """The comparison above fails where `gather` loses its gradient: batch norm, negatives, covariances need it."""
     lost = processes(2, tmp_path, [expression], LOSE_GRADIENT="1")[0][expression, torch.float64]
