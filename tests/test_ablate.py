@@ -164,7 +164,7 @@ def test_a_real_lattice(loaded, run_cli, tmp_path, monkeypatch):
     assert trained[0]["guards"] == ["predictor with stop-gradient"]
     assert trained[2]["guards"] == []
     folder = Path(found["folder"])
-    assert set(os.listdir(folder)) == {"cells.json", "table.md", "table.csv", "lattice.png", "runs"}
+    assert set(os.listdir(folder)) == {"cells.json", "table.md", "table.csv", "lattice.png", "runs", ".lock"}
     assert folder.parent == Path("runs")
     assert folder.name.startswith("ablate-simsiam-")
     assert len(os.listdir(folder / "runs")) == 3
