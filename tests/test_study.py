@@ -108,7 +108,7 @@ def test_a_real_study_with_curves(loaded, tmp_path, monkeypatch):
     assert found["order"] is None  # two published numbers are no order
     assert found["scoreboard"]["n"] == 4
     folder = Path(found["folder"])
-    assert set(os.listdir(folder)) == {"cells.json", "table.md", "table.csv", "bars.png", "curves.png", "runs"}
+    assert set(os.listdir(folder)) == {"cells.json", "table.md", "table.csv", "bars.png", "curves.png", "runs", ".lock"}
     assert folder.name.startswith("study-stop_gradient-")
     for picture in ("bars.png", "curves.png"):
         assert matplotlib.image.imread(folder / picture).std() > 0.05
