@@ -62,25 +62,29 @@ def read(path: Path) -> State:
     run, file = place(path)
     if not os.path.isfile(file):
         raise UserError(f"{run} holds no {name(0)}, so there is nothing to go on from; {mend(run, file)}.")
-    return parse(file.read_bytes(), file)
-
-
-def parse(content: bytes, file: Path) -> State:
-    """The content of a checkpoint from its bytes, whose sums are checked first. Raises `UserError` as `read`."""
-    run = file.parent
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            broken = archive.testzip()
-        if broken is not None:
-            raise ValueError(broken)
-        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found = _content(file)
     except Exception as error:  # torch and zipfile raise many kinds for a file that is none of ours, or cut off
         kind = type(error).__name__
         raise UserError(f"{file} is cut off or no checkpoint of sslzoo ({kind}); {mend(run, file)}.") from None
-    said = found.get("format") if isinstance(found, dict) else None
-    if type(said) is not int or said != FORMAT:
+    if not _is_ours(found):
         raise UserError(f"{file} is of another version of sslzoo, whose format is not {FORMAT}; {mend(run, file)}.")
     return dict(found)
+
+
+def _content(file: Path) -> Any:
+    """What a file holds, whose sums are checked first; raises whatever is wrong with it."""
+    with file.open("rb") as opened:
+        with zipfile.ZipFile(opened) as archive:
+            if (broken := archive.testzip()) is not None:
+                raise ValueError(broken)
+        opened.seek(0)
+        return torch.load(opened, map_location="cpu", weights_only=True)
+
+
+def _is_ours(found: Any) -> bool:
+    """Whether a checkpoint's content is of this version."""
+    return isinstance(found, dict) and type(found.get("format")) is int and found["format"] == FORMAT
 
 
 def mend(run: Path, file: Path) -> str:
@@ -99,10 +103,8 @@ def _before(path: Path) -> int:
 
 def _usable(path: Path) -> bool:
     try:
-        with zipfile.ZipFile(path) as archive:
-            whole = archive.testzip() is None
-        return whole and torch.load(path, map_location="cpu", weights_only=True)["format"] == FORMAT
-    except Exception:  # as in `parse`
+        return _is_ours(_content(path))
+    except Exception:  # as in `read`
         return False
 
 

@@ -37,6 +37,7 @@ class Learner:
             self.model.to(memory_format=torch.channels_last)
         if distributed.world() > 1:
             synchronized(self.model, self.device)
+        self.norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
         self.optimizer = optimizer(self.model, recipe, recipe.training.epochs * len(batches))
         self.called: nn.Module = self.model
         self.in_a_row = 0
@@ -79,8 +80,7 @@ class Learner:
         """
         n, codes, self.done = self.plan.options.accumulate, self.model.codes, self.done + 1
         skips = self.plan.options.on_nan == "skip"
-        norms = [module for module in self.model.modules() if skips and isinstance(module, _BatchNorm)]
-        before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
+        before = [(buffer, buffer.clone()) for norm in self.norms if skips for buffer in norm.buffers()]
         losses, keys, scores = [], [], list[Tensor]()
         self.optimizer.zero_grad(set_to_none=True)
         for i, rows in enumerate(index.chunk(n)):
