@@ -33,7 +33,6 @@ from sslzoo.batches import Batches
 from sslzoo.folders import image_paths
 from sslzoo.images import read_sizes
 from sslzoo.knn import knn, unit_rows
-from sslzoo.learner import Learner
 from sslzoo.loop import Reporter, Training
 from sslzoo.machine import keep_memory, versions
 from sslzoo.plan import Options, find_device, prepare
@@ -48,6 +47,7 @@ else:
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
 WORKERS = min(8, os.cpu_count() or 1)
+NEVER = "1000000"  # epochs between checkpoints: a run that is only timed writes none
 
 
 class Bench:
@@ -160,10 +160,22 @@ def as_dataset(images: torch.Tensor, size: int) -> Dataset:
     return Dataset("pictures", split, split, None, size)
 
 
-def training(bench: Bench, expression: str, backbone: str, batch: int, images: int | None = None) -> Learner:
+def training(bench: Bench, expression: str, backbone: str, batch: int, images: int | None = None) -> Training:
     """A run that has not begun; nothing is written."""
-    options = Options(backbone=backbone, batch_size=batch, device=str(bench.device), limit=images)
-    return Training(prepare(expression, options)).learner
+    options = Options(
+        backbone=backbone, batch_size=batch, device=str(bench.device), limit=images, checkpoint_every=NEVER
+    )
+    return Training(prepare(expression, options))
+
+
+def an_epoch(run: Training) -> Callable[[], None]:
+    """The run's first epoch, again each time that it is called."""
+
+    def work() -> None:
+        run.epoch = run.position = 0
+        run.train_epoch(Reporter(), [])
+
+    return work
 
 
 def backbones(bench: Bench) -> list[str]:
@@ -176,7 +188,7 @@ def step(bench: Bench) -> dict:
     found = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
-        run = training(bench, "simsiam", backbone, 256)
+        run = training(bench, "simsiam", backbone, 256).learner
         run.model.train()
         following = endless(lambda run=run: run.batches.epoch(0))
         index, views = following()
@@ -215,18 +227,13 @@ def epoch(bench: Bench) -> dict:
     found: dict[str, dict] = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
-        for method in METHODS[:1] if heavy and bench.quick else METHODS:
+        for method in METHODS[:1] if bench.quick else METHODS:
             batch = 64 if heavy else 128
             run = training(bench, method, backbone, batch, 4 * batch if heavy else None)
             images = run.plan.data.train.images
             bf16 = run.plan.precision == "bf16"
             loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
-
-            def ours(run=run) -> None:
-                run.epoch = run.position = 0
-                run.train_epoch(Reporter(), [])
-
-            seconds = bench.race({"ours": ours, "lightly": loop.epoch}, turns=3)
+            seconds = bench.race({"ours": an_epoch(run), "lightly": loop.epoch}, turns=3)
             number = len(run.batches) * batch
             entry = {name: number / statistics.median(each) for name, each in seconds.items()}
             entry["ratio"] = ratio(seconds["lightly"], seconds["ours"])
@@ -335,7 +342,7 @@ def train_memory(who: str, backbone: str, batch: int) -> dict:
     run = training(bench, "simsiam", backbone, batch, 4 * batch)
     images = run.plan.data.train.images
     if who == "ours":
-        run.train_epoch(Reporter(), [])
+        an_epoch(run)()
     else:
         peers.Loop("simsiam", run.plan.recipe, images, WORKERS, bench.device, False).epoch()
     workers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # the largest of them
@@ -351,7 +358,7 @@ def memory(bench: Bench) -> dict:
             run = training(bench, "simsiam", "resnet18", 512, 2048)
             torch.cuda.reset_peak_memory_stats()
             if who == "ours":
-                run.train_epoch(Reporter(), [])
+                an_epoch(run)()
             else:
                 bf16 = run.plan.precision == "bf16"
                 peers.Loop(
@@ -366,7 +373,7 @@ def growth(bench: Bench) -> dict:
     found: dict[str, dict[str, float]] = {"batch": {}, "image_size": {}, "queue_length": {}, "bank_rows": {}}
 
     def step_ms(expression: str, batch: int) -> float:
-        run = training(bench, expression, backbones(bench)[0], batch)
+        run = training(bench, expression, backbones(bench)[0], batch).learner
         run.model.train()
         index, views = next(iter(run.batches.epoch(0)))
         seconds = bench.race({"step": many(lambda: run.step(views, index, 0), 3)}, warm=2)
