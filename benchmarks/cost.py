@@ -8,9 +8,9 @@ from math import ceil, log2
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sslzoo.pairs import full_views, own_views, pairs
-from sslzoo.recipe import Recipe
-from sslzoo.siamese import Siamese
+from sslzoo.core.pairs import full_views, own_views, pairs
+from sslzoo.core.siamese import Siamese
+from sslzoo.recipes.recipe import Recipe
 
 BUCKETS = (2**20, 25 * 2**20)  # bytes of DDP's first bucket of gradients and of the others
 KNOTS = 17  # of the regularizer "gaussian"

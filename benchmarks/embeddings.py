@@ -19,9 +19,9 @@ from pathlib import Path
 from commit import commit
 
 import sslzoo
-from sslzoo import data
-from sslzoo.machine import versions
-from sslzoo.recipe import method_names
+from sslzoo.data import sets
+from sslzoo.recipes.recipe import method_names
+from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 NUMBERS = ("recall@1", "precision@10", "map@r", "map", "mrr", "ndcg")
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join(method_names()))
     parser.add_argument("--runs", type=Path, required=True)
     options = parser.parse_args()
-    dataset = data.load(options.data, limit=options.limit)
+    dataset = sets.load(options.data, limit=options.limit)
     methods = options.methods.split(",")
     with ThreadPoolExecutor(options.jobs) as pool:
         runs = list(pool.map(lambda method: trained(method, options, len(dataset.train)), methods))

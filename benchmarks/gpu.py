@@ -20,10 +20,11 @@ from pathlib import Path
 
 import torch
 
-from sslzoo.learner import Learner
-from sslzoo.loop import Training
-from sslzoo.machine import device_name, versions
-from sslzoo.plan import Options, find_device, prepare
+from sslzoo.training.device import find_device
+from sslzoo.training.learner import Learner
+from sslzoo.training.loop import Training
+from sslzoo.training.machine import device_name, versions
+from sslzoo.training.plan import Options, prepare
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
 LIGHTLY = {"simsiam": 0.764, "byol": 0.868, "simclr": 0.848, "swav": 0.842}  # best epoch, k = 200, T = .1, batch 512

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from commit import commit
 
-from sslzoo import checkpoints
-from sslzoo.machine import versions
+from sslzoo.training import checkpoints
+from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("moco_v2", "swav", "deepcluster_v2", "dino")  # queue and average; prototypes; bank and centroids; centre

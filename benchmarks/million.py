@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from commit import commit
 
-from sslzoo.machine import versions
+from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 INDEXES = (

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from sslzoo.encoders import build, feature_width
-from sslzoo.heads import predictor, projector
-from sslzoo.recipe import Recipe
-from sslzoo.splits import IMAGENET
+from sslzoo.core.encoders import build, feature_width
+from sslzoo.core.heads import predictor, projector
+from sslzoo.data.splits import IMAGENET
+from sslzoo.recipes.recipe import Recipe
 
 
 class Pictures(Dataset):

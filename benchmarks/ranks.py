@@ -28,14 +28,16 @@ from cost import Cluster, Link
 from ranks_page import page
 from torch.profiler import ProfilerActivity, profile
 
-from sslzoo import distributed, processes
-from sslzoo.algebra import parse
-from sslzoo.encoders import build
-from sslzoo.machine import versions
-from sslzoo.plan import Options, prepare, recipe_for
-from sslzoo.recipe import Recipe, method_names
-from sslzoo.siamese import Siamese
-from sslzoo.train import Reporter, Training
+from sslzoo.core.encoders import build
+from sslzoo.core.siamese import Siamese
+from sslzoo.processes import agree, batchnorm, collectives
+from sslzoo.recipes.algebra import parse
+from sslzoo.recipes.layers import Circumstances, resolve_here
+from sslzoo.recipes.recipe import Recipe, method_names
+from sslzoo.training.loop import Training
+from sslzoo.training.machine import versions
+from sslzoo.training.plan import Options, prepare
+from sslzoo.training.reporter import Reporter
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("simsiam", "byol", "simclr", "swav", "vicreg", "dino")
@@ -78,7 +80,7 @@ def gloo_calls(seen: profile) -> Counter[tuple[str, int]]:
             op = event.name().removeprefix("gloo:")
             shape, kind = event.shapes()[0], event.dtypes()[0]
             size = SIZES[kind] * int(torch.tensor(shape).prod())
-            counts[op, size * (distributed.world() if op == "all_gather" else 1)] += 1
+            counts[op, size * (collectives.world() if op == "all_gather" else 1)] += 1
     return counts
 
 
@@ -87,7 +89,7 @@ def count(expressions: list[str], batch: int) -> dict:
     found = {}
     for expression in expressions:
         run = Training(prepare(expression, Options(limit=20 * batch, batch_size=batch, device="cpu")))
-        watch, recipe, rows, of = Watch(), run.recipe, batch // distributed.world(), distributed.world()
+        watch, recipe, rows, of = Watch(), run.recipe, batch // collectives.world(), collectives.world()
         with suppress(Stop):
             run.train_epoch(watch, [])
         calls = cost.calls(recipe, cost.net(run.learner.model), rows, of, 20 * batch)
@@ -111,14 +113,14 @@ def steps(expressions: list[str], batches: list[int], turns: int, own_norm: bool
         for batch in batches:
             run = Training(prepare(expression, Options(batch_size=batch, device="cpu")))
             if own_norm:
-                distributed.synchronized(run.learner.model)
+                batchnorm.synchronized(run.learner.model)
             run.learner.model.train()
             index, views = next(iter(run.batches.epoch(0)))
             spent = []
             for turn in range(turns + 2):
                 started = time.perf_counter()
                 run.learner.step(views, index, turn)
-                processes.most(0)
+                agree.most(0)
                 spent.append(time.perf_counter() - started)
             found.setdefault(expression, {})[str(batch)] = statistics.median(spent[2:])
     return found
@@ -129,8 +131,8 @@ def messages(sizes: list[int], turns: int) -> dict:
     found: dict[str, list[list[float]]] = {"all_reduce": [], "all_gather": []}
     for size in sizes:
         x = torch.zeros(size, dtype=torch.uint8)
-        part = torch.zeros(max(1, size // distributed.world()), dtype=torch.uint8)
-        parts = [torch.empty_like(part) for _ in range(distributed.world())]
+        part = torch.zeros(max(1, size // collectives.world()), dtype=torch.uint8)
+        parts = [torch.empty_like(part) for _ in range(collectives.world())]
         works = {
             "all_reduce": lambda x=x: dist.all_reduce(x),
             "all_gather": lambda parts=parts, part=part: dist.all_gather(parts, part),
@@ -153,9 +155,9 @@ def worker(job: str) -> None:
     """Do a job, and let the first process write what came of it."""
     torch.set_num_threads(1)
     asked = json.loads(job)
-    with processes.joined():
+    with agree.joined():
         found = WORKS[asked["do"]](*asked["with"])
-        if distributed.rank() == 0:
+        if collectives.rank() == 0:
             Path(asked["to"]).write_text(json.dumps(found))
 
 
@@ -189,9 +191,9 @@ NETS: dict[tuple, cost.Net] = {}
 def recipe_and_net(expression: str, small: bool, batch: int) -> tuple[Recipe, cost.Net]:
     """As the digits on a CPU have them, or ImageNet on a GPU; the net has shapes alone."""
     kind, size, samples = ("cpu", 32, 3823) if small else ("cuda", 224, IMAGENET)
-    options = Options(batch_size=batch, backbone="small" if small else "resnet50")
+    flags = {"training.batch_size": batch, "training.backbone": "small" if small else "resnet50"}
     name = "digits" if small else "imagenet"
-    recipe = recipe_for(parse(expression), options, name, size, samples, torch.device(kind))
+    recipe = resolve_here(parse(expression), Circumstances(name, size, samples, kind), flags)
     key = (expression, small, recipe.heads)
     if key not in NETS:
         with torch.device("meta"):

@@ -23,7 +23,7 @@ from pathlib import Path
 from commit import commit
 
 import sslzoo
-from sslzoo.recipe import method_names
+from sslzoo.recipes.recipe import method_names
 
 RESULTS = Path(__file__).parent / "results"
 DIGITS = [

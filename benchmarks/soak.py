@@ -22,8 +22,9 @@ import psutil
 from commit import commit
 from PIL import Image
 
-from sslzoo import checkpoints, digits
-from sslzoo.machine import versions
+from sslzoo.data import digits
+from sslzoo.training import checkpoints
+from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = 5.0  # seconds between two looks

@@ -28,15 +28,17 @@ import torch
 from commit import commit
 
 import sslzoo
-from sslzoo import data
-from sslzoo.batches import Batches
-from sslzoo.folders import image_paths
-from sslzoo.images import read_sizes
-from sslzoo.knn import knn, unit_rows
-from sslzoo.loop import Reporter, Training
-from sslzoo.machine import keep_memory, versions
-from sslzoo.plan import Options, find_device, prepare
-from sslzoo.splits import MOST, Dataset, Split
+from sslzoo.data import sets
+from sslzoo.data.folders import image_paths
+from sslzoo.data.picture import read_sizes
+from sslzoo.data.splits import MOST, Dataset, Split
+from sslzoo.metrics.knn import knn, unit_rows
+from sslzoo.training.device import find_device
+from sslzoo.training.loop import Training
+from sslzoo.training.machine import keep_memory, versions
+from sslzoo.training.plan import Options, prepare
+from sslzoo.training.reporter import Reporter
+from sslzoo.views.batches import Batches
 
 try:
     import peers
@@ -130,7 +132,7 @@ def augmentation(bench: Bench) -> dict:
     found = {}
     for size, blur in ((32, 0.0), (96, 0.5)):
         batch, batches = 128, 24 if size == 32 else 10
-        images = data.load("digits", size).train.images[: batches * batch]
+        images = sets.load("digits", size).train.images[: batches * batch]
         recipe = sslzoo.load("simsiam", batch_size=batch, blur=blur)
         ours = Batches(as_dataset(images, size), recipe, bench.device, seed=0)
         workers = 1 if bench.device.type == "cuda" else WORKERS  # on a GPU the question is how many it replaces
@@ -384,7 +386,7 @@ def growth(bench: Bench) -> dict:
     for length in (1_024, 4_096, 16_384, 65_536):
         found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", 128)
     for size in (32, 64, 96, 128, 224):
-        images = data.load("digits", size, limit=256).train.images
+        images = sets.load("digits", size, limit=256).train.images
         batches = Batches(as_dataset(images, size), sslzoo.load("simsiam", batch_size=64, blur=0.5), bench.device, 0)
         seconds = bench.race({"augment": many(endless(lambda batches=batches: batches.epoch(0)), 4)}, warm=2)
         found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sslzoo.checkpoints import FORMAT
-from sslzoo.recipe import METHODS
-from sslzoo.study import STUDIES
+from sslzoo.recipes.recipe import METHODS
+from sslzoo.studies.study import STUDIES
+from sslzoo.training.checkpoints import FORMAT
 
 Content = Any  # bytes, a text, a folder of these by name, or a function of a true run's files
 Run = Mapping[str, bytes]

@@ -12,10 +12,11 @@ from click.testing import CliRunner
 from torch import nn
 
 from sslzoo import Siamese, UserError
-from sslzoo.algebra import parse, resolve
 from sslzoo.cli import main
-from sslzoo.errors import Diverged
-from sslzoo.guards import Interrupted
+from sslzoo.recipes.algebra import parse, resolve
+from sslzoo.recipes.recipe import Layer
+from sslzoo.tools.errors import Diverged
+from sslzoo.training.guards import Interrupted
 
 TINY = {
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,
@@ -44,7 +45,7 @@ def own_cache(tmp_path, monkeypatch):
 
 def tiny(expression, scale="small", dtype=torch.float32, encoder=None, samples=40):
     """A tiny seeded model of an expression, for images of any size; words of the expression win over `TINY`."""
-    recipe = resolve(parse(expression), scale, data="tiny", data_knobs=TINY)
+    recipe = resolve(parse(expression), scale, [Layer("data tiny", TINY)])
     torch.manual_seed(0)
     if encoder is None:
         encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16))
@@ -128,7 +129,7 @@ class FakeTrain:
 def trained(monkeypatch, tmp_path):
     """Train nothing, in an empty folder; what was asked for is in ``trained.asked``."""
     fake = FakeTrain()
-    monkeypatch.setattr("sslzoo.cells.train", fake)
+    monkeypatch.setattr("sslzoo.studies.cells.train", fake)
     monkeypatch.chdir(tmp_path)
     return fake
 

@@ -11,9 +11,9 @@ import torch
 from conftest import tiny
 from torch import nn
 
-from sslzoo import distributed
-from sslzoo.pairs import full_views
-from sslzoo.processes import joined, parallel
+from sslzoo.core.pairs import full_views
+from sslzoo.processes import batchnorm, collectives
+from sslzoo.processes.agree import joined, parallel
 
 ROWS, STEPS, SAMPLES = 12, 3, 40
 
@@ -24,8 +24,8 @@ def run(expression: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     model = tiny(expression, encoder=encoder, samples=SAMPLES).to(dtype)
     model.clock.steps = 4  # of an epoch each
     recipe = model.recipe
-    if distributed.world() > 1:
-        distributed.synchronized(model)
+    if collectives.world() > 1:
+        batchnorm.synchronized(model)
     called = parallel(model, torch.device("cpu"))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
     generator = torch.Generator().manual_seed(0)
@@ -34,14 +34,14 @@ def run(expression: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         index = torch.randperm(SAMPLES, generator=generator)[:ROWS]
         n = full_views(recipe) + recipe.views.local_crops
         views = [torch.randn(ROWS, 3, 8, 8, generator=generator, dtype=dtype) for _ in range(n)]
-        index, views = distributed.own(index), [distributed.own(view) for view in views]
+        index, views = collectives.own(index), [collectives.own(view) for view in views]
         if step == 0 and recipe.switches.clustering == "kmeans":
             model.remember(views, index)
         model.begin_epoch()
         loss, keys = called(views, index)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        found[f"loss {step}"] = distributed.average(loss.detach())
+        found[f"loss {step}"] = collectives.average(loss.detach())
         with_gradient = [p for p in model.parameters() if p.grad is not None]
         found[f"gradients {step}"] = torch.cat([p.grad.flatten() for p in with_gradient])
         optimizer.step()
@@ -54,8 +54,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     out, *expressions = sys.argv[1:]
     if os.environ.get("LOSE_GRADIENT"):
-        gathered = distributed.gather
-        distributed.gather = lambda x: gathered(x).detach()
+        gathered = collectives.gather
+        collectives.gather = lambda x: gathered(x).detach()
     with joined():
         results = {(e, dtype): run(e, dtype) for e in expressions for dtype in (torch.float64, torch.float32)}
-        torch.save(results, Path(out) / f"{distributed.world()}-{distributed.rank()}.pt")
+        torch.save(results, Path(out) / f"{collectives.world()}-{collectives.rank()}.pt")

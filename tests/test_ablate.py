@@ -9,11 +9,13 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from sslzoo import UserError, pictures, report
-from sslzoo.algebra import parse, refusal
-from sslzoo.health import most, verdict
-from sslzoo.lattice import lattice, read_flips, spoken
-from sslzoo.summary import order, published, ranks, scoreboard, spearman
+from sslzoo import UserError
+from sslzoo.metrics.health import most, verdict
+from sslzoo.recipes.algebra import parse
+from sslzoo.recipes.rules import refusal
+from sslzoo.studies import pictures, tables
+from sslzoo.studies.lattice import lattice, read_flips, spoken
+from sslzoo.studies.summary import order, published, ranks, scoreboard, spearman
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
 KEYS = "expression flip data epochs seeds folder cells"
@@ -85,7 +87,7 @@ def test_flipped_numbers_are_kept_to_their_last_digit():
 
 
 def test_zero_is_a_number_and_not_off():
-    assert [report.values([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
+    assert [tables.values([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
         "0", "0", "-", "-", "yes", "1", "0.12345678",
     ]  # fmt: skip
     assert [spoken("loss.covariance", value) for value in (0.0, 0, False, "none", 1)] == [
@@ -224,11 +226,11 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(loaded, trained, mon
         reporter.begin(None, run, 1)
         return trained(["simsiam"], type("Quiet", (), {"begin": lambda *_: None}), out=run.parent, seed=0)
 
-    monkeypatch.setattr("sslzoo.cells.train", stop)
-    monkeypatch.setattr("sslzoo.cells.resume", resume)
+    monkeypatch.setattr("sslzoo.studies.cells.train", stop)
+    monkeypatch.setattr("sslzoo.studies.cells.resume", resume)
     with pytest.raises(AssertionError):
         loaded(*words)
-    monkeypatch.setattr("sslzoo.cells.train", trained)
+    monkeypatch.setattr("sslzoo.studies.cells.train", trained)
     found = loaded(*words)
     assert resumed == [Path(found["folder"]) / "runs" / "stopped"]
     assert found["cells"][0]["run"] == str(resumed[0])
@@ -252,7 +254,7 @@ def test_other_errors_end_the_command(run_cli, trained, monkeypatch):
     def fail(*_, **__):
         raise UserError("There is no room; make some.")
 
-    monkeypatch.setattr("sslzoo.cells.train", fail)
+    monkeypatch.setattr("sslzoo.studies.cells.train", fail)
     result = run_cli("ablate", "simsiam", "--flip", "predictor", *QUICK, "--quiet")
     assert (result.exit_code, result.stderr) == (2, "Error: There is no room; make some.\n")
 
@@ -442,4 +444,4 @@ def test_the_protocol_says_what_varies(loaded, trained):
     found = loaded("ablate", "simsiam", "--flip", "epochs=1|2,batch_size=8|16", "--limit", "64")
     assert (found["epochs"], found["batch_size"], found["backbone"]) == (None, None, "small")
     assert "64 images of 32 px, epochs vary, batch varies, small" in (Path(found["folder"]) / "table.md").read_text()
-    assert "1 epoch, batch 16" in report.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))
+    assert "1 epoch, batch 16" in tables.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))

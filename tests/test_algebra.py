@@ -3,10 +3,10 @@
 import pytest
 
 import sslzoo
-from sslzoo import algebra
-from sslzoo.errors import UserError
-from sslzoo.recipe import find_method, method_names, switch_values
-from sslzoo.schema import KNOBS, SWITCHES
+from sslzoo.recipes import algebra, rules
+from sslzoo.recipes.recipe import find_method, method_names, switch_values
+from sslzoo.recipes.schema import KNOBS, SWITCHES
+from sslzoo.tools.errors import UserError
 
 EQUATIONS = {
     "byol - momentum": "simsiam",
@@ -42,7 +42,7 @@ def test_every_shipped_method_keeps_its_name_and_guards(name: str) -> None:
     for scale in ("small", "large"):
         recipe = sslzoo.load(name, scale)
         assert recipe.method == name
-        assert algebra.collapse_guards(recipe.switches)
+        assert rules.collapse_guards(recipe.switches)
         assert recipe.dropped == ()
 
 
@@ -195,7 +195,7 @@ def test_load_takes_a_scale_and_knobs() -> None:
     ],
 )
 def test_collapse_guards(expression: str, guards: list[str]) -> None:
-    assert algebra.collapse_guards(sslzoo.load(expression).switches) == guards
+    assert rules.collapse_guards(sslzoo.load(expression).switches) == guards
 
 
 def test_diff() -> None:

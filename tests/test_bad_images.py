@@ -12,15 +12,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sslzoo import data, embed, folders, load, sources, train
-from sslzoo.bad import NAME, Bad
-from sslzoo.batches import Batches
-from sslzoo.images import LARGE, MOST_PIXELS, Picture, Unreadable, read_sizes, square
-from sslzoo.loop import Reporter
-from sslzoo.schema import View
-from sslzoo.search import search
-from sslzoo.streams import Crops
-from sslzoo.train import resume
+from sslzoo import load, train
+from sslzoo.data import folders, sets
+from sslzoo.data.picture import LARGE, MOST_PIXELS, Picture, Unreadable, read_sizes, square
+from sslzoo.data.unreadable import NAME, Bad
+from sslzoo.evaluation import sources
+from sslzoo.evaluation.search import search
+from sslzoo.recipes.schema import View
+from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import resume
+from sslzoo.views import features
+from sslzoo.views.batches import Batches
+from sslzoo.views.streams import Crops
 
 CPU = torch.device("cpu")
 
@@ -79,7 +82,7 @@ def flat(tmp_path):
     def make(n=24, bad=(), suffix=".jpg"):
         for i in range(n):
             picture(tmp_path / "flat" / f"{i:03}{suffix}")
-        found = data.load(str(tmp_path / "flat"), image_size=24)
+        found = sets.load(str(tmp_path / "flat"), image_size=24)
         for k, place in enumerate(bad):
             spoiled(found.train.images[place], KINDS[k % len(KINDS)])
         return found
@@ -149,7 +152,7 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch, suffix):
     """Before any pixel is decoded, by whoever decodes them."""
     side = int(MOST_PIXELS**0.5)
     large, fits = (forged(tmp_path / f"{n}{suffix}", n, n) for n in (side + 1, side))
-    monkeypatch.setattr("sslzoo.images.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("sslzoo.data.picture.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
     with pytest.raises(Unreadable, match="shrink it"):
         Picture(large)
@@ -218,7 +221,7 @@ def test_names_of_any_letters_and_things_that_are_no_files(tmp_path):
     (tmp_path / "set" / "self.png").symlink_to(tmp_path / "set" / "self.png")
     (tmp_path / "set" / ".hidden.png").write_bytes(b"")
     (tmp_path / "set" / "linked.png").symlink_to(tmp_path / "set" / "ünïcode 図.png")
-    assert len(data.load(str(tmp_path / "set")).train) == 5
+    assert len(sets.load(str(tmp_path / "set")).train) == 5
 
 
 # ---- streams ---------------------------------------------------------------------------------------------------------
@@ -299,7 +302,7 @@ def test_a_stream_of_nothing_readable_is_refused(flat, refused, workers):
     with refused("None of 4 images can be read"):
         drawn(Batches(found, load("byol", "large", batch_size=2), CPU, 0, workers))
     with refused("None of 4 images can be read", str(found.train.images[0])):
-        embed.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
 
 
 # ---- resident and evaluated ------------------------------------------------------------------------------------------
@@ -308,11 +311,11 @@ def test_a_stream_of_nothing_readable_is_refused(flat, refused, workers):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_resident_set_goes_without_what_cannot_be_read(classes, monkeypatch, kind):
     root = classes()
-    whole = data.load(str(root))
+    whole = sets.load(str(root))
     path = root / "train" / "b" / "003.png"
     listed = folders.list_folder
     monkeypatch.setattr(folders, "list_folder", lambda root: (listed(root), spoiled(path, kind))[0])
-    found = data.load(str(root))
+    found = sets.load(str(root))
     place = sorted(root.glob("train/*/*.png") if kind != "gone" else [*root.glob("train/*/*.png"), path]).index(path)
     kept = [i for i in range(20) if i != place]
     assert torch.equal(found.train.images, whole.train.images[kept])
@@ -325,15 +328,15 @@ def test_a_resident_set_goes_without_what_cannot_be_read(classes, monkeypatch, k
 def test_evaluation_leaves_images_out_with_their_labels(classes, monkeypatch):
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
     root = classes()
-    found = data.load(str(root))
-    everything = embed.features(None, found.train, 24, found.mean, found.std, CPU)
+    found = sets.load(str(root))
+    everything = features.features(None, found.train, 24, found.mean, found.std, CPU)
     for k, place in enumerate((0, 7, 19)):
         spoiled(found.train.images[place], KINDS[k])
     kept = [i for i in range(20) if i not in (0, 7, 19)]
     for workers in (0, 2):
-        found = data.load(str(root)) if workers == 0 else found  # once nothing is known, once all is
+        found = sets.load(str(root)) if workers == 0 else found  # once nothing is known, once all is
         there = [i for i, path in enumerate(found.train.images) if path.exists()]
-        rows = embed.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        rows = features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
         assert np.array_equal(rows, everything[kept])
         assert len(found.train.readable().labels) == len(rows)
         assert len(there) == len(found.train)
@@ -394,7 +397,7 @@ def test_a_folder_of_nothing_readable_is_refused(tmp_path, refused, size):
     for i in range(5):
         spoiled(picture(tmp_path / "set" / f"{i}.png"), "text")
     with refused("None of 5 images can be read", "0.png (it holds no image)"):
-        data.load(str(tmp_path / "set"), size)
+        sets.load(str(tmp_path / "set"), size)
 
 
 # ---- classes and folders ---------------------------------------------------------------------------------------------
@@ -404,7 +407,7 @@ def test_an_empty_class_takes_no_label_and_is_noted(classes):
     root = classes()
     (root / "train" / "aa").mkdir()
     (root / "test" / "z" / "deeper").mkdir(parents=True)
-    found = data.load(str(root))
+    found = sets.load(str(root))
     assert found.classes == 2
     assert found.train.labels.unique().tolist() == [0, 1]
     assert found.notes == ("classes without images are left out: aa, z",)
@@ -414,7 +417,7 @@ def test_classes_of_one_split_are_noted(classes):
     root = classes()
     for i in range(8):
         picture(root / "train" / f"only{i}" / "x.png")
-    found = data.load(str(root))
+    found = sets.load(str(root))
     assert found.classes == 10
     assert found.notes == (
         "classes in one split alone: only0 (train), only1 (train), only2 (train), only3 (train), only4 (train) "
@@ -428,7 +431,7 @@ def test_one_class_trains_and_is_noted(tmp_path):
         picture(tmp_path / "set" / "test" / "a" / f"{i}.png", (16, 16))
     result = train("simclr", data=str(tmp_path / "set"), out=str(tmp_path), epochs=1, batch_size=8, backbone="small")
     assert result["knn"]["k20"] == 1
-    assert data.load(str(tmp_path / "set")).notes == ("one class: kNN cannot go wrong",)
+    assert sets.load(str(tmp_path / "set")).notes == ("one class: kNN cannot go wrong",)
 
 
 def test_two_images_train(tmp_path):
@@ -448,7 +451,7 @@ def test_a_folder_that_may_not_be_listed_is_refused(classes, refused, monkeypatc
 
     monkeypatch.setattr(Path, "iterdir", denied)
     with refused(str(root / "train" / "b"), "Permission denied"):
-        data.load(str(root))
+        sets.load(str(root))
     result = run_cli("data", "check", str(root), "--json")
     assert (result.exit_code, json.loads(result.stdout)["ok"]) == (2, False)
     assert "Permission denied" in result.stderr

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sslzoo import checkpoints, files
-from sslzoo.errors import UserError
+from sslzoo.tools import files
+from sslzoo.tools.errors import UserError
+from sslzoo.training import checkpoints
 
 
 def write(run: Path, number: int, keep: int = 3) -> None:

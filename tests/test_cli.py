@@ -17,8 +17,8 @@ from PIL import Image
 
 from sslzoo import UserError
 from sslzoo.cli import main, part_signs
-from sslzoo.recipe import METHODS, method_names
-from sslzoo.runs import write
+from sslzoo.recipes.recipe import METHODS, method_names
+from sslzoo.training.runs import write
 
 Invoke = Callable[..., Result]
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")

@@ -18,13 +18,16 @@ import torchvision.datasets
 from PIL import Image
 from torchvision.transforms import functional as F
 
-from sslzoo import data, downloads, embed, folders, knn, load, streams
-from sslzoo.batches import Batches, order
-from sslzoo.images import Picture, square
-from sslzoo.schema import View
-from sslzoo.splits import IMAGENET
-from sslzoo.streams import Crops
-from sslzoo.views import draw_boxes
+from sslzoo import knn, load
+from sslzoo.data import folders, sets
+from sslzoo.data.picture import Picture, square
+from sslzoo.data.splits import IMAGENET
+from sslzoo.recipes.schema import View
+from sslzoo.tools import places
+from sslzoo.views import features, streams
+from sslzoo.views.augment import draw_boxes
+from sslzoo.views.batches import Batches, order
+from sslzoo.views.streams import Crops
 
 CPU = torch.device("cpu")
 
@@ -45,7 +48,7 @@ def npz(tmp_path):
 
     def make(image_size=None, limit=None, **arrays):
         np.savez(tmp_path / "mine.npz", **arrays)
-        return data.load(str(tmp_path / "mine.npz"), image_size, limit)
+        return sets.load(str(tmp_path / "mine.npz"), image_size, limit)
 
     return make
 
@@ -82,14 +85,14 @@ def cached(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def digits():
-    return data.load("digits")
+    return sets.load("digits")
 
 
 def test_digits_have_two_splits_of_different_glyphs(digits):
     assert digits.train is digits.bank
     assert digits.labelled
     assert not digits.own
-    assert (digits.size, digits.classes, data.KNOWN["digits"]) == (32, 10, (32, 5748))
+    assert (digits.size, digits.classes, sets.KNOWN["digits"]) == (32, 10, (32, 5748))
     for split, n in ((digits.train, 5748), (digits.test, 1440)):
         assert split.images.shape == (n, 3, 32, 32)
         assert split.images.dtype == torch.uint8
@@ -101,7 +104,7 @@ def test_digits_have_two_splits_of_different_glyphs(digits):
 
 def test_digits_are_the_same_whatever_the_seed(digits):
     torch.manual_seed(99)
-    again = unwrap(data.digits.load)()  # drawn anew, not from memory
+    again = unwrap(sets.digits.load)()  # drawn anew, not from memory
     for split in ("train", "test"):
         for kind in ("images", "labels", "groups"):
             assert torch.equal(getattr(getattr(digits, split), kind), again[f"{split}_{kind}"])
@@ -109,7 +112,7 @@ def test_digits_are_the_same_whatever_the_seed(digits):
 
 def test_digits_are_hard_for_raw_pixels(digits):
     """Place and colour hide the shape: a nearest neighbour in pixels is far better than chance and far from good."""
-    splits = [embed.features(None, split, 32, digits.mean, digits.std, CPU) for split in (digits.bank, digits.test)]
+    splits = [features.features(None, split, 32, digits.mean, digits.std, CPU) for split in (digits.bank, digits.test)]
     scores = knn(splits[0], digits.bank.labels, splits[1], digits.test.labels)
     assert 0.35 < scores["knn"]["k20"] < 0.45
 
@@ -127,7 +130,7 @@ def test_validation_is_a_seeded_tenth_by_glyph(digits):
 
 
 def test_limit_keeps_the_first_of_a_seeded_shuffle(digits):
-    some, fewer = data.load("digits", limit=300), data.load("digits", limit=100)
+    some, fewer = sets.load("digits", limit=300), sets.load("digits", limit=100)
     assert len(some.train) == 300
     assert some.bank is some.train
     assert torch.equal(some.train.images[:100], fewer.train.images)
@@ -135,18 +138,18 @@ def test_limit_keeps_the_first_of_a_seeded_shuffle(digits):
     assert set(rows(some.train.images)) < set(rows(digits.train.images))
     assert len(some.test) == 1440
     assert some.notes == ("300 training images (--limit)",)
-    assert len(data.load("digits", limit=10**6).train) == 5748
+    assert len(sets.load("digits", limit=10**6).train) == 5748
 
 
 def test_image_size_is_free():
-    small = data.load("digits", image_size=16, limit=10)
+    small = sets.load("digits", image_size=16, limit=10)
     assert (small.size, small.train.images.shape[-2:], small.test.images.shape[-2:]) == (16, (16, 16), (16, 16))
 
 
 @pytest.mark.parametrize(("name", "words"), [("digit", "'digits'"), ("CIFAR-10", "'cifar10'"), ("x/y", "an .npz file")])
 def test_unknown_data_is_refused(refused, name, words):
     with refused("There is no data", words):
-        data.load(name)
+        sets.load(name)
 
 
 # ---- arrays ----------------------------------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ def test_files_that_are_no_archives_are_refused(tmp_path, refused, kind):
     elif kind != "missing":
         path.write_bytes(b"no archive" if kind == "no zip" else b"")
     with refused(str(path), "There is no file" if kind == "missing" else "not an .npz of plain arrays"):
-        data.load(str(path))
+        sets.load(str(path))
     gc.collect()  # a file left open is told of here, and not in the next test
 
 
@@ -302,7 +305,7 @@ def test_folders_with_two_splits(album, held):
     )
     (root / "train" / "cow" / "notes.txt").write_text("no image")
     (root / "train" / "cow" / ".hidden.png").write_bytes(b"no image")
-    found = data.load(str(root))
+    found = sets.load(str(root))
     assert (found.name, found.size, found.classes, found.own, found.labelled) == ("album", 32, 3, True, True)
     assert found.train.labels.tolist() == [0] * 5 + [2] * 6
     assert found.test.labels.tolist() == [0] * 3 + [1] * 3
@@ -312,7 +315,7 @@ def test_folders_with_two_splits(album, held):
 
 
 def test_test_goes_before_val(album):
-    found = data.load(str(album(*many("train/a", "train/b", "val/a", n=4), *many("test/b", n=2))))
+    found = sets.load(str(album(*many("train/a", "train/b", "val/a", n=4), *many("test/b", n=2))))
     assert found.test.labels.tolist() == [1, 1]
 
 
@@ -320,7 +323,7 @@ def test_class_folders_hold_a_tenth_out_by_hash(album):
     root = album(*many("a", "b", n=60))
     for i in range(60):
         (root / "b" / f"{i:02}.png").write_bytes((root / "a" / f"{i:02}.png").read_bytes())
-    found = data.load(str(root))
+    found = sets.load(str(root))
     train, test = set(rows(found.train.images)), set(rows(found.test.images))
     assert not train & test
     assert len(train | test) == 60
@@ -332,17 +335,17 @@ def test_class_folders_hold_a_tenth_out_by_hash(album):
 
 def test_too_few_pictures_to_hold_any_out_are_refused(album, refused):
     with refused("too few to hold out"):
-        data.load(str(album("a/x.png", "b/x.png")))
+        sets.load(str(album("a/x.png", "b/x.png")))
 
 
 def test_images_without_labels_at_any_depth(album):
-    found = data.load(str(album("x.png", "sub/y.png", "sub/deeper/z.png")))
+    found = sets.load(str(album("x.png", "sub/y.png", "sub/deeper/z.png")))
     assert (len(found.train), found.bank.labels, found.test, found.classes, found.labelled) == (3, None, None, 0, False)
     assert found.notes == ("no labels: health is shown, kNN is left out",)
 
 
 def test_what_is_hidden_is_left_out(album):
-    found = data.load(str(album("x.png", ".y.png", ".thumbnails/z.png")))
+    found = sets.load(str(album("x.png", ".y.png", ".thumbnails/z.png")))
     assert len(found.train) == 1
 
 
@@ -350,7 +353,7 @@ def test_a_folder_without_images_is_no_class(album):
     root = album(*many("a", "b", n=30))
     (root / "empty").mkdir()
     (root / ".git").mkdir()
-    assert data.load(str(root)).classes == 2
+    assert sets.load(str(root)).classes == 2
 
 
 @pytest.mark.parametrize("empty", ["", "train", "test"])
@@ -358,7 +361,7 @@ def test_empty_folders_are_refused(album, refused, empty):
     root = album(*({"": [], "train": ["test/a/x.png"], "test": ["train/a/x.png"]}[empty]))
     (root / empty).mkdir(parents=True)
     with refused("holds no images", str(root / empty)):
-        data.load(str(root))
+        sets.load(str(root))
 
 
 def test_pictures_are_turned_as_their_exif_says(album):
@@ -405,7 +408,7 @@ RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 def test_pictures_of_any_mode_are_read_as_what_they_show(tmp_path, name, image, options):
     """A gray ramp from black to white, by whatever mode; 16 bits are scaled to 8."""
     image.save(tmp_path / name, **options)
-    found = data.load(str(tmp_path))
+    found = sets.load(str(tmp_path))
     shown = found.train.images[0].int()
     assert int((shown - torch.tensor(RAMP).int()).abs().max()) <= 2
 
@@ -417,7 +420,7 @@ def test_pictures_of_mixed_sizes_are_squared(tmp_path):
     Image.fromarray(np.tile(shades.repeat(2), (64, 1)).T).save(tmp_path / "tall.png")
     for i in range(3):
         Image.fromarray(noise(32, 40, seed=i)).save(tmp_path / f"{i}.png")
-    found = data.load(str(tmp_path))
+    found = sets.load(str(tmp_path))
     assert found.train.images.shape == (5, 3, 32, 32)
     tall, wide = found.train.images[3:]
     assert wide.unique().tolist() == [200]
@@ -435,23 +438,23 @@ def test_square_equals_torchvisions_resize_and_center_crop():
 
 def test_pictures_larger_than_the_view_are_streamed(album, monkeypatch):
     root = str(album(*many("train/a", "train/b", n=3), *many("test/a", "test/b", n=1), size=(48, 48)))
-    near, far = data.load(root, image_size=32), data.load(root, image_size=31)
+    near, far = sets.load(root, image_size=32), sets.load(root, image_size=31)
     assert isinstance(near.train.images, torch.Tensor)
     assert [path.name for path in far.train.images] == ["00.png", "01.png", "02.png"] * 2
     assert [path.parent.name for path in far.test.images] == ["a", "b"]
     assert (far.mean, far.std) == IMAGENET
     assert far.train.labels.tolist() == near.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert len(data.load(root, image_size=31, limit=4).train.images) == 4
+    assert len(sets.load(root, image_size=31, limit=4).train.images) == 4
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
-    assert not isinstance(data.load(root).train.images, torch.Tensor)
+    assert not isinstance(sets.load(root).train.images, torch.Tensor)
 
 
 def test_streamed_and_resident_splits_embed_alike(album, monkeypatch):
     root = str(album("x.png", "y.png", "z.png", size=(40, 30)))
-    near = data.load(root)
+    near = sets.load(root)
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
-    far = data.load(root)
-    a, b = (embed.features(None, found.train, 30, found.mean, found.std, CPU) for found in (near, far))
+    far = sets.load(root)
+    a, b = (features.features(None, found.train, 30, found.mean, found.std, CPU) for found in (near, far))
     assert a.shape == (3, 3 * 30 * 30)
     assert np.array_equal(a, b)
 
@@ -468,7 +471,7 @@ def test_failed_downloads_are_refused(cached, refused, monkeypatch, error):
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", fails)
     with refused("CIFAR10 could not be downloaded", "SSLZOO_CACHE", str(cached)):
-        data.load("cifar10")
+        sets.load("cifar10")
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -484,7 +487,7 @@ def test_cifar_is_downloaded_where_it_is_not_there(cached, monkeypatch, name, th
             self.data, self.targets = noise(8 if train else 4, 32, 32, 3), list(range(8 if train else 4))
 
     monkeypatch.setattr(torchvision.datasets, name.upper(), Stub)
-    found = data.load(name)
+    found = sets.load(name)
     assert asked == (
         [(True, False), (False, False)] if there else [(True, False), (True, True), (False, False), (False, True)]
     )
@@ -500,12 +503,12 @@ def test_stl10_trains_on_its_unlabelled_images_too(cached, monkeypatch):
             self.data, self.labels = noise(n, 3, 96, 96), np.full(n, -1) if split == "unlabeled" else np.arange(n)
 
     monkeypatch.setattr(torchvision.datasets, "STL10", Stub)
-    found = data.load("stl10")
+    found = sets.load("stl10")
     assert (len(found.train), len(found.bank), len(found.test), found.size, found.classes) == (12, 5, 4, 96, 5)
     assert found.train.labels is None
     assert torch.equal(found.train.images[:5], found.bank.images)
     assert found.labelled
-    few = data.load("stl10", limit=3)
+    few = sets.load("stl10", limit=3)
     assert (len(few.train), len(few.bank), len(few.bank.labels)) == (3, 3, 3)
 
 
@@ -550,7 +553,7 @@ def fashion(tmp_path, monkeypatch, cached):
 
 def test_fashion_mnist_is_downloaded_once(fashion, cached):
     """Really downloaded, unpacked and padded; and read from the cache when the mirror is gone."""
-    first = data.load("fashion-mnist")
+    first = sets.load("fashion-mnist")
     assert (first.name, first.size, first.classes, len(first.train), len(first.test)) == (
         "fashion-mnist",
         32,
@@ -562,7 +565,7 @@ def test_fashion_mnist_is_downloaded_once(fashion, cached):
     assert first.test.labels.tolist() == list(range(10))
     assert {path.name for path in cached.iterdir()} == {"FashionMNIST", ".lock"}
     fashion[1]()
-    again = data.load("fashion-mnist")
+    again = sets.load("fashion-mnist")
     assert torch.equal(again.train.images, first.train.images)
     assert torch.equal(again.test.labels, first.test.labels)
 
@@ -579,16 +582,16 @@ def test_a_mirror_in_trouble_is_refused(fashion, cached, refused, trouble):
     else:
         bad.write_bytes(gzip.compress(b"something else"))
     with refused("FashionMNIST could not be downloaded", "SSLZOO_CACHE", str(cached)):
-        data.load("fashion-mnist")
+        sets.load("fashion-mnist")
 
 
 def test_a_broken_cache_is_refused(fashion, cached, refused):
     """A file whose unpacking was interrupted."""
-    data.load("fashion-mnist")
+    sets.load("fashion-mnist")
     path = cached / "FashionMNIST" / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:5000])
     with refused("FashionMNIST", str(cached)):
-        data.load("fashion-mnist")
+        sets.load("fashion-mnist")
 
 
 def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
@@ -601,7 +604,7 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
         ("SSLZOO_CACHE", "~/mine", tmp_path / "mine"),
     ):
         monkeypatch.setenv(name, value)
-        assert downloads.cache() == expected
+        assert places.cache() == expected
 
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
@@ -630,9 +633,9 @@ def test_order_depends_on_seed_and_epoch_alone():
 @pytest.fixture(params=["resident", "streamed"])
 def pictures(request, album):
     """A small data set of either kind, and a recipe with a batch of 4 and every operation."""
-    found = data.load(str(album(*many("train/a", n=23), "test/a/x.png", size=(48, 40))))
+    found = sets.load(str(album(*many("train/a", n=23), "test/a/x.png", size=(48, 40))))
     if request.param == "streamed":
-        found = data.load(str(album()), image_size=24)
+        found = sets.load(str(album()), image_size=24)
     assert isinstance(found.train.images, tuple) == (request.param == "streamed")
     return found, load("byol", "large", batch_size=4)
 

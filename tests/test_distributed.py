@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from sslzoo import checkpoints
-from sslzoo.distributed import SyncBatchNorm, synchronized
-from sslzoo.recipe import method_names
+from sslzoo.processes.batchnorm import SyncBatchNorm, synchronized
+from sslzoo.recipes.recipe import method_names
+from sslzoo.training import checkpoints
 
 HERE = Path(__file__).parent
 EXPRESSIONS = [

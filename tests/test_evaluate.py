@@ -6,11 +6,12 @@ import numpy as np
 import psutil
 import pytest
 
-from sslzoo import protocols
-from sslzoo.evaluate import Task, compare, evaluate, intervals, read_labels, seeds_together
-from sslzoo.knn import among, index, judge, knn, nearest, unit_rows
-from sslzoo.probe import accuracy
-from sslzoo.sources import Embedding
+from sslzoo.evaluation import protocols
+from sslzoo.evaluation.evaluate import Task, compare, evaluate, intervals, read_labels, seeds_together
+from sslzoo.evaluation.sources import Embedding
+from sslzoo.metrics import index
+from sslzoo.metrics.knn import among, judge, knn, nearest, unit_rows
+from sslzoo.metrics.probe import accuracy
 
 USUAL = protocols.find("sslzoo")
 RNG = np.random.default_rng

@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sslzoo import UserError
-from sslzoo.algebra import parse
 from sslzoo.cli import main
-from sslzoo.lattice import lattice, read_flips
-from sslzoo.recipe import METHODS, method_names
-from sslzoo.schema import KNOBS, SWITCHES, WORDS
+from sslzoo.recipes.algebra import parse
+from sslzoo.recipes.recipe import METHODS, method_names
+from sslzoo.recipes.schema import KNOBS, SWITCHES, WORDS
+from sslzoo.studies.lattice import lattice, read_flips
 
 MORE = int(os.environ.get("SSLZOO_FUZZ", "0"))  # examples of each test, and others every time
 Data = st.DataObject
@@ -201,7 +201,7 @@ def test_options(work: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: D
     def nothing(*_: Any, **__: Any) -> None:
         raise UserError("Nothing is trained here.")
 
-    monkeypatch.setattr("sslzoo.cells.run", nothing)
+    monkeypatch.setattr("sslzoo.studies.cells.run", nothing)
     shutil.rmtree(work)
     work.mkdir()
     os.chdir(work)

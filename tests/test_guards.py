@@ -14,14 +14,14 @@ import pytest
 import torch
 from PIL import Image
 
-from sslzoo import checkpoints, runs
-from sslzoo.errors import Diverged, UserError
-from sslzoo.guards import Interrupted
-from sslzoo.learner import Learner
-from sslzoo.loop import Reporter
-from sslzoo.plan import Options, prepare
-from sslzoo.siamese import Siamese
-from sslzoo.train import resume, train
+from sslzoo.core.siamese import Siamese
+from sslzoo.tools.errors import Diverged, UserError
+from sslzoo.training import checkpoints, runs
+from sslzoo.training.guards import Interrupted
+from sslzoo.training.learner import Learner
+from sslzoo.training.plan import Options, prepare
+from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import resume, train
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_a_look_at_knn_that_fails_loses_no_step(given, monkeypatch):
     """The checkpoint is written before it; the run goes on with the look."""
     whole = train("simsiam", **given)
     with monkeypatch.context() as patch:
-        patch.setattr("sslzoo.scoring.live", lambda *_: die())
+        patch.setattr("sslzoo.training.scoring.live", lambda *_: die())
         with pytest.raises(Death):
             train("simsiam", **given)
     run = next(path for path in Path(given["out"]).iterdir() if str(path) != whole["run"])
@@ -362,7 +362,7 @@ def test_accumulated_parts_are_as_the_whole_batch(given, expression):
     """Without batch norm, of which each part has its own."""
     import importlib
 
-    module = importlib.import_module("sslzoo.loop")
+    module = importlib.import_module("sslzoo.training.loop")
     found = []
     for n in (1, 2, 4):
         plan = prepare(expression, Options(**{**given, "backbone": "test_convnext", "image_size": 32, "accumulate": n}))

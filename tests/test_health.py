@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from sslzoo.health import advice, alignment, code_entropy, health, rank, std, uniformity
+from sslzoo.metrics.health import advice, alignment, code_entropy, health, rank, std, uniformity
 
 
 def sphere(rows: int, dim: int) -> torch.Tensor:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sslzoo.knn import SPARE, TEMPERATURE, TIE, index, knn, unit_rows
-from sslzoo.knn.index import search
+from sslzoo.metrics import index
+from sslzoo.metrics.index import search
+from sslzoo.metrics.knn import SPARE, TEMPERATURE, TIE, knn, unit_rows
 
 RNG = np.random.default_rng
 

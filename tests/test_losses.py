@@ -4,8 +4,8 @@ import pytest
 import reference as paper
 import torch
 
-from sslzoo.clustering import spherical_kmeans
-from sslzoo.recipe import find_method, method_names
+from sslzoo.core.clustering import spherical_kmeans
+from sslzoo.recipes.recipe import find_method, method_names
 
 INDEX = torch.arange(5, 29, 2)  # the samples' places in the data
 

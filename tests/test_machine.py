@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import sslzoo
-from sslzoo.machine import compiled, device_name, versions
+from sslzoo.training.machine import compiled, device_name, versions
 
 FLOAT32 = torch.autocast("cpu", enabled=False)
 

@@ -12,12 +12,15 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
-from sslzoo.algebra import parse, refusal
 from sslzoo.cli import main
-from sslzoo.errors import UserError
-from sslzoo.map import Node, described, spanning_tree, svg, words, write
-from sslzoo.recipe import Method, find_method, method_names, read_method, switch_values, to_toml
-from sslzoo.schema import SWITCHES, Switches
+from sslzoo.recipes.algebra import parse
+from sslzoo.recipes.drawing import svg, write
+from sslzoo.recipes.map import Node, described, spanning_tree, words
+from sslzoo.recipes.recipe import Method, find_method, method_names, read_method, switch_values
+from sslzoo.recipes.rules import refusal
+from sslzoo.recipes.schema import SWITCHES, Switches
+from sslzoo.tools.errors import UserError
+from sslzoo.tools.toml import to_toml
 
 LEGAL = [
     switches

@@ -11,19 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslzoo import launched, processes, runs
-from sslzoo.errors import UserError
-from sslzoo.plan import Options, prepare
-from sslzoo.train import train
+from sslzoo.processes import agree, launched
+from sslzoo.tools.errors import UserError
+from sslzoo.training import runs
+from sslzoo.training.plan import Options, prepare
+from sslzoo.training.run import train
 
-module = importlib.import_module("sslzoo.train")
+module = importlib.import_module("sslzoo.training.run")
 SMALL = {"limit": 64, "batch_size": 16, "epochs": 1, "device": "cpu"}
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run that a launch of torchrun has begun, and that has ended."""
-    monkeypatch.setattr(processes, "launch", lambda: ["node1 17 1.00", "id 100"])
+    monkeypatch.setattr(agree, "launch", lambda: ["node1 17 1.00", "id 100"])
     return Path(train("simsiam", out=str(tmp_path / "runs"), **SMALL)["run"])
 
 
@@ -68,14 +69,14 @@ def test_images_are_in_memory_in_all_processes_or_in_none(monkeypatch):
 
     assert module.alike(make).data == plan.data
     assert asked == [None]
-    monkeypatch.setattr(processes, "told", lambda value: False if value is True else value)
+    monkeypatch.setattr(agree, "told", lambda value: False if value is True else value)
     module.alike(make)
     assert asked == [None, None, False]
 
 
 def test_other_data_are_refused(monkeypatch):
     plan = prepare("simsiam", Options(**SMALL))
-    monkeypatch.setattr(processes, "told", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
+    monkeypatch.setattr(agree, "told", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
     with pytest.raises(
         UserError, match=r"64 images of 32 px where the first process has 63 .*; give all machines the same"
     ):
@@ -91,7 +92,7 @@ def test_a_run_goes_on_with_its_images_where_they_were(tmp_path, monkeypatch):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i}.png")
     some = {"data": str(tmp_path / "photos"), "out": str(tmp_path / "runs"), "batch_size": 8, "epochs": 2}
     whole, half = train("simclr", **some), train("simclr", stop_after=1, **some)
-    monkeypatch.setattr("sslzoo.folders.MEMORY_SHARE", 0)
+    monkeypatch.setattr("sslzoo.data.folders.MEMORY_SHARE", 0)
     assert not prepare("simclr", Options(**some)).resident
     assert module.resume(half["run"])["loss"] == whole["loss"]
 
@@ -100,8 +101,8 @@ def test_a_plain_process_is_alone(monkeypatch):
     monkeypatch.setenv("RANK", "3")  # some schedulers set it, without a number of processes
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert (launched.started(), launched.number()) == (1, 0)
-    assert processes.together(lambda: 1) == processes.first(lambda: 1) == processes.told(1) == processes.most(1) == 1
-    with processes.joined():
+    assert agree.together(lambda: 1) == agree.first(lambda: 1) == agree.told(1) == agree.most(1) == 1
+    with agree.joined():
         assert not launched.joined()
 
 
@@ -117,7 +118,7 @@ def test_its_own_readers_do_not_hold_a_folder(tmp_path):
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     time.sleep(1)  # for the other one to have begun, of its twenty
-    with processes.locked(tmp_path / "run.json"):
+    with agree.locked(tmp_path / "run.json"):
         pass
 
 
@@ -131,7 +132,7 @@ def test_readers_leave_stopping_to_the_run():
 
 
 def test_a_batch_that_cannot_be_shared(monkeypatch):
-    import sslzoo.plan as plans
+    from sslzoo.training import plan as plans
 
     monkeypatch.setattr(plans, "world", lambda: 3)
     plan = replace(Options(**SMALL), batch_size=16)

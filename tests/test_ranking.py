@@ -6,7 +6,7 @@ import retrieval_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslzoo.ranking import metrics, relevant, retrieval
+from sslzoo.metrics.ranking import metrics, relevant, retrieval
 
 AT = (1, 2, 5, 99)
 SLOW = {
@@ -112,7 +112,7 @@ def test_parts_and_order_of_rows_change_nothing(cells, monkeypatch):
     (bank, labels), (queries, truth) = embedded(3, 60, 3, width=2), embedded(4, 20, 3, width=2)
     bank[10:40] = bank[5]
     once = retrieval(bank, labels, queries, truth)
-    monkeypatch.setattr("sslzoo.ranking.CELLS", cells)
+    monkeypatch.setattr("sslzoo.metrics.ranking.CELLS", cells)
     for seed in range(3):
         i, j = (np.random.default_rng(seed).permutation(n) for n in (60, 20))
         again = retrieval(bank[i], labels[i], queries[j], truth[j])

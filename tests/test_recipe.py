@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import pytest
-import torch
 
 import sslzoo
-from sslzoo.algebra import misfit, parse, resolve
-from sslzoo.errors import UserError
-from sslzoo.plan import Options, recipe_for
-from sslzoo.recipe import METHODS, described, dump, find_method, method_names, read_method
-from sslzoo.schema import KNOBS
-from sslzoo.values import expand
+from sslzoo.recipes.algebra import parse, resolve
+from sslzoo.recipes.knobs import expand
+from sslzoo.recipes.layers import Circumstances, resolve_here
+from sslzoo.recipes.recipe import METHODS, Layer, described, dump, find_method, method_names, read_method
+from sslzoo.recipes.rules import misfit
+from sslzoo.recipes.schema import KNOBS
+from sslzoo.tools.errors import UserError
 
 TEXT = (METHODS / "simsiam.toml").read_text()
 
@@ -79,11 +79,14 @@ def test_a_binary_file_is_refused(tmp_path: Path) -> None:
 def test_layers_and_their_origins() -> None:
     recipe = resolve(
         parse("byol lr=0.3"),
-        data="set",
-        data_knobs={"optimizer.lr": 0.2, "heads.dim": 64, "target.tau": 0.5},
-        ranges=dict.fromkeys(expand("views.solarize"), (0.0, 0.1)),
-        device="cpu",
-        device_knobs={"heads.dim": 32},
+        layers=[
+            Layer(
+                "data set",
+                {"optimizer.lr": 0.2, "heads.dim": 64, "target.tau": 0.5},
+                dict.fromkeys(expand("views.solarize"), (0.0, 0.1)),
+            ),
+            Layer("device cpu", {"heads.dim": 32}),
+        ],
         flags={"training.epochs": 3},
     )
     assert (recipe.optimizer.lr, recipe.origins["optimizer.lr"]) == (0.3, "expression")
@@ -97,7 +100,7 @@ def test_layers_and_their_origins() -> None:
 
 
 def test_a_data_value_that_no_switch_reads_is_left_out() -> None:
-    recipe = resolve(parse("simsiam"), data="set", data_knobs={"target.tau": 0.5})
+    recipe = resolve(parse("simsiam"), layers=[Layer("data set", {"target.tau": 0.5})])
     assert "target.tau" not in recipe.origins
 
 
@@ -107,7 +110,9 @@ def test_a_dumped_recipe_loads_to_the_same_values_on_any_data(tmp_path: Path, ex
     path = tmp_path / "recipe.toml"
     path.write_text(dump(recipe, title='a "quoted" title'))
     again = resolve(
-        parse([str(path)]), "large", "set", {"optimizer.lr": 9.0}, dict.fromkeys(expand("views.hue"), (0, 0))
+        parse([str(path)]),
+        "large",
+        [Layer("data set", {"optimizer.lr": 9.0}, dict.fromkeys(expand("views.hue"), (0, 0)))],
     )
     assert again.knobs() == recipe.knobs()
     assert again.switches == recipe.switches
@@ -127,10 +132,10 @@ def test_described_writes_what_all_views_share_once() -> None:
 
 def test_defaults_that_do_not_fit_are_lowered_and_written_ones_are_not() -> None:
     both = parse("deepcluster_v2 normalize=whiten")
-    recipe = recipe_for(both, Options(batch_size=16), "digits", 32, 40, torch.device("cpu"))
+    recipe = resolve_here(both, Circumstances("digits", 32, 40, "cpu"), {"training.batch_size": 16})
     assert (recipe.heads.dim, recipe.clustering.prototypes) == (8, 10)
     assert misfit(recipe, 40) is None
-    written = recipe_for(parse("w_mse dim=16"), Options(batch_size=16), "digits", 32, 40, torch.device("cpu"))
+    written = resolve_here(parse("w_mse dim=16"), Circumstances("digits", 32, 40, "cpu"), {"training.batch_size": 16})
     assert written.heads.dim == 16
     assert misfit(written, 40) is not None
 

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import sslzoo
-from sslzoo.algebra import refusal
-from sslzoo.encoders import build as backbone
-from sslzoo.losses import whiten
-from sslzoo.memory import Queue
-from sslzoo.pairs import own_views, pairs
-from sslzoo.schema import SWITCHES, Switches
-from sslzoo.target import move, tau_at
+from sslzoo.core.encoders import build as backbone
+from sslzoo.core.losses import whiten
+from sslzoo.core.memory import Queue
+from sslzoo.core.pairs import own_views, pairs
+from sslzoo.core.target import move, tau_at
+from sslzoo.recipes.rules import refusal
+from sslzoo.recipes.schema import SWITCHES, Switches
 
 GRID = [Switches(*values) for values in product(*(f.metadata["values"] for f in SWITCHES.values()))]
 ACCEPTED = [switches for switches in GRID if refusal(switches) is None]

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from sslzoo import checkpoints
+from sslzoo.training import checkpoints
 
 ROOT = Path(__file__).parent.parent
 SRUN = """

@@ -8,11 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from sslzoo import checkpoints, encoders, runs, sources, store
-from sslzoo.search import search
-from sslzoo.sources import Look, embed
-from sslzoo.splits import Split
-from sslzoo.train import train
+from sslzoo.core import encoders
+from sslzoo.data.splits import Split
+from sslzoo.evaluation import sources, store
+from sslzoo.evaluation.search import search
+from sslzoo.evaluation.sources import Look, embed
+from sslzoo.exchange import pretrained
+from sslzoo.training import checkpoints, runs
+from sslzoo.training.run import train
 
 SMALL = Look("digits", limit=64)
 
@@ -78,7 +81,7 @@ def test_torchvisions_models_lose_their_last_layer(monkeypatch, refused):
     for name, width in (("resnet18", 512), ("squeezenet1_1", None), ("mobilenet_v3_small", 1024)):
         if width is None:
             continue
-        net, size, mean, std = encoders.of_torchvision(name)
+        net, size, mean, std = pretrained.of_torchvision(name)
         assert (size, len(mean), len(std)) == (224, 3, 3)
         assert net.eval()(torch.zeros(1, 3, 64, 64)).shape == (1, width)
 
@@ -87,9 +90,9 @@ def test_torchvisions_models_lose_their_last_layer(monkeypatch, refused):
 
     monkeypatch.setattr(models, "get_model", offline)
     with refused("weights of torchvision:resnet18", "network"):
-        encoders.of_torchvision("resnet18")
+        pretrained.of_torchvision("resnet18")
     with refused("no classifier 'resnet19'", "did you mean"):
-        encoders.of_torchvision("resnet19")
+        pretrained.of_torchvision("resnet19")
 
 
 def test_features_are_made_once(monkeypatch, run):
@@ -156,7 +159,7 @@ def loaded_rows(loaded, command, *words):
 
 def test_batch_size_changes_nothing(monkeypatch, run):
     once = rows(run, cached=False)
-    monkeypatch.setattr("sslzoo.embed.BATCH", 7)
+    monkeypatch.setattr("sslzoo.views.features.BATCH", 7)
     assert rows(run, cached=False) == pytest.approx(once, abs=1e-5)
 
 
@@ -207,9 +210,9 @@ def test_the_nearest_images(run, tmp_path):
 def test_a_file_finds_itself(run, tmp_path):
     from PIL import Image
 
-    from sslzoo import data
+    from sslzoo.data import sets
 
-    pixels = data.load("digits", limit=64).bank.images[11]
+    pixels = sets.load("digits", limit=64).bank.images[11]
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
     (query,) = search(run, [str(tmp_path / "mine.png")], "digits", number=2, limit=64)["queries"]
     assert query["neighbours"][0]["place"] == 11

@@ -7,10 +7,10 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from sslzoo.algebra import parse, resolve
-from sslzoo.data import KNOWN
-from sslzoo.study import STUDIES, find, listed, names, read
-from sslzoo.summary import published
+from sslzoo.data.sets import KNOWN
+from sslzoo.recipes.algebra import parse, resolve
+from sslzoo.studies.study import STUDIES, find, listed, names, read
+from sslzoo.studies.summary import published
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
 MINE = """

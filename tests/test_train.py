@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import sslzoo
-from sslzoo import checkpoints
-from sslzoo.errors import UserError
-from sslzoo.guards import Interrupted
-from sslzoo.loop import Reporter
-from sslzoo.recipe import method_names
-from sslzoo.train import resume, train
+from sslzoo.recipes.recipe import method_names
+from sslzoo.tools.errors import UserError
+from sslzoo.training import checkpoints
+from sslzoo.training.guards import Interrupted
+from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import resume, train
 
 
 @pytest.fixture

@@ -8,10 +8,12 @@ from torch import Generator
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 from torchvision.transforms import functional as F
 
-from sslzoo import load, pixels, views
-from sslzoo.batches import pipelines
-from sslzoo.schema import View
-from sslzoo.views import Draw, augment, draw_boxes, photometric
+from sslzoo import load
+from sslzoo.recipes.schema import View
+from sslzoo.views import augment as augmentation
+from sslzoo.views import pixels
+from sslzoo.views.augment import Draw, augment, draw_boxes, photometric
+from sslzoo.views.batches import pipelines
 
 CLOSE = 1e-5  # the most that an operation may differ from torchvision's: float32 rounding, in other orders
 NOTHING = View(scale_min=1, flip=0, jitter=0, grayscale=0)
@@ -178,7 +180,7 @@ def test_a_largest_crop_below_the_smallest_is_the_smallest():
 @pytest.mark.parametrize("p", [0, 0.2, 0.8, 1])
 @pytest.mark.parametrize("name", ["flip", "jitter", "grayscale", "blur", "solarize"])
 def test_operations_come_with_their_probability(name, p, monkeypatch):
-    monkeypatch.setattr(views, "SIGMA", (1, 2))  # a blur with a small sigma cannot be seen
+    monkeypatch.setattr(augmentation, "SIGMA", (1, 2))  # a blur with a small sigma cannot be seen
     n = 3000
     images = noise(1, 3, 8, 8).repeat(n, 1, 1, 1)
     unchanged = augment(images[:1], NOTHING, 8, seeded())

@@ -9,9 +9,10 @@ from typing import Any
 import click
 from click.shell_completion import get_completion_class
 
-from .. import __version__, show
-from ..errors import SaidElsewhere, UserError, did_you_mean, listing
-from ..launched import joined, number
+from .. import show
+from ..processes.launched import joined, number
+from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing
+from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .data import data

@@ -3,14 +3,13 @@
 import json
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from typing import Any
 
 import click
 
 from .. import show
-from ..errors import UserError
-from ..launched import started
+from ..processes.launched import started
+from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
 from .train import STOPPED
 
@@ -25,14 +24,14 @@ def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool
     """Train a table with a screen and print what came of it."""
     if started() > 1:
         raise UserError("A table of many runs is made by one process; start it without torchrun.")
-    from ..machine import keep_memory
+    from ..training.guards import Interrupted
+    from ..training.machine import keep_memory
 
     keep_memory()
-    interrupted = import_module("sslzoo.guards").Interrupted
     screen = show.CellsScreen(as_json, quiet)
     try:
         result = train(screen)
-    except (interrupted, KeyboardInterrupt):
+    except (Interrupted, KeyboardInterrupt):
         screen.close()
         show.error("Stopped; what was trained is kept, and the same command goes on.")
         sys.exit(STOPPED)
@@ -68,7 +67,7 @@ def ablate(
         raise UserError("Name a method, as in 'sslzoo ablate simsiam --flip predictor'; 'sslzoo methods' lists them.")
     if not flip:
         raise UserError("Name what to flip, as in '--flip predictor,stop_gradient'.")
-    from ..ablate import ablate as run
+    from ..studies.ablate import ablate as run
 
     run_table(lambda screen: run(list(expression), flip, seeds, screen, **options), as_json, quiet)
 
@@ -90,7 +89,7 @@ def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **opt
 
     What is not given is as the study's file says. The same command goes on where it was stopped, and adds seeds.
     """
-    from .. import study as studies
+    from ..studies import study as studies
 
     if name is not None:
         run_table(lambda screen: studies.study(name, seeds, screen, **options), as_json, quiet)

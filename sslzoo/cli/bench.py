@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from .. import show
-from ..errors import UserError
+from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, Command, stacked
 
 source_options = stacked(
@@ -64,8 +64,8 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     sslzoo knn runs/simsiam-* --protocol monitor --protocol dino
     sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
     """
-    from ..benchmark import benchmark
-    from ..files import write
+    from ..evaluation.benchmark import benchmark
+    from ..tools.files import write
 
     with show.Bar() as bar:
         result, pictures, missing = benchmark(sources, progress=bar.at, **options)
@@ -88,8 +88,8 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @explained
 def embed(source: str, data: str | None, out: Path, as_json: bool, **options: Any) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
-    from .. import sources
-    from ..files import check_out
+    from ..evaluation import sources
+    from ..tools.files import check_out
 
     check_out(out, ".npz")
     with show.Bar() as bar:
@@ -122,7 +122,7 @@ def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) 
     sslzoo search runs/simsiam-digits-s0-1 test:0 test:7 -n 8 --out gallery.png
     sslzoo search timm:resnet50 mine.jpg --data path/to/images --json
     """
-    from ..search import search as find
+    from ..evaluation.search import search as find
 
     with show.Bar() as bar:
         result = find(source, images, progress=bar.at, **options)
@@ -137,7 +137,7 @@ def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) 
 @AS_JSON
 def protocols(as_json: bool) -> None:
     """List the protocols of kNN."""
-    from .. import protocols as known
+    from ..evaluation import protocols as known
 
     found = [known.find(name) for name in known.names()]
     if as_json:
@@ -154,7 +154,7 @@ def protocols(as_json: bool) -> None:
 @AS_JSON
 def runs(out: Path, as_json: bool) -> None:
     """List the runs."""
-    from ..runs import listed
+    from ..training.runs import listed
 
     rows = listed(out)
     if as_json:

@@ -5,7 +5,7 @@ import json
 import click
 
 from .. import show
-from ..errors import UserError
+from ..tools.errors import UserError
 from .expression import AS_JSON
 
 
@@ -28,7 +28,7 @@ def check(folder: str, image_size: int | None, workers: int, as_json: bool) -> N
     sslzoo data check path/to/images
     sslzoo data check path/to/images --json > report.json
     """
-    from ..survey import survey
+    from ..data.survey import survey
 
     with show.Bar() as bar:
         report, why = survey(folder, image_size, workers, bar.at)

@@ -6,8 +6,8 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from .. import recipe
-from ..schema import SWITCHES, WORDS
+from ..recipes import recipe
+from ..recipes.schema import SWITCHES, WORDS
 
 Command = Callable[..., Any]
 

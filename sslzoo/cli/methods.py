@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
-from .. import algebra, files, recipe, show
-from ..errors import UserError
+from .. import show
+from ..recipes import algebra, recipe, rules
+from ..tools import files
+from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
 
 
@@ -21,7 +23,7 @@ def summary(found: recipe.Recipe) -> dict[str, Any]:
         "method": found.method,
         "switches": recipe.switch_values(found.switches),
         "knobs": {key.partition(".")[2]: value for key, value in knobs.items() if key.partition(".")[0] in plain},
-        "guards": algebra.collapse_guards(found.switches),
+        "guards": rules.collapse_guards(found.switches),
         "tables": recipe.nested(knobs),
         "origins": dict(found.origins),
         "dropped": list(found.dropped),
@@ -68,10 +70,11 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
     else:
         if scale is not None:
             raise UserError("--scale follows from --data; give one of the two.")
-        from .. import plan as plans
+        from ..training.device import find_device
+        from ..training.plan import recipe_for_data
 
-        device = plans.find_device("auto")
-        found = plans.recipe_for_data(parsed, plans.Options(data=data), device)
+        device = find_device("auto")
+        found = recipe_for_data(parsed, data, device)
         about = {"data": data, "device": str(device)}
     if as_json:
         click.echo(json.dumps(summary(found)))
@@ -101,11 +104,12 @@ def diff(a: str, b: str, scale: str, as_json: bool) -> None:
 @AS_JSON
 def map_(out: Path | None, as_json: bool) -> None:
     """The methods as a tree: joined by the fewest changes of switches."""
-    from .. import map as maps
+    from ..recipes import drawing
+    from ..recipes import map as maps
 
     root = maps.spanning_tree([recipe.find_method(name) for name in recipe.method_names()])
     if out is not None:
-        maps.write(out, maps.svg(root))
+        drawing.write(out, drawing.svg(root))
     if as_json:
         click.echo(json.dumps(maps.described(root)))
         return

@@ -3,15 +3,15 @@
 import json
 import os
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import click
 
 from .. import show
-from ..errors import UserError
-from ..launched import number, started
+from ..processes.launched import number, started
+from ..tools.bounds import check_numbers
+from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
 from .methods import summary
 
@@ -71,16 +71,16 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if started() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
-    from .. import plan as plans
-    from ..guards import Interrupted
-    from ..machine import keep_memory
+    from ..training import run as training
+    from ..training.guards import Interrupted
+    from ..training.machine import keep_memory
+    from ..training.plan import Options, prepare
 
     keep_memory()
-    training = import_module("sslzoo.train")  # the module: the package's attribute of that name is the function
     screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
     try:
         if control["stop_after"] is not None:
-            plans.check_numbers(stop_after=control["stop_after"])
+            check_numbers(stop_after=control["stop_after"])
         if control["resume"] is not None:
             if expression:
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
@@ -90,7 +90,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             result = training.resume(control["resume"], screen, control["stop_after"])
         elif control["dry_run"]:
-            plan = plans.prepare(list(expression), plans.Options(**options))
+            plan = prepare(list(expression), Options(**options))
             about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
             if control["as_json"]:
                 click.echo(json.dumps({**summary(plan.recipe), **about}))
@@ -112,8 +112,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
     """Refuse flags beside --resume that differ from the run's own."""
-    from ..checkpoints import place
-    from ..runs import read_run
+    from ..training.checkpoints import place
+    from ..training.runs import read_run
 
     about = read_run(place(run)[0])
     own = {

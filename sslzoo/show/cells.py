@@ -8,17 +8,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.status import Status
 
-from .. import report
+from ..studies import tables
+from ..studies.watch import Watch
 from .plain import console, duration, narrow, score, table
 
 if TYPE_CHECKING:
-    from ..lattice import Cell
+    from ..studies.lattice import Cell
 
 COLOURS = {"healthy": "green", "partial": "yellow", "collapsed": "red", "diverged": "magenta", "refused": "dim"}
 
 
-class CellsScreen:
-    """What a `cells.Watch` is told."""
+class CellsScreen(Watch):
+    """Shows a table of runs as it goes."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
@@ -32,10 +33,10 @@ class CellsScreen:
         if self.quiet:
             return
         refused = sum(cell.refused is not None for cell in cells)
-        said = [report.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
-        said += [f"{report.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
-        self.out.print(f"[bold]{escape(report.title(dict(head)))}[/bold]", soft_wrap=True)
-        self.out.print(f"{escape(report.protocol(dict(head)))}; {', '.join(said)}", soft_wrap=True)
+        said = [tables.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
+        said += [f"{tables.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
+        self.out.print(f"[bold]{escape(tables.title(dict(head)))}[/bold]", soft_wrap=True)
+        self.out.print(f"{escape(tables.protocol(dict(head)))}; {', '.join(said)}", soft_wrap=True)
         self.started = time.monotonic()
         if self.out.is_terminal and todo:
             self.status = self.out.status("")
@@ -75,7 +76,7 @@ class CellsScreen:
 def cells_table(result: dict[str, Any]) -> None:
     """The table, why cells were refused, what ranks them, and where the files are."""
     out = console()
-    heads, rows = report.columns(result)
+    heads, rows = tables.columns(result)
     close = narrow(out)  # then without what table.md has too
     kept = [n for n, head in enumerate(heads) if not (close and head in ("untrained", "guards"))]
     made = table(*(heads[n] for n in kept))
@@ -92,11 +93,11 @@ def cells_table(result: dict[str, Any]) -> None:
     out.print()
     out.print(made)
     if close:
-        untrained = score(report.untrained(result))
+        untrained = score(tables.untrained(result))
         out.print(f"untrained backbone: kNN {untrained}; what guards each cell is in table.md", soft_wrap=True)
-    for sentence in report.refusals(result):
+    for sentence in tables.refusals(result):
         out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
-    for sentence in [*report.notes(result), *report.findings(result)]:
+    for sentence in [*tables.notes(result), *tables.findings(result)]:
         out.print(escape(sentence), soft_wrap=True)
     for path in result["files"]:
         out.print(escape(path), soft_wrap=True)

@@ -8,10 +8,11 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from ..algebra import collapse_guards, diff, has_others
-from ..map import Node, reading
-from ..recipe import Method, Recipe, described
-from ..schema import SWITCHES, Switches
+from ..recipes.algebra import diff
+from ..recipes.map import Node, reading
+from ..recipes.recipe import Method, Recipe, described
+from ..recipes.rules import collapse_guards, has_others
+from ..recipes.schema import SWITCHES, Switches
 from .plain import console, table, text
 
 

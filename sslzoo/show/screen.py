@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from ..report import counted
+from ..studies.tables import counted
+from ..training.reporter import Reporter
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, score, table
 
 if TYPE_CHECKING:
-    from ..plan import Plan
+    from ..training.plan import Plan
 
 REFRESH = 0.5  # seconds between two looks at the loss
 
 
-class Screen:
-    """Shows a training run as it goes: what a `train.Reporter` is told."""
+class Screen(Reporter):
+    """Shows a training run as it goes."""
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
@@ -36,7 +37,7 @@ class Screen:
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """The expression, its switches, and what will be done."""
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
-        from ..health import most  # which needs torch
+        from ..metrics.health import most  # which needs torch
 
         self.most = most(plan.recipe.heads.dim, plan.rows)
         if self.quiet:
@@ -88,7 +89,7 @@ class Screen:
 
     def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
         """A line for an epoch that has ended; on a terminal only for those with a kNN."""
-        from ..health import advice  # which needs torch
+        from ..metrics.health import advice  # which needs torch
 
         self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
         for key, sentence in advice(row, self.most).items():

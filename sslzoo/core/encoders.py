@@ -1,0 +1,116 @@
+"""Backbones: timm's, with a small-image stem for residual nets, and a four-layer net for the CPU."""
+
+from typing import cast
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..processes import batchnorm
+from ..recipes.schema import SMALL_UP_TO
+from ..tools.errors import UserError, did_you_mean
+
+USUAL_SIZES = (32, 224, 64, 96, 28, 16, 8, 128, 256)  # px, to find the width of an unknown encoder
+
+
+class SmallNet(nn.Module):
+    """Four 3x3 convolutions with batch norm, widths 16 to 128; its features are the 4x4 map, flattened.
+
+    The map is kept, not averaged: on small images the place of a stroke is what tells shapes apart.
+    """
+
+    num_features = 128 * 4 * 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for fan_in, fan_out, stride in ((3, 16, 1), (16, 32, 2), (32, 64, 2), (64, 128, 2)):
+            layers += [
+                nn.Conv2d(fan_in, fan_out, 3, stride, 1, bias=False),
+                nn.BatchNorm2d(fan_out),
+                nn.ReLU(inplace=True),
+            ]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        return (x if x.shape[-2:] == (4, 4) else F.adaptive_avg_pool2d(x, 4)).flatten(1)
+
+
+def check(name: str) -> None:
+    """Raise `UserError` for a backbone that is neither "small" nor one of timm's."""
+    if name != "small" and not timm.is_model(name):
+        known = timm.list_models()
+        raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
+
+
+def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
+    """A backbone without its classifier: "small", or any of timm's names. Raises `UserError` for an unknown one.
+
+    Residual nets for images up to 64 px get a 3x3 stem of stride 1 and no max pooling (SimSiam, appendix D).
+    """
+    check(name)
+    if name == "small":
+        return SmallNet()
+    size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
+    try:
+        model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name} cannot be built for {image_size} px ({said}); choose another backbone.") from None
+    if image_size <= SMALL_UP_TO and not pretrained and hasattr(model, "maxpool") and hasattr(model, "conv1"):
+        stem = nn.Conv2d(3, cast(nn.BatchNorm2d, model.bn1).num_features, 3, 1, 1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+        model.conv1, model.maxpool = stem, nn.Identity()
+    if not pretrained:
+        check_size(model, name, image_size)
+    return model
+
+
+def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
+    """A model with every batch norm over the rows of all processes: torch's, by timm's hand, on CUDA; else our own."""
+    if device.type == "cuda":
+        return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
+    return batchnorm.synchronized(model)
+
+
+def check_size(model: nn.Module, name: str, size: int) -> None:
+    """Raise `UserError` for a model that takes no images of this size; one is tried."""
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, 3, size, size))
+    except Exception as error:  # assertions and RuntimeErrors of its layers
+        raise UserError(
+            f"{name} takes no images of {size} px ({type(error).__name__}); choose another --image-size or --backbone."
+        ) from None
+    finally:
+        model.train(training)
+
+
+def _takes_size(name: str) -> bool:
+    """Whether a model is made for one image size (transformers), so that it has to be told ours."""
+    return bool(timm.get_pretrained_cfg(name) and timm.get_pretrained_cfg(name).fixed_input_size)
+
+
+def feature_width(encoder: nn.Module) -> int:
+    """The width of an encoder's features: what timm's attributes say, else what it gives for an image."""
+    for name in ("head_hidden_size", "num_features"):
+        width = getattr(encoder, name, None)
+        if isinstance(width, int):
+            return width
+    training = encoder.training
+    parameter = next(encoder.parameters(), torch.zeros(()))
+    encoder.eval()
+    try:
+        for size in USUAL_SIZES:
+            try:
+                with torch.no_grad():
+                    features: Tensor = encoder(parameter.new_zeros(1, 3, size, size))
+                return features.flatten(1).shape[1]
+            except RuntimeError:  # made for images of another size
+                continue
+    finally:
+        encoder.train(training)
+    raise UserError(f"The encoder takes images of none of {USUAL_SIZES} px; give it an attribute num_features.")

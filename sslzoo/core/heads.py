@@ -1,0 +1,44 @@
+"""The projector and the predictors: multi-layer perceptrons with batch norm where the recipe says so."""
+
+from itertools import pairwise
+
+from torch import nn
+
+from ..recipes.schema import Heads
+
+
+def mlp(widths: list[int], hidden_norm: bool, output_norm: bool, output_affine: bool = True) -> nn.Sequential:
+    """Linear layers through ``widths``, with batch norm and ReLU between them and perhaps batch norm at the end.
+
+    A linear layer has no bias where a batch norm with a bias of its own follows.
+    """
+    layers: list[nn.Module] = []
+    for depth, (fan_in, fan_out) in enumerate(pairwise(widths), start=2):
+        last = depth == len(widths)
+        norm, affine = (output_norm, output_affine) if last else (hidden_norm, True)
+        layers.append(nn.Linear(fan_in, fan_out, bias=not norm))
+        if norm:
+            layers.append(nn.BatchNorm1d(fan_out, affine=affine))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def projector(width: int, heads: Heads) -> nn.Sequential:
+    """f's head: [N, width] to [N, dim]; SimSiam section 3 has batch norm on every layer, the output included.
+
+    A linear head, which has no hidden layer, has that of "hidden" at its output.
+    """
+    widths = [width, *[heads.hidden] * (heads.layers - 1), heads.dim]
+    output = heads.batchnorm in ("default", "all") or (heads.batchnorm == "hidden" and heads.layers == 1)
+    return mlp(widths, heads.batchnorm != "none", output, heads.output_affine)
+
+
+def predictor(kind: str, heads: Heads) -> nn.Module:
+    """h: [N, dim] to [N, dim]. "fixed" is the random MLP, never trained (SimSiam Table 1b)."""
+    if kind == "none":
+        return nn.Identity()
+    if kind == "linear":
+        return nn.Linear(heads.dim, heads.dim)
+    h = mlp([heads.dim, heads.predictor_hidden, heads.dim], heads.batchnorm != "none", heads.batchnorm == "all")
+    return h.requires_grad_(kind != "fixed")

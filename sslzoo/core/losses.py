@@ -1,0 +1,171 @@
+"""Similarities, normalisers and regularizers: pure functions of rows [N, D]; similarities are means over rows."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..processes import collectives
+from ..recipes.rules import too_few_to_whiten
+from ..recipes.schema import Loss, Normalize
+from ..tools.errors import UserError
+
+VARIANCE_EPSILON = 1e-4  # VICReg, official code
+NORM_EPSILON = 1e-5  # batch norm's
+KNOTS, LAST_KNOT = 17, 3.0  # LeJEPA's quadrature of t, doubled for the negative half
+
+
+# ---- similarities ----------------------------------------------------------------------------------------------------
+
+
+def cosine(q: Tensor, k: Tensor) -> Tensor:
+    """D(p, z) = -p.z / (|p| |z|): SimSiam eq. 1; BYOL's eq. 2 is 2 + 2 D."""
+    return -(l2(q) * l2(k)).sum(dim=-1).mean()
+
+
+def mse(q: Tensor, k: Tensor) -> Tensor:
+    """Mean squared error over rows and channels."""
+    return F.mse_loss(q, k)
+
+
+def cross_entropy(q: Tensor, k: Tensor) -> Tensor:
+    """-softmax(z) . log softmax(p) over the channels: SimSiam section 4.5."""
+    return -(F.softmax(k, dim=-1) * F.log_softmax(q, dim=-1)).sum(dim=-1).mean()
+
+
+def correlation(q: Tensor, k: Tensor) -> Tensor:
+    """sum_i (1 - C_ii)^2, C the cross-correlation of normalised rows: Barlow Twins eq. 1, its first term."""
+    return (1 - cross_correlation(q, k).diagonal()).square().sum()
+
+
+def cross_correlation(q: Tensor, k: Tensor) -> Tensor:
+    """C [D, D] over the whole batch: Barlow Twins eq. 2 where the columns are standardized."""
+    return collectives.average(q.T @ k / len(q))
+
+
+# ---- normalisers -----------------------------------------------------------------------------------------------------
+
+
+def identity(x: Tensor, knobs: Normalize | None = None) -> Tensor:
+    """The input."""
+    return x
+
+
+def l2(x: Tensor, knobs: Normalize | None = None) -> Tensor:
+    """Rows on the unit sphere."""
+    return F.normalize(x, dim=-1)
+
+
+def standardize(x: Tensor, knobs: Normalize | None = None) -> Tensor:
+    """Columns of mean 0 and variance 1 over the whole batch, as batch norm without scale and shift."""
+    mean, var = collectives.moments(x)
+    return (x - mean) / (var + NORM_EPSILON).sqrt()
+
+
+def whiten(x: Tensor, knobs: Normalize) -> Tensor:
+    """Columns of mean 0 and unit covariance over groups of rows of the whole batch, by Cholesky: W-MSE section 3.
+
+    The rows of a batch are in random order, so that consecutive ones are the paper's random sub-batches; both views
+    have the same. Raises `UserError` where a group has no more rows than columns.
+    """
+    rows = collectives.gather(x)
+    groups = torch.tensor_split(rows, max(1, len(rows) // knobs.whiten_size))
+    return collectives.own(torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups]))
+
+
+def _whitened(x: Tensor, epsilon: float) -> Tensor:
+    n, d = x.shape
+    if n <= d:
+        raise UserError(too_few_to_whiten(n, d))
+    centred = x - x.mean(dim=0)
+    covariance = (1 - epsilon) * centred.T @ centred / (n - 1) + epsilon * torch.eye(d, dtype=x.dtype, device=x.device)
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    factor = torch.where(failed > 0, torch.nan, factor)  # a loss that is told to be not finite, without a look here
+    whitened: Tensor = torch.linalg.solve_triangular(factor, centred.T, upper=False).T
+    return whitened
+
+
+# ---- regularizers ----------------------------------------------------------------------------------------------------
+
+
+def variance(views: Sequence[Tensor], knobs: Loss) -> Tensor:
+    """Each view's deviations held above 1, and its covariances near 0: VICReg eq. 1-4, the mean over views.
+
+    The mean over channels of max(0, 1 - deviation), and ``covariance`` times the sum of squared covariances over d.
+    The official loss halves the first, so that it is the mean over views too, and sums the second over views
+    (solo-learn halves neither): its 25 and 1 are ``regularizer_weight`` 25 and ``covariance`` 2 / 25.
+    """
+    terms = []
+    for z in views:
+        (mean, var), (n, d) = collectives.moments(z), z.shape
+        unbiased = collectives.world() * n / (collectives.world() * n - 1)
+        spread = F.relu(1 - (var * unbiased + VARIANCE_EPSILON).sqrt()).mean()
+        centred = z - mean
+        covariance = collectives.average(centred.T @ centred / n) * unbiased
+        terms.append(spread + knobs.covariance * off_diagonal(covariance) / d)
+    return torch.stack(terms).mean()
+
+
+def decorrelation(q: Tensor, k: Tensor) -> Tensor:
+    """sum over i != j of C_ij^2: Barlow Twins eq. 1, its second term."""
+    return off_diagonal(cross_correlation(q, k))
+
+
+def off_diagonal(c: Tensor) -> Tensor:
+    """The sum of squares of what is not on the diagonal."""
+    return c.square().sum() - c.diagonal().square().sum()
+
+
+def gaussian(views: Sequence[Tensor], knobs: Loss) -> Tensor:
+    """SIGReg: how far random projections of each view are from a standard normal (LeJEPA, Epps-Pulley's statistic).
+
+    N int |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt, phi the empirical characteristic function along a direction; the
+    mean over views and over ``slices`` directions, which are drawn anew in every step.
+    """
+    z = views[0]
+    drawn = collectives.agreed(torch.randn(z.shape[1], knobs.slices, dtype=z.dtype, device=z.device))
+    return torch.stack([epps_pulley(z @ F.normalize(drawn, dim=0)) for z in views]).mean()
+
+
+def epps_pulley(x: Tensor) -> Tensor:
+    """The statistic of columns [N, S] over the whole batch, its mean over them."""
+    t = torch.linspace(0, LAST_KNOT, KNOTS, dtype=x.dtype, device=x.device)
+    normal = torch.exp(-t.square() / 2)
+    weights = torch.full_like(t, 2 * LAST_KNOT / (KNOTS - 1))
+    weights[:1] /= 2
+    weights[-1:] /= 2
+    angles = x[:, :, None] * t
+    real, imaginary = collectives.average(torch.stack([angles.cos().mean(dim=0), angles.sin().mean(dim=0)]))  # SxT
+    error = (real - normal).square() + imaginary.square()
+    statistic: Tensor = collectives.world() * len(x) * (error @ (weights * normal)).mean()
+    return statistic
+
+
+NORMALIZE: dict[str, Callable[..., Tensor]] = {
+    "none": identity,
+    "l2": l2,
+    "whiten": whiten,
+    "standardize": standardize,
+}
+SIMILARITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": cosine,
+    "mse": mse,
+    "cross_entropy": cross_entropy,
+    "correlation": correlation,
+}
+OF_VIEWS: dict[str, Callable[[Sequence[Tensor], Loss], Tensor]] = {"variance": variance, "gaussian": gaussian}
+OF_PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"decorrelation": decorrelation}
+
+
+def regularized(
+    loss: Tensor, kind: str, z: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor]], knobs: Loss
+) -> Tensor:
+    """The pairs' loss with a regularizer of the views' projections z, or its mean over pairs of queries and targets."""
+    if kind == "none":
+        return loss
+    if kind in OF_PAIRS:
+        extra = torch.stack([OF_PAIRS[kind](q, k) for q, k in pairs]).mean()
+    else:
+        extra = OF_VIEWS[kind](z, knobs)
+    return knobs.similarity_weight * loss + knobs.regularizer_weight * extra

@@ -1,0 +1,164 @@
+"""Images in files and tensors: what counts as one, reading one, and squaring many."""
+
+import io
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, ImageOps, UnidentifiedImageError
+from simplejpeg import decode_jpeg
+from torch import Tensor
+
+from ..tools.errors import UserError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+SAMPLED = 500  # files whose headers tell the usual size
+CHUNK = 1024  # images resized at a time
+ORIENTATION = 0x0112  # the tag of EXIF
+SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
+LARGE = 89_478_485  # pixels of which Pillow warns
+MOST_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
+STRIP = 8  # times as long as wide: no more of a longer image is seen
+EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
+
+
+_alone = threading.Lock()
+
+
+class Unreadable(UserError):
+    """An image file that cannot be read; ``reason`` says why, without its path."""
+
+    def __init__(self, sentence: str, reason: str = ""):
+        super().__init__(sentence)
+        self.reason = reason
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's name says that it is an image; hidden ones are none."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+class Picture:
+    """An image file whose header is read; ``width`` and ``height`` in px, turned as its EXIF says.
+
+    Raises `Unreadable` for one that cannot be read, when it is made or when its pixels are.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.file = path, b""
+        with self.reading():
+            self.file = path.read_bytes()
+            with _unbounded():
+                self.image = Image.open(io.BytesIO(self.file))
+            self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
+            sideways = self.turned and self.image.getexif()[ORIENTATION] in SIDEWAYS
+        self.width, self.height = self.image.size[::-1] if sideways else self.image.size
+        if self.width * self.height > MOST_PIXELS:
+            size = f"{self.width * self.height / 1e6:,.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}"
+            raise Unreadable(f"{path} has {size}; shrink it.", f"has {size}; shrink it")
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turns whatever a broken file raises into a sentence."""
+        try:
+            yield
+        except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ... for broken files
+            reason = _reason(error, self.file)
+            raise Unreadable(
+                f"{self.path} cannot be read as an image ({reason}); repair or remove it.", reason
+            ) from None
+
+    def pixels(self, room: float = 1) -> Tensor:
+        """uint8 [3, H, W]; a JPEG that may be ``room`` times smaller, at least twice, is decoded no finer."""
+        with self.reading():
+            if self.image.format == "JPEG" and self.image.mode == "RGB" and not self.turned:
+                with suppress(ValueError):  # what this finds broken Pillow may still read
+                    return torch.from_numpy(decode_jpeg(self.file, **EXACT, **self.coarse(room))).permute(2, 0, 1)
+            with _unbounded() if self.width * self.height > LARGE else nullcontext():
+                return torch.from_numpy(np.array(as_rgb(self.image))).permute(2, 0, 1)
+
+    def coarse(self, room: float) -> dict[str, int]:
+        """The decoder's options for a smaller transform of each block, by at least two."""
+        if room < 2:
+            return {}
+        return {"min_height": int(self.height / room), "min_width": int(self.width / room), "min_factor": 2}
+
+
+@contextmanager
+def _unbounded() -> Iterator[None]:
+    """Pillow without its bound on pixels, of which it would warn at half of ours; one thread at a time."""
+    with _alone:
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
+
+
+def _reason(error: Exception, file: bytes) -> str:
+    """Why a file cannot be read, in a few words."""
+    if isinstance(error, OSError) and error.strerror:  # the system's
+        return error.strerror.lower()
+    if not file:
+        return "it is empty"
+    if isinstance(error, UnidentifiedImageError):
+        return "it holds no image"
+    return "it breaks off" if "truncated" in str(error).lower() else f"it is broken, {type(error).__name__}"
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, turned as its EXIF says."""
+    turned = ImageOps.exif_transpose(image)
+    if turned.mode.startswith("I"):  # 16 bits
+        turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
+    elif turned.mode == "P" and "transparency" in turned.info:
+        turned = turned.convert("RGBA")
+    return turned.convert("RGB")
+
+
+def read_sizes(paths: Sequence[Path], bad: dict[Path, str]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    """Width and height [M, 2] of up to 500 images spread over the paths, from their headers.
+
+    Those that cannot be read are added to ``bad``; where none of them can, the first of all that can be is looked for.
+    """
+    sizes: list[tuple[int, int]] = []
+
+    def look(path: Path) -> None:
+        try:
+            picture = Picture(path)
+            sizes.append((picture.width, picture.height))
+        except Unreadable as error:
+            bad[path] = error.reason
+
+    for path in paths[:: max(len(paths) // SAMPLED, 1)]:
+        look(path)
+    for path in paths:
+        if sizes:
+            break
+        look(path)
+    return np.array(sizes, np.int64).reshape(-1, 2)
+
+
+def square(images: Tensor, size: int) -> Tensor:
+    """uint8 [N, 3, H, W] to [N, 3, size, size]: the shorter side resized (antialiased), the centre kept."""
+    long = STRIP * min(images.shape[-2:])
+    if max(images.shape[-2:]) > long:  # the ends of a strip would be enlarged to no end
+        top, left = (max((side - long) // 2, 0) for side in images.shape[-2:])
+        images = images[..., top : top + long, left : left + long]
+    height, width = images.shape[-2:]
+    if min(height, width) != size:
+        scale = size / min(height, width)
+        shape = (max(round(height * scale), size), max(round(width * scale), size))
+        images = torch.cat([_resized(part, shape) for part in torch.split(images, CHUNK)])
+        height, width = shape
+    top, left = (height - size) // 2, (width - size) // 2
+    return images[..., top : top + size, left : left + size].contiguous()
+
+
+def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    found = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
+    return found.round().clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,171 @@
+"""Data sets: the embedded digits, torchvision's by name, a folder of images, or an .npz."""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..tools.bounds import SMALLEST, whole_numbers
+from ..tools.errors import UserError, did_you_mean, listing
+from . import digits
+from .downloads import TORCHVISION
+from .folders import read_folder
+from .picture import square
+from .splits import MOST, Dataset, Split, count_classes, hold_out
+
+KNOWN = {  # size in px and training images of the sets that have names
+    "digits": (32, 5748),
+    "cifar10": (32, 50_000),
+    "cifar100": (32, 50_000),
+    "stl10": (96, 105_000),
+    "fashion-mnist": (32, 60_000),
+}
+
+
+def load(name: str, image_size: int | None = None, limit: int | None = None, resident: bool | None = None) -> Dataset:
+    """A data set by name, folder or .npz file. Raises `UserError`.
+
+    ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
+    training images of a seeded shuffle, for a quick try; ``resident`` is `folders.read_folder`'s.
+    """
+    path = Path(os.path.expanduser(name))
+    if limit is not None and limit < 1:
+        raise UserError(f"--limit cannot be {limit}; it is at least 1.")
+    if name == "digits":
+        dataset = _from_arrays(name, digits.load(), image_size)
+    elif name in TORCHVISION:
+        dataset = _from_arrays(name, TORCHVISION[name](), image_size)
+    elif name and os.path.isdir(path):
+        dataset = read_folder(path, image_size, resident)
+    elif path.suffix == ".npz":
+        dataset = _from_arrays(path.stem, _own_arrays(path), image_size, own=True)
+    else:
+        known = ["digits", *TORCHVISION]
+        raise UserError(
+            f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder or an .npz file."
+        )
+    if limit is not None:
+        dataset = _limited(dataset, limit)
+    if dataset.size < SMALLEST:
+        raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
+    return _normalised(dataset)
+
+
+def _limited(dataset: Dataset, limit: int) -> Dataset:
+    def first(split: Split) -> Split:
+        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+        return split.take(order[:limit])
+
+    train = first(dataset.train)
+    bank = train if dataset.bank is dataset.train else first(dataset.bank)
+    if isinstance(train.images, tuple):
+        dataset.bad.only([*train.images, *(dataset.test.images if dataset.test else ())])
+    return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
+
+
+def _normalised(dataset: Dataset) -> Dataset:
+    """With the mean and deviation of its own training pixels, where they are at hand."""
+    images = dataset.train.images
+    if not isinstance(images, Tensor):
+        return dataset
+    pixels = images[:: max(len(images) // 10_000, 1)].float() / 255
+    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
+    return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+
+
+# ---- arrays ----------------------------------------------------------------------------------------------------------
+
+
+def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own: bool = False) -> Dataset:
+    """A resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (val_* where test_* lacks)."""
+    if "train_images" not in arrays:
+        raise UserError(
+            f"{name} has no array 'train_images', only {listing(arrays) if arrays else 'nothing'}; "
+            "name them as MedMNIST does."
+        )
+    notes: list[str] = []
+    held = "test" if "test_images" in arrays else "val"
+    splits: dict[str, Split] = {}
+    for split in ("train", held):
+        if f"{split}_images" in arrays:
+            images = _as_images(f"{split}_images", arrays[f"{split}_images"])
+            labels = _as_labels(f"{split}_labels", arrays.get(f"{split}_labels"), len(images), notes)
+            splits[split] = Split(images, labels, arrays.get(f"{split}_groups"))
+    size = image_size or min(min(splits["train"].images.shape[-2:]), MOST)  # type: ignore[union-attr]
+    splits = {key: replace(split, images=square(cast(Tensor, split.images), size)) for key, split in splits.items()}
+    train, test = splits["train"], splits.get(held)
+    if test is None and train.labels is not None:
+        hashes = [hashlib.sha1(image.numpy().tobytes()).digest() for image in cast(Tensor, train.images)]
+        train, test, note = hold_out(train, hashes)
+        notes.append(note)
+    bank = train
+    if "extra_images" in arrays:  # images without labels, for training alone
+        train = Split(
+            torch.cat([cast(Tensor, train.images), square(_as_images("extra_images", arrays["extra_images"]), size)])
+        )
+    return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
+
+
+def _own_arrays(path: Path) -> dict[str, Any]:
+    """A person's arrays, by MedMNIST's keys."""
+    arrays = read_npz(path, "give a folder, an .npz file or a data set's name")
+    return {key: array for key, array in arrays.items() if not key.endswith("_groups")}
+
+
+def read_npz(path: Path, mend: str) -> dict[str, Any]:
+    """The arrays of an .npz file, pickled ones refused. Raises `UserError`."""
+    if not os.path.isfile(path):
+        raise UserError(f"There is no file {path}; {mend}.")
+    try:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {key: np.asarray(file[key]) for key in file.files}  # what is no array at all becomes one
+    except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
+        kind = type(error).__name__
+        raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
+
+
+def read_npy(path: Path) -> Any:
+    """The array of an .npy file, memory-mapped; pickled ones refused. Raises `UserError`."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # as above
+        kind = type(error).__name__
+        raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None
+
+
+def _as_images(key: str, array: Any) -> Tensor:
+    """uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or a tensor; 28 px are padded to 32."""
+    pixels = np.asarray(array)
+    if pixels.dtype != np.uint8:
+        raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
+    images = torch.from_numpy(np.ascontiguousarray(pixels))
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or 0 in images.shape or not (images.shape[-1] in (1, 3) or images.shape[1] == 3):
+        raise UserError(f"{key} has shape {list(images.shape)}; it has to be [N, H, W] or [N, H, W, 3], N at least 1.")
+    if images.shape[-1] in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    if tuple(images.shape[-2:]) == (28, 28):
+        images = torch.nn.functional.pad(images, (2, 2, 2, 2))
+    return images.expand(-1, 3, -1, -1).contiguous()
+
+
+def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
+    """int64 [N], or None where there is not one label per image."""
+    if array is None:
+        return None
+    labels = np.asarray(array)
+    if labels.shape[:1] != (n,):
+        rows = len(labels) if labels.ndim else "no"
+        raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
+    labels = labels.reshape(n, -1)
+    if labels.shape[1] != 1:
+        note = f"{labels.shape[1]} labels per image: kNN needs one, so it is left out"
+        notes += [] if note in notes else [note]
+        return None
+    return torch.from_numpy(whole_numbers(key, labels))

@@ -1,0 +1,1 @@
+"""Embeddings compared: sources, protocols, tables of them."""

@@ -1,0 +1,54 @@
+"""Galleries: pictures beside their nearest neighbours, framed by whether they are of one class."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from ..data.splits import Split
+from ..views.features import images
+
+TILE, GAP, LINE, FRAME = 96, 8, 14, 4  # px
+RIGHT, WRONG, PLAIN = "#2a7f62", "#b3261e", "#8a8a8a"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A picture uint8 [3, H, W], what stands below it, and whether it is right; None where nobody knows."""
+
+    picture: Tensor
+    caption: str
+    right: bool | None = None
+
+
+def pictures(split: Split, places: Sequence[int], size: int) -> list[Tensor]:
+    """The images at these places, uint8 [3, size, size]."""
+    chosen = split.take(torch.as_tensor(list(places), dtype=torch.long))
+    return [picture for batch in images(chosen, size) for picture in batch]
+
+
+def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
+    """A PNG of rows of tiles, each row below its heading; the first tile of a row stands apart."""
+    most = max(len(tiles) for _, tiles in rows)
+    high = LINE + TILE + 2 * FRAME + LINE + GAP
+    wide = TILE + 2 * FRAME + GAP
+    canvas = Image.new("RGB", (GAP + most * wide + 2 * GAP, GAP + high * len(rows)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for i, (heading, tiles) in enumerate(rows):
+        top = GAP + i * high
+        draw.text((GAP, top), heading, fill="black")
+        for j, tile in enumerate(tiles):
+            left = GAP + j * wide + (2 * GAP if j else 0)
+            color = PLAIN if tile.right is None else RIGHT if tile.right else WRONG
+            side = TILE + 2 * FRAME
+            draw.rectangle((left, top + LINE, left + side - 1, top + LINE + side - 1), fill=color)
+            shown = Image.fromarray(np.ascontiguousarray(tile.picture.permute(1, 2, 0).numpy()))
+            canvas.paste(shown.resize((TILE, TILE), Image.Resampling.NEAREST), (left + FRAME, top + LINE + FRAME))
+            draw.text((left, top + LINE + side + 1), tile.caption, fill="black")
+    written = io.BytesIO()
+    canvas.save(written, format="PNG")
+    return written.getvalue()

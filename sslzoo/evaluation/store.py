@@ -1,0 +1,66 @@
+"""Features on disk, by a hash of all that they depend on: an encoder's weights, the images and their transform."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from ..data.splits import Split
+from ..tools.errors import UserError
+from ..tools.files import write
+from ..tools.places import cache
+
+FORMAT = 1  # of what is done to an image before the network
+Floats = npt.NDArray[np.float32]
+
+
+def kept(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
+    """The features of a key, memory-mapped; made, and written if that is allowed, where they are not there yet.
+
+    Beside them lies a list of the split's images that could not be read, which have no row.
+    """
+    path = cache() / "features" / f"{key}.npy"
+    with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
+        found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        split.bad.read(path.with_suffix(".txt"))
+        if len(found) == len(split.readable()):
+            return found
+    rows = make()
+    with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if split.bad.reasons:
+            split.bad.write(path.with_suffix(".txt"))
+        write(path, lambda file: np.save(file, rows))
+    return rows
+
+
+def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
+    """A name for the features of a split: the same weights, images and transform have the same.
+
+    Images in files count by path, size and time of change.
+    """
+    found = hashlib.blake2b(digest_size=16)
+    about = [FORMAT, torch.__version__, type(encoder).__name__, transform]
+    found.update(json.dumps(about, sort_keys=True).encode())
+    for name, value in encoder.state_dict().items():
+        found.update(name.encode())
+        if isinstance(value, Tensor):
+            found.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    if isinstance(split.images, Tensor):
+        found.update(str(tuple(split.images.shape)).encode())
+        for part in torch.split(split.images, 4096):
+            found.update(part.cpu().numpy().tobytes())
+    else:
+        for path in split.images:
+            found.update(os.fsencode(path.resolve()))
+            with suppress(OSError):  # gone since it was listed
+                state = path.stat()
+                found.update(f" {state.st_size} {state.st_mtime_ns}\n".encode())
+    return found.hexdigest()

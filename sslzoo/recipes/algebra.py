@@ -1,0 +1,188 @@
+"""The algebra: parse an expression, flip switches, refuse what cannot be, and name the method that results."""
+
+import os.path
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..tools.errors import UserError, did_you_mean, listing
+from .knobs import defaults, dotted, expand, read_by, read_knob, read_switch, reason
+from .recipe import Layer, Method, Recipe, build, check_crops, find_method, method_names, switch_values
+from .rules import refuse
+from .schema import SWITCHES, WORDS, Switches, Value
+
+
+@dataclass(frozen=True)
+class Expression:
+    """A parsed expression: the base, the finished switches, and the knobs that the person wrote."""
+
+    base: Method
+    switches: Switches
+    text: str
+    written: Mapping[str, Value] = field(default_factory=dict)
+    like: Method | None = None
+
+
+def tokenize(words: Iterable[str]) -> list[str]:
+    """Tokens of an expression: ``+``, ``-``, words and ``key=value``; glued signs are parted, quoted strings split."""
+    tokens: list[str] = []
+    for word in words:
+        for part in [word] if os.path.isfile(word.removeprefix("like=")) else shlex.split(word):
+            sign = part[:1] if part[:1] in ("+", "-") else ""
+            tokens += [token for token in (sign, part[len(sign) :]) if token]
+    return tokens
+
+
+def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
+    """Parse and check an expression such as ``byol - momentum like=simsiam``. Raises `UserError`.
+
+    One that is not ``finished``, since words are still to come, is not held to the rules.
+    """
+    try:
+        tokens = tokenize([words] if isinstance(words, str) else words)
+    except ValueError as error:
+        raise UserError(f"The expression cannot be read: {str(error).lower()}; close the quote.") from None
+    if not tokens or tokens[0] in ("+", "-") or ("=" in tokens[0] and not tokens[0].endswith(".toml")):
+        raise UserError("An expression starts with a method's name or file, as in 'byol - momentum'.")
+    base = find_method(tokens[0])
+    values = switch_values(base.switches)
+    knobs: list[tuple[str, str]] = []
+    like, text, rest = None, [Path(base.name).stem if "/" in base.name else base.name], iter(tokens[1:])
+    for token in rest:
+        if token in ("+", "-"):
+            word = next(rest, None)
+            if word is None:
+                raise UserError(f"There is nothing behind {token!r}; name a switch or value, as in '+ momentum'.")
+            flip(values, token, word, base.name)
+            text += [token, canonical(word)]
+        elif "=" in token:
+            key, _, value = token.partition("=")
+            if key == "like":
+                if like is not None:
+                    raise UserError(f"like is said twice; leave {token!r} or the other one out.")
+                like = find_method(value)
+            elif canonical(key) in SWITCHES:
+                values[canonical(key)] = read_switch(canonical(key), value)
+            else:
+                knobs.append((canonical(key), value))
+            text.append(token)
+        else:
+            known = [*SWITCHES, *WORDS]
+            raise UserError(
+                f"{token!r} needs a sign or a value{did_you_mean(token, known)}, as in '+ momentum' or 'tau=0.99'."
+            )
+    switches = Switches(**values)
+    if finished:
+        refuse(switches)
+    written = _read_written(knobs)
+    return Expression(base, switches, " ".join(text), written, like)
+
+
+def canonical(word: str) -> str:
+    """``stop-gradient`` as ``stop_gradient``."""
+    return word.replace("-", "_").lower()
+
+
+def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
+    """Apply ``+ word`` or ``- word`` to the switches. Raises `UserError` for what is on or off already."""
+    word = canonical(raw)
+    name = word if word in SWITCHES else WORDS.get(word)
+    if name is None:
+        known = sorted({*SWITCHES, *WORDS})
+        raise UserError(f"There is no switch or value {raw!r}{did_you_mean(word, known)}; they are {', '.join(known)}.")
+    meta, now = SWITCHES[name].metadata, values[name]
+    off, spoken = meta["values"][0], str(now).lower()
+    if sign == "+":
+        wanted = meta["usual"] if word == name else word
+        if wanted is None:
+            raise UserError(f"+ {name} has no usual value; write {name}={listing(meta['values'])}.")
+        if now == wanted or (word == name and now != off):
+            raise UserError(f"{base} has {word} already ({name} is {spoken}); leave '+ {raw}' out.")
+        values[name] = wanted
+    else:
+        if now == off or (word != name and now != word):
+            raise UserError(f"{base} has no {word} to remove ({name} is {spoken}); leave '- {raw}' out.")
+        values[name] = off
+
+
+def _read_written(words: Sequence[tuple[str, str]]) -> dict[str, Value]:
+    """The knobs of an expression, by dotted key; refused where unknown or ambiguous."""
+    written: dict[str, Value] = {}
+    for key, text in words:
+        found = dotted(key)
+        if len(found) != 1:
+            known = sorted({*SWITCHES, *(name.rsplit(".", 1)[-1] for name in defaults("small"))})
+            mend = f"write {listing(found)}" if found else "'sslzoo methods show NAME' lists the knobs"
+            raise UserError(f"{key!r} is {'several knobs' if found else 'no knob'}{did_you_mean(key, known)}; {mend}.")
+        written[found[0]] = read_knob(found[0], text)
+    return written
+
+
+# ---- names and differences -------------------------------------------------------------------------------------------
+
+
+def method_with(switches: Switches, base: str | None = None) -> str | None:
+    """The shipped method with these switches: the base if it has them, else the one that is no variant of another."""
+    shipped = [find_method(name) for name in method_names()]
+    same = [method for method in shipped if method.switches == switches]
+    if base in [method.name for method in same]:
+        return base
+    return next((method.name for method in same if not method.variant_of), None)
+
+
+def diff(a: Switches, b: Switches) -> dict[str, tuple[Any, Any]]:
+    """The switches in which two differ, with both values."""
+    left, right = switch_values(a), switch_values(b)
+    return {name: (left[name], right[name]) for name in SWITCHES if left[name] != right[name]}
+
+
+# ---- recipes ---------------------------------------------------------------------------------------------------------
+
+
+def resolve(
+    expression: Expression,
+    scale: str = "small",
+    layers: Sequence[Layer] = (),
+    flags: Mapping[str, Value] | None = None,
+) -> Recipe:
+    """Return the recipe of an expression: schema < scale table < layers < the file's plain tables < words < flags.
+
+    ``layers`` are what data and device ask for; ``flags`` are dotted knobs. Raises `UserError`.
+    """
+    source = expression.like or expression.base
+    inherited = {**source.tables[scale], **source.tables[""]}
+    recipe = build(
+        expression.switches,
+        scale,
+        [
+            Layer(f"{Path(source.name).stem} ({scale})", source.tables[scale]),
+            *layers,
+            Layer(Path(source.name).stem, source.tables[""]),
+            Layer("expression", expression.written),
+            *(Layer(f"--{k.rpartition('.')[2].replace('_', '-')}", {k: value}) for k, value in (flags or {}).items()),
+        ],
+        expression=expression.text,
+        method=method_with(expression.switches, expression.base.name),
+        written=tuple(expression.written),
+    )
+    for key in expression.written:
+        if not any(one in recipe.origins for one in expand(key)):
+            raise UserError(f"{key} would not be read: it is read where {reason(key)}; leave it out or set that.")
+    check_crops(recipe.values())
+    before = {**switch_values(source.switches), **defaults(scale), **inherited}
+    gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
+    return replace(recipe, dropped=() if expression.like else tuple(gone))
+
+
+def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) -> Recipe:
+    """The recipe of an expression, as on the command line: ``load("byol - momentum")``.
+
+    ``scale`` is "small" (views up to 64 px) or "large"; ``knobs`` are further ``key=value`` words. Raises `UserError`,
+    a `ValueError`, with one sentence that names the mend.
+    """
+    if scale not in ("small", "large"):
+        raise UserError(f"scale cannot be {scale!r}; it is small or large.")
+    words = [expression] if isinstance(expression, str) else list(expression)
+    return resolve(parse([*words, *(f"{key}={value}" for key, value in knobs.items())]), scale)

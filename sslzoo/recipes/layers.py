@@ -1,0 +1,97 @@
+"""What data and devices change of every recipe, and the recipe that an expression has where it is trained."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from .algebra import Expression, resolve
+from .knobs import defaults as schema_defaults
+from .knobs import expand, read_knob
+from .recipe import Knobs, Layer, Recipe
+from .rules import misfit
+from .schema import SMALL_UP_TO, Value
+
+DEFAULTS = Path(__file__).parent / "defaults.toml"
+CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a recipe is resolved for: the data's name, a view's size in px, the training images, torch's device type."""
+
+    data: str
+    size: int
+    samples: int
+    device: str
+
+    @property
+    def scale(self) -> str:
+        """Return "small" for views of at most 64 px, else "large"."""
+        return "small" if self.size <= SMALL_UP_TO else "large"
+
+
+@cache
+def _defaults() -> dict[str, Any]:
+    return tomllib.loads(DEFAULTS.read_text(encoding="utf-8"))
+
+
+def asked_by(kind: str, name: str) -> Layer:
+    """Return what a data set or a device asks for; ``kind`` is "data" or "device"."""
+    knobs: Knobs = {}
+    ranges: dict[str, tuple[Value, Value]] = {}
+    for table, content in _defaults()[kind].get(name, {}).items():
+        for key, value in content.items():
+            for one in expand(f"{table}.{key}"):
+                if isinstance(value, list):
+                    ranges[one] = (read_knob(one, value[0]), read_knob(one, value[1]))
+                else:
+                    knobs[one] = read_knob(one, value)
+    return Layer(f"{kind} {name}", knobs, ranges)
+
+
+def layer(here: Circumstances) -> Layer:
+    """Return what the data ask for or, where they ask for nothing, what the device asks for."""
+    data, device = asked_by("data", here.data), asked_by("device", here.device)
+    if data.knobs:
+        return data
+    knobs = dict(device.knobs)
+    if "training.batch_size" in knobs:  # a device that is slow: few passes, and steps enough in each
+        knobs["training.epochs"] = max(1, round(CPU_PASSES / here.samples))
+        knobs["training.batch_size"] = max(2, min(int(knobs["training.batch_size"]), here.samples // 4))
+    return Layer(device.origin, knobs, device.ranges)
+
+
+def resolve_here(
+    expression: Expression, here: Circumstances, flags: Mapping[str, Value | None] | None = None
+) -> Recipe:
+    """Return the recipe of an expression in these circumstances. Raises `UserError`.
+
+    ``flags`` are dotted knobs that the command line sets; those that are None are not set.
+    """
+    written = {key: read_knob(key, value) for key, value in (flags or {}).items() if value is not None}
+    asked = layer(here)
+    recipe = resolve(expression, here.scale, [asked], written)
+    if misfit(recipe, here.samples) is not None:
+        asked = replace(asked, knobs={**asked.knobs, **fitting(recipe, here.samples)})
+        recipe = resolve(expression, here.scale, [asked], written)  # the expression still has the last word
+    return recipe
+
+
+def fitting(recipe: Recipe, samples: int) -> Knobs:
+    """Return the knobs for which few images or a small batch leave too little room, at values that fit."""
+    rows = min(recipe.training.batch_size, recipe.normalize.whiten_size)
+    fits: Knobs = {}
+    if recipe.switches.normalize == "whiten":
+        fits["heads.dim"] = max(2, min(recipe.heads.dim, rows // 2))
+    if recipe.switches.clustering == "kmeans":
+        fits["clustering.prototypes"] = max(2, min(recipe.clustering.prototypes, samples // 4))
+    return fits
+
+
+def backbone_for(here: Circumstances) -> str:
+    """Return the backbone that a data set on a device gets where no recipe says otherwise."""
+    asked = [asked_by("data", here.data).knobs, asked_by("device", here.device).knobs, schema_defaults(here.scale)]
+    return next(str(knobs["training.backbone"]) for knobs in asked if "training.backbone" in knobs)

@@ -1,0 +1,64 @@
+"""The one error that a person's input can cause, and the did-you-mean behind its sentences."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it
+DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
+
+
+class UserError(ValueError):
+    """Something a person wrote cannot be done; the message is one sentence that names the mend."""
+
+
+class Diverged(UserError):
+    """The loss of a run is no longer finite: for one run an error, in a table of runs a result."""
+
+
+class DeadReader(UserError):
+    """A process that reads images has died."""
+
+
+class SaidElsewhere(UserError):
+    """Another process of the run says why."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
+    near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def listing(words: Iterable[object]) -> str:
+    """``a, b or c``, for the sentence that lists what is allowed."""
+    items = [str(word) for word in words]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """An error of the block comes with the file, or the part of one, that it is about."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+
+
+def from_workers(items: Iterable[T]) -> Iterator[T]:
+    """The items of a loader; an error of one of its processes comes as its sentence, without a traceback.
+
+    Raises `DeadReader` where one of them has died.
+    """
+    try:
+        yield from items
+    except UserError as error:
+        raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+            raise
+        raise DeadReader(DEAD_READER) from None

@@ -1,0 +1,91 @@
+"""What can befall a training run from outside: signals, full memory, dead helpers, other processes that are gone."""
+
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..processes import collectives
+from ..processes.agree import is_lost
+from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError
+
+FULL = ("not enough memory", "can't allocate memory", "out of memory")
+
+
+class Interrupted(Exception):
+    """Training was stopped by a signal, and its state is saved; the run's path is its argument."""
+
+
+@contextmanager
+def signals() -> Iterator[list[int]]:
+    """A list that a first signal fills, for the loop to stop at the end of its step.
+
+    Alone, a second one raises; of several processes each hears of the same stop from more than one side.
+    """
+    caught: list[int] = []
+    previous: dict[int, Any] = {}
+    numbers = [int(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)]
+
+    def handle(number: int, _: object) -> None:
+        caught.append(number)
+        if collectives.world() == 1:
+            signal.signal(number, previous[number])
+
+    try:
+        previous |= {n: signal.signal(n, handle) for n in numbers}
+    except ValueError:  # not the main thread: signals are not ours
+        yield caught
+        return
+    try:
+        yield caught
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator[None]:
+    """Turn what the machine does to a run into a sentence with its mend.
+
+    ``fits`` tries a batch of so many images; called where memory was too small for ``batch_size``.
+    """
+    try:
+        yield
+        return
+    except DeadReader:
+        full, reader = False, True
+    except RuntimeError as error:
+        said = str(error)
+        full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
+        reader, lost = "DataLoader worker" in said, is_lost(error)
+        if not (full or reader or lost):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the step's activations
+    if full:
+        raise UserError(f"Memory does not hold a step with a batch of {batch_size}; {smaller(batch_size, fits)}.")
+    if reader:
+        raise DeadReader(f"{DEAD_READER.rstrip('.')}, or go on with 'sslzoo train --resume {run}'.")
+    raise UserError(
+        f"Another process of this run has ended or cannot be reached; see what it said, and 'sslzoo train --resume "
+        f"{run}', started as before, goes on."
+    )
+
+
+def smaller(batch_size: int, fits: Callable[[int], bool]) -> str:
+    """Which smaller batch fits, found by trying; with several processes nothing is tried."""
+    other = "a smaller --image-size or another --backbone needs less too"
+    n = batch_size // 2
+    while collectives.world() == 1 and n >= 2:
+        try:
+            if fits(n):
+                return f"--batch-size {n} was tried and fits, and {other}"
+        except (RuntimeError, UserError) as error:  # too large still; or too small for this recipe
+            traceback.clear_frames(error.__traceback__)
+        n //= 2
+    if collectives.world() > 1:
+        return f"try --batch-size {max(n, 2)} or more processes; {other}"
+    return f"no smaller batch fits either; {other}"

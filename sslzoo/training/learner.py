@@ -1,0 +1,158 @@
+"""The learner of a run: model and optimiser, moved a step at a time, and whether what they come to is finite."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from ..core.encoders import build, synchronized
+from ..core.siamese import Siamese
+from ..exchange import weights
+from ..processes import agree, collectives
+from ..views.batches import Batches
+from .machine import compiled
+from .optim import optimizer
+from .plan import Plan
+
+SKIPS = 20  # steps in a row that are left out before a run is given up
+
+
+class Learner:
+    """A plan's model and optimiser, the same in each process, and what an epoch's steps have summed up to so far."""
+
+    def __init__(self, plan: Plan, batches: Batches):
+        recipe, options = plan.recipe, plan.options
+        self.plan, self.device, self.batches = plan, plan.device, batches
+        torch.manual_seed(options.seed)
+        encoder = build(recipe.training.backbone, plan.data.size)
+        if options.init is not None:
+            weights.load_weights(encoder, Path(options.init))
+        self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
+        self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
+        if self.device.type != "mps":
+            self.model.to(memory_format=torch.channels_last)
+        if collectives.world() > 1:
+            synchronized(self.model, self.device)
+        self.norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
+        self.optimizer = optimizer(self.model, recipe, recipe.training.epochs * len(batches))
+        self.called: nn.Module = self.model
+        self.in_a_row = 0
+        self.begin_epoch()
+
+    def join(self) -> None:
+        """Average gradients over all processes, all of which have to come here."""
+        self.called = agree.parallel(self.model, self.device)
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The backbone that is evaluated and kept."""
+        return self.model.online.encoder
+
+    def begin_epoch(self) -> None:
+        """Forget the sums of an epoch."""
+        self.loss = torch.zeros((), device=self.device)  # of this process's rows
+        self.finite = torch.zeros((), device=self.device)  # steps before the first one that is not
+        self.done = self.skipped = 0
+
+    def state(self) -> dict[str, Any]:
+        """Where the learner is, for `restore`; all processes have to ask."""
+        return {
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done,
+            "loss": collectives.gather(self.loss[None]), "skipped": self.skipped,
+        }  # fmt: skip
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up a state; raises what torch does where it belongs to another model."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.skipped, loss = state["done"], state["skipped"], state["loss"]
+        self.loss = (loss[collectives.rank()] if len(loss) == collectives.world() else loss.mean()).to(self.device)
+        self.finite += self.done
+
+    def step(self, views: list[Tensor], index: Tensor, step: int) -> bool:
+        """One step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
+
+        False for one that is left out, since it is not finite; of it nothing stays.
+        """
+        n, codes, self.done = self.plan.options.accumulate, self.model.codes, self.done + 1
+        skips = self.plan.options.on_nan == "skip"
+        before = [(buffer, buffer.clone()) for norm in self.norms if skips for buffer in norm.buffers()]
+        losses, keys, scores = [], [], list[Tensor]()
+        self.optimizer.zero_grad(set_to_none=True)
+        for i, rows in enumerate(index.chunk(n)):
+            apart = isinstance(self.called, DistributedDataParallel) and i + 1 < n
+            with self.called.no_sync() if apart else nullcontext():  # type: ignore[operator]
+                with self.autocast():
+                    loss, key = self.called([view.chunk(n)[i] for view in views], rows)
+                torch.autograd.backward(loss / n)
+            losses.append(loss.detach())
+            keys.append(key)
+            scores += [] if codes is None else codes.scores
+        loss = torch.stack(losses).mean()
+        if skips and not self.usable(loss):
+            for buffer, value in before:
+                buffer.copy_(value)
+            self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
+            self.finite += self.in_a_row < SKIPS  # a step that is left out counts as finite, up to so many in a row
+            return False
+        self.in_a_row = 0
+        self.optimizer.step()
+        if codes is not None:
+            codes.scores = scores
+        self.model.update(torch.cat(keys, dim=1), index, step)
+        self.loss += loss
+        self.finite += self.loss.isfinite()
+        return True
+
+    def usable(self, loss: Tensor) -> bool:
+        """Whether loss and gradients are finite in all processes; waits for the device."""
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        return not agree.most(not bool((loss + norm).isfinite()))
+
+    def lost(self, look: bool) -> bool:
+        """Whether a loss was not finite. A device, for which one waits, is asked only if it is time to ``look``."""
+        return (look or self.device.type == "cpu") and int(self.finite) < self.done
+
+    def first_lost(self) -> int:
+        """The epoch's first step that is not finite in some process; all have to ask."""
+        return 1 - agree.most(-int(self.finite))
+
+    def mean_loss(self) -> float:
+        """The mean loss of the epoch's steps so far, over this process's rows."""
+        return float(self.loss) / max(self.done - self.skipped, 1)
+
+    def autocast(self) -> torch.autocast:
+        """bf16 where the plan says so."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+
+    def noise(self, n: int) -> list[Tensor]:
+        """Views of n images of noise, to try what the model makes of them."""
+        own = torch.Generator(self.device).manual_seed(0)
+        sizes = [size for _, size in self.batches.pipelines]
+        made = [torch.rand(n, 3, s, s, generator=own, device=self.device) for s in sizes]
+        return [images.contiguous(memory_format=self.batches.finish.layout) for images in made]
+
+    def compile(self) -> str | None:
+        """Compile the model, tried on noise; the reason where that is not to be had."""
+        n = self.batches.batch_size // collectives.world() // self.plan.options.accumulate
+        self.model.train()
+        why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
+        if not agree.most(why is not None):
+            return None
+        self.model._compiled_call_impl = None
+        return why or "torch.compile failed in another process; going on without it."
+
+    def fits(self, n: int) -> bool:
+        """Whether memory holds a step with n images; raises what the device raises where it does not."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        with self.autocast():
+            loss, _ = self.model(self.noise(n), torch.arange(n, device=self.device))
+        torch.autograd.backward(loss)
+        return True

@@ -1,0 +1,78 @@
+"""The optimiser with its schedule: timm's, with the predictor's own learning rate and decay kept off norms."""
+
+import logging
+from typing import Any, cast
+
+import timm.optim
+import timm.scheduler
+import torch
+from torch import nn
+
+from ..core.siamese import Siamese
+from ..recipes.recipe import Recipe
+
+logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)  # it warns of a run of one step
+TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
+
+FUSED = ("cpu", "cuda")  # where torch's own optimisers move all parameters in one pass
+
+
+def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
+    """An optimiser whose learning rate follows the recipe's schedule over ``steps`` of its own ``step()`` calls.
+
+    Linear warm-up, then a cosine; the learning rate is base x batch / 256. Also tells the model the length of training,
+    for tau's schedule. Its state holds the schedule's place, so saving and loading it is enough to go on. The model has
+    to be on its device already.
+    """
+    knobs = recipe.optimizer
+    options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": knobs.weight_decay}
+    if knobs.name == "lars":
+        options |= {"trust_coeff": knobs.trust, "trust_clip": knobs.trust_clip}
+    options |= {"betas": (knobs.momentum, 0.999)} if knobs.name == "adamw" else {"momentum": knobs.momentum}
+    options |= {} if knobs.name == "lars" else {"fused": next(model.parameters()).device.type in FUSED}
+    made = cast(
+        torch.optim.Optimizer, timm.optim.create_optimizer_v2(groups(model, recipe), TIMM[knobs.name], **options)
+    )
+    if knobs.name == "sgd":  # in one pass it takes no parameters of which some, frozen at first, have no momentum yet
+        for parameter in (p for group in made.param_groups for p in group["params"]):
+            made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
+    schedule = timm.scheduler.CosineLRScheduler(
+        made,
+        t_initial=steps - warmup,
+        lr_min=recipe.learning_rate * knobs.lr_end,
+        warmup_t=warmup,
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+
+    def follow(step: int) -> None:
+        schedule.step_update(step)
+        for group in made.param_groups:
+            group["done"] = step
+            if group["constant"]:
+                group["lr"] = knobs.predictor_lr_scale * recipe.learning_rate
+
+    follow(0)
+    made.register_step_post_hook(lambda optimizer, *_: follow(optimizer.param_groups[0]["done"] + 1))
+    model.clock.steps = steps
+    return made
+
+
+def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Parameter groups: predictor apart from the rest, and biases and norms apart where the decay spares them."""
+    knobs = recipe.optimizer
+    found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            spared = not knobs.decay_all and parameter.ndim <= 1
+            found.setdefault((name.startswith("predictor."), spared), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr_scale": knobs.predictor_lr_scale if predicts else 1.0,
+            "constant": predicts and knobs.predictor_schedule == "constant",
+            **({"weight_decay": 0.0} if spared else {}),
+        }
+        for (predicts, spared), parameters in found.items()
+    ]

@@ -1,0 +1,174 @@
+"""A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from ..core import encoders
+from ..data import sets
+from ..data.splits import Dataset
+from ..data.unreadable import MOST
+from ..processes.collectives import world
+from ..recipes.algebra import Expression, parse
+from ..recipes.layers import Circumstances, resolve_here
+from ..recipes.recipe import Recipe, switch_values
+from ..recipes.rules import misfit
+from ..recipes.schema import Value
+from ..tools.bounds import LOWEST, check_numbers
+from ..tools.errors import UserError
+from .device import find_device, find_precision
+
+
+@dataclass(frozen=True)
+class Options:
+    """What belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
+
+    data: str = "digits"
+    epochs: int | None = None
+    batch_size: int | None = None
+    backbone: str | None = None
+    image_size: int | None = None
+    limit: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    seed: int = 0
+    out: str = "runs"
+    init: str | None = None
+    knn_every: int | None = None
+    eval: str = "val"
+    workers: int | None = None
+    compile: bool = False
+    checkpoint_every: str = "1"
+    keep: int = 2
+    on_nan: str = "stop"
+    accumulate: int = 1
+    max_bad: float = MOST
+
+    @property
+    def flags(self) -> dict[str, Value | None]:
+        """The knobs among them, dotted; None where they are not set."""
+        return {f"training.{key}": getattr(self, key) for key in ("epochs", "batch_size", "backbone")}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a run needs."""
+
+    expression: Expression
+    recipe: Recipe
+    data: Dataset
+    options: Options
+    device: torch.device
+    precision: str
+
+    @property
+    def workers(self) -> int:
+        """Processes that read image files."""
+        return 2 if self.options.workers is None else self.options.workers
+
+    @property
+    def resident(self) -> bool:
+        """Whether the images are in memory."""
+        return isinstance(self.data.train.images, torch.Tensor)
+
+    @property
+    def rows(self) -> int:
+        """Images whose projections are seen together."""
+        return self.recipe.training.batch_size // self.options.accumulate
+
+
+def prepare(words: str | Sequence[str], options: Options, resident: bool | None = None) -> Plan:
+    """Resolve an expression for the data, in memory or not, and the device. Raises `UserError`; writes nothing."""
+    expression = parse(words)
+    dataset, device, precision = surroundings(options, resident)
+    recipe = resolve_here(expression, circumstances(dataset, device), options.flags)
+    check(recipe, len(dataset.train))
+    check_parts(recipe, options.accumulate)
+    return Plan(expression, recipe, dataset, options, device, precision)
+
+
+def surroundings(options: Options, resident: bool | None = None) -> tuple[Dataset, torch.device, str]:
+    """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+    if options.eval not in ("val", "test"):
+        raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
+    if not options.out:
+        raise UserError("--out cannot be empty; name a folder.")
+    if "\0" in options.out:
+        raise UserError(f"{options.out} cannot be written (no name has a NUL); give --out another folder.")
+    check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
+    if options.on_nan not in ("stop", "skip"):
+        raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
+    interval(options.checkpoint_every)
+    if not 0 <= options.max_bad <= 1:
+        raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
+    device = find_device(options.device)
+    precision = find_precision(options.precision, device)
+    dataset = sets.load(options.data, options.image_size, options.limit, resident)
+    dataset.bad.check(options.max_bad)
+    return dataset, device, precision
+
+
+def circumstances(dataset: Dataset, device: torch.device) -> Circumstances:
+    """Return what a recipe depends on of a data set and a device."""
+    return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type)
+
+
+def check(recipe: Recipe, samples: int) -> None:
+    """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
+    encoders.check(recipe.training.backbone)
+    if recipe.training.batch_size > samples:
+        raise UserError(
+            f"A batch of {recipe.training.batch_size} is larger than the {samples} training images; "
+            f"use --batch-size {max(2, samples // 2)} or less."
+        )
+    if (why := misfit(recipe, samples)) is not None:
+        raise UserError(why)
+
+
+WHOLE_BATCH = {  # values of switches whose loss is no mean over rows that know nothing of each other, and why
+    "batch": "its negatives are the batch's other rows", "sinkhorn": "Sinkhorn balances the codes of a whole batch",
+    "standardize": "the mean and deviation are a whole batch's", "whiten": "the covariance is a whole batch's",
+    "correlation": "the correlation is a whole batch's", "decorrelation": "the correlation is a whole batch's",
+    "variance": "the variance is a whole batch's", "gaussian": "the distribution is a whole batch's",
+}  # fmt: skip
+
+
+def check_parts(recipe: Recipe, accumulate: int) -> None:
+    """Raise `UserError` for a batch that cannot be parted: over processes, or into parts whose gradients are added."""
+    batch, of = recipe.training.batch_size, world()
+    if batch % of:
+        raise UserError(
+            f"A batch of {batch} cannot be shared by {of} processes; use --batch-size {batch // of * of or of} or "
+            f"{(batch // of + 1) * of}, or another number of processes."
+        )
+    if accumulate == 1:
+        return
+    for value in switch_values(recipe.switches).values():
+        if value in WHOLE_BATCH:
+            raise UserError(
+                f"--accumulate would change this loss, since {WHOLE_BATCH[value]}; use more processes or a smaller "
+                "--batch-size instead."
+            )
+    if batch // of % accumulate or batch // of // accumulate < 2:
+        raise UserError(
+            f"A batch of {batch // of} cannot be accumulated in {accumulate} parts; give a "
+            "divisor that leaves two images or more in each."
+        )
+
+
+def interval(text: str) -> tuple[int, float | None]:
+    """What --checkpoint-every says: so many epochs, or so many seconds. Raises `UserError`."""
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in(?:utes?)?)?", text.strip())
+    epochs, minutes = (int(found[1] or 0), float(found[2] or 0)) if found else (0, 0.0)
+    if not (epochs or minutes):
+        raise UserError(f"--checkpoint-every cannot be {text!r}; it is a number of epochs, or minutes as in 10m.")
+    return epochs, minutes * 60 or None
+
+
+def recipe_for_data(expression: Expression, data: str, device: torch.device) -> Recipe:
+    """Return the recipe of an expression for data that need not be at hand where its size is known."""
+    if data in sets.KNOWN:
+        return resolve_here(expression, Circumstances(data, *sets.KNOWN[data], device.type))
+    return resolve_here(expression, circumstances(sets.load(data), device))

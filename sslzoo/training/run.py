@@ -1,0 +1,97 @@
+"""A run from its words, or on from its directory; in one process, or in each of those that torchrun has started."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from ..processes import agree, collectives
+from ..recipes.algebra import parse
+from ..recipes.recipe import read_method
+from ..tools import files
+from ..tools.errors import UserError
+from . import checkpoints, runs
+from .loop import Training
+from .plan import Options, Plan, prepare
+from .reporter import Reporter
+
+
+def train(
+    expression: str | Sequence[str], reporter: Reporter | None = None, stop_after: int | None = None, **options: Any
+) -> dict[str, Any]:
+    """Train an expression and return what ``sslzoo train --json`` prints; ``options`` are those of `plan.Options`.
+
+    Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot. Started by
+    torchrun, all processes train one run; after a restart they go on with it.
+    """
+    with agree.joined():
+        asked = Options(**options)
+        if (launch := agree.launch()) and (begun := agree.first(lambda: _begun(expression, asked, launch))):
+            return _resumed(begun, reporter, stop_after)
+        plan = alike(lambda resident: prepare(expression, asked, resident))
+        return Training(plan).run(reporter or Reporter(), stop_after)
+
+
+def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -> Path | None:
+    """The run of these words that this launch of torchrun has begun already."""
+    own = os.path.exists(os.path.expanduser(asked.data))
+    options = {**asdict(asked), "data": str(Path(asked.data).resolve()) if own else asked.data}
+    return runs.of_launch(Path(asked.out), launch, parse(expression).text, options)
+
+
+def alike(make: Callable[[bool | None], Plan]) -> Plan:
+    """A plan that is the same in all processes: images are in memory in all of them, or in none.
+
+    Raises `UserError` where they have different data.
+    """
+    plan = agree.together(lambda: make(None))
+    resident = agree.told(plan.resident)
+    if agree.most(plan.resident != resident):
+        plan = agree.together(lambda: make(resident))
+    images, size, mean, std = agree.told((len(plan.data.train), plan.data.size, plan.data.mean, plan.data.std))
+
+    def same() -> Plan:
+        if (len(plan.data.train), plan.data.size) != (images, size):
+            raise UserError(
+                f"It has {len(plan.data.train)} images of {plan.data.size} px where the first process has {images} of "
+                f"{size} px; give all machines the same data."
+            )
+        return replace(plan, data=replace(plan.data, mean=mean, std=std))
+
+    return agree.together(same)
+
+
+def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> dict[str, Any]:
+    """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
+
+    Raises `UserError`.
+    """
+    with agree.joined():
+        return _resumed(Path(run), reporter, stop_after)
+
+
+def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> dict[str, Any]:
+    path, file = checkpoints.place(given)
+    with agree.holding(path):
+        about, checkpoint = agree.together(lambda: (runs.read_run(path), checkpoints.read(given)))
+        plan = alike(lambda resident: _plan_of(path, about, about.get("resident", resident)))
+        training = Training(plan, path, checkpoint)
+        agree.first(lambda: checkpoints.go_back(file))
+        agree.first(lambda: files.tidy(path))
+        return training.run(reporter or Reporter(), stop_after)
+
+
+def _plan_of(path: Path, about: Mapping[str, Any], resident: bool | None) -> Plan:
+    """The plan of a run that has begun."""
+    options = Options(**{**about["options"], "init": None})
+    if collectives.world() > 1 and options.device.startswith("cuda"):
+        options = replace(options, device="cuda")  # each process has its own
+    method = read_method(path / "recipe.toml")
+    plan = prepare([str(path / "recipe.toml")], options, resident)
+    recipe = replace(plan.recipe, expression=about["expression"], method=about["method"])
+    if recipe.switches != method.switches or len(plan.data.train) != about["images"]:
+        raise UserError(
+            f"The data of {path} has changed since; bring back {about['images']} images or start a new run."
+        )
+    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about["expression"]))

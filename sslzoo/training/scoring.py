@@ -1,0 +1,67 @@
+"""kNN of a run, while it goes on and at its end; its processes share the features, and the first one counts votes."""
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.encoders import build
+from ..data.splits import Split
+from ..metrics.knn import knn
+from ..processes import agree, collectives
+from ..tools.errors import Diverged
+from ..views.features import features
+from .plan import Plan
+
+
+def live(plan: Plan, encoder: nn.Module) -> float:
+    """kNN, k = 20, on a tenth of the training images by group (or on the test split with ``--eval test``)."""
+    if plan.options.eval == "test":
+        assert plan.data.test is not None
+        return score(plan, encoder, plan.data.bank, plan.data.test)["k20"]
+    return score(plan, encoder, *plan.data.validation(plan.options.seed))["k20"]
+
+
+def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> dict[str, Any]:
+    """kNN on the test split, which is read here and nowhere before; beside it raw pixels and the untrained backbone."""
+    data = plan.data
+    if not data.labelled:
+        return {"knn": None, "raw_knn": None, "random_knn": None}
+    assert data.test is not None
+    fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
+    fresh.load_state_dict(untrained)
+    return {
+        "knn": score(plan, encoder, data.bank, data.test),
+        "raw_knn": score(plan, None, data.bank, data.test)["k20"],
+        "random_knn": score(plan, fresh, data.bank, data.test)["k20"],
+    }
+
+
+def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:
+    """kNN accuracies by k. Raises `Diverged` for features that are not finite."""
+    rows = [_shared(plan, encoder, split) for split in (bank, queries)]
+
+    def count() -> dict[str, float]:
+        labels = [cast(Tensor, split.readable().labels).numpy() for split in (bank, queries)]  # of those with a row
+        if not all(np.isfinite(some).all() for some in rows):
+            raise Diverged("The features of this run are not finite; lower optimizer.lr.")
+        return knn(rows[0], labels[0], rows[1], labels[1])["knn"]
+
+    return agree.first(count)
+
+
+def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
+    """The features of what can be read of a split; each process makes a part, and the first one alone has all."""
+    data, n = plan.data, len(split)
+    how = (data.size, data.mean, data.std, plan.device, plan.workers)
+    if collectives.world() == 1:
+        return features(encoder, split, *how)
+    mine = split.take(collectives.places(n))
+    found = torch.from_numpy(agree.together(lambda: features(encoder, mine, *how)))
+    rows = found.new_zeros(len(mine), found.shape[1])
+    rows[mine.places()] = found
+    split.bad.reasons |= agree.pooled(split.bad.reasons)
+    rows = collectives.collected(rows, n)
+    return (rows[split.places()] if collectives.rank() == 0 else rows).numpy()

@@ -1,0 +1,1 @@
+"""From images to batches of views, for training and for evaluation."""

@@ -1,0 +1,72 @@
+"""Batches of views for training: from tensors on the device, or from a stream of files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Generator, Tensor
+
+from ..core.pairs import full_views
+from ..data.splits import Dataset
+from ..processes import collectives
+from ..recipes.recipe import Recipe
+from .augment import Finish, augment, photometric
+from .streams import Crops, Pipeline, Stream
+
+
+def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
+    """The views of a recipe in order: the full ones, first and second in turn, then the local crops."""
+    views = recipe.views
+    turns = [((views.first, views.second)[i % 2], size) for i in range(full_views(recipe))]
+    return turns + [(views.local, min(views.local_size, size))] * views.local_crops
+
+
+def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """An epoch's batches: n places shuffled by seed and epoch alone, the incomplete last batch left out."""
+    generator = Generator().manual_seed(seed * 1_000_003 + epoch)
+    shuffled = torch.randperm(n, generator=generator)
+    return [shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size)]
+
+
+class Batches:
+    """Gives ``(index, views)`` of an epoch, this process's part: whose the views are, and they, normalised float32.
+
+    What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch. Neither depends on
+    how many processes share a batch.
+    """
+
+    def __init__(self, data: Dataset, recipe: Recipe, device: torch.device, seed: int, workers: int = 0):
+        self.data, self.device, self.seed = data, device, seed
+        self.batch_size, self.share = recipe.training.batch_size, collectives.share()
+        self.pipelines = pipelines(recipe, data.size)
+        self.generator = Generator().manual_seed(seed + 1)
+        mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
+        self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
+        images = data.train.images
+        self.resident = images.to(device) if isinstance(images, Tensor) else None
+        self.stream = (
+            None
+            if isinstance(images, Tensor)
+            else Stream(Crops(images, self.pipelines, seed, self.share), workers, device)
+        )
+
+    def __len__(self) -> int:
+        return len(self.data.train) // self.batch_size
+
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """The batches of an epoch, less the first ``skip``."""
+        batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
+        if self.resident is not None:
+            for places in batches:
+                index = collectives.own(places).to(self.device, non_blocking=True)
+                images, drawn = self.resident[index], (self.generator, self.finish, self.share)
+                yield index, [augment(images, view, size, *drawn) for view, size in self.pipelines]
+        else:
+            train = self.data.train
+            for crops in cast(Stream, self.stream).epoch(epoch, batches):
+                train.bad.reasons |= {cast(Path, train.images[place]): why for place, why in crops.bad}
+                there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
+                views, drawn = [view for view, _ in self.pipelines], (self.generator, self.finish, self.share)
+                made = [photometric(x, view, *drawn) for x, view in zip(there, views, strict=True)]
+                yield crops.places.to(self.device, non_blocking=True), made

@@ -1,0 +1,94 @@
+"""Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from ..data.picture import Picture, Unreadable, square
+from ..data.splits import Split
+from ..tools.errors import from_workers
+from .streams import as_it_is, deaf
+
+BATCH = 256
+
+
+Found = tuple[Tensor, list[tuple[int, str]]]  # images, and the places and reasons of those that cannot be read
+
+
+class Squares(TorchDataset[Found]):
+    """Files as square uint8 images [N, 3, size, size]; run by worker processes."""
+
+    def __init__(self, paths: tuple[Path, ...], size: int):
+        self.paths, self.size = paths, size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitems__(self, places: list[int]) -> Found:
+        made, bad = [torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)], []
+        for place in places:
+            try:
+                made.append(square(Picture(self.paths[place]).pixels()[None], self.size))
+            except Unreadable as error:
+                bad.append((place, error.reason))
+        return torch.cat(made), bad
+
+
+def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
+    """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
+    split = split.readable()
+    if isinstance(split.images, Tensor):
+        for part in torch.split(split.images, BATCH):
+            yield square(part, size)
+    else:
+        squares = Squares(split.images, size)
+        for found, bad in from_workers(
+            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
+        ):
+            split.bad.reasons |= {split.images[place]: why for place, why in bad}
+            yield found
+
+
+@torch.no_grad()
+def features(
+    encoder: nn.Module | None,
+    split: Split,
+    size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: torch.device,
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
+    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
+
+    Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
+    ``progress`` is told how many images are done. Raises `UserError` where no image can be read.
+    """
+    parts = []
+    training = encoder is not None and encoder.training
+    if encoder is not None:
+        encoder.eval()
+    centre = torch.tensor(mean, device=device)[:, None, None]
+    spread = torch.tensor(std, device=device)[:, None, None]
+    for batch in images(split, size, workers):
+        if not len(batch):
+            continue
+        if encoder is None:
+            parts.append(batch.flatten(1).float() / 255)
+        else:
+            found = cast(Tensor, encoder((batch.to(device).float() / 255 - centre) / spread))
+            parts.append(found.flatten(1).float().cpu())
+        if progress is not None:
+            progress(sum(map(len, parts)))
+    if encoder is not None:
+        encoder.train(training)
+    if not parts:
+        raise split.bad.all_of(cast(tuple[Path, ...], split.images))
+    return torch.cat(parts).numpy()
