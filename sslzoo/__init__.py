@@ -9,28 +9,34 @@ if TYPE_CHECKING:
     from .core.siamese import Siamese
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
+    from .recipes.plugins import load as plugin
     from .recipes.recipe import Recipe
     from .recipes.rules import collapse_guards
+    from .recipes.values import SwitchValue
     from .tools.errors import UserError
     from .training.optim import optimizer
     from .training.run import train
     from .training.runs import encoder
 
 __all__ = [
-    "Recipe", "Siamese", "UserError", "collapse_guards", "diff", "encoder", "knn", "load", "optimizer", "train",
+    "Recipe", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn", "load", "optimizer",
+    "plugin", "train",
 ]  # fmt: skip
 
-_HOMES = {
-    "Recipe": "recipes.recipe", "Siamese": "core.siamese", "UserError": "tools.errors",
-    "collapse_guards": "recipes.rules", "diff": "recipes.algebra", "encoder": "training.runs", "knn": "metrics.knn",
-    "load": "recipes.algebra", "optimizer": "training.optim", "train": "training.run",
+_HOMES = {  # the module of each, and its name there
+    "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
+    "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
+    "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",
+    "load": "recipes.algebra:load", "optimizer": "training.optim:optimizer", "plugin": "recipes.plugins:load",
+    "train": "training.run:train",
 }  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name at its first use, so that ``import sslzoo`` loads neither torch, faiss nor timm."""
     if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+        module, _, its_name = _HOMES[name].partition(":")
+        return getattr(import_module(f".{module}", __name__), its_name)
     raise AttributeError(f"module 'sslzoo' has no attribute {name!r}")
 
 

@@ -54,7 +54,7 @@ def test_one_method_without_variant_of_has_each_set_of_switches() -> None:
 
 
 def test_words_are_unique_over_all_switches() -> None:
-    words = [v for f in SWITCHES.values() for v in f.metadata["values"] if v not in ("none", True, False)]
+    words = [v for f in SWITCHES.values() for v in f.values if v not in ("none", True, False)]
     assert len(words) == len(set(words)) == 27
     assert not set(words) & set(SWITCHES)
     assert len(SWITCHES) == 10

@@ -123,7 +123,7 @@ TABLE: dict[str, list[Any]] = {
         ("train m-dir.toml", "m-dir.toml cannot be read"),
         ("train text.txt", "text.txt is not valid TOML"),
         ("train m-broken.toml", "is not valid TOML"),
-        ("train m-empty.toml", "[switches] has to say all ten"),
+        ("train m-empty.toml", "There is no table [switches]; name in it the switches that are on"),
         ("train m-bytes.toml", "cannot be read (UnicodeDecodeError)"),
         ("train m-utf16.toml", "cannot be read (UnicodeDecodeError)"),
         ("train m-binary.toml", "m-binary.toml cannot be read"),

@@ -21,7 +21,8 @@ from sslzoo import UserError
 from sslzoo.cli import main
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.recipe import METHODS, method_names
-from sslzoo.recipes.schema import KNOBS, SWITCHES, WORDS
+from sslzoo.recipes.schema import KNOBS, SWITCHES
+from sslzoo.recipes.values import WORDS
 from sslzoo.studies.lattice import lattice, read_flips
 
 MORE = int(os.environ.get("SSLZOO_FUZZ", "0"))  # examples of each test, and others every time
@@ -158,7 +159,7 @@ def test_method_files_of_other_bytes(work: Path, data: Data) -> None:
 
 WORD = st.one_of(
     st.sampled_from(["+", "-", *SWITCHES, *WORDS]),
-    st.sampled_from([f"{name}={value}" for name, f in SWITCHES.items() for value in f.metadata["values"]]),
+    st.sampled_from([f"{name}={value}" for name, f in SWITCHES.items() for value in f.values]),
     st.builds("{}={}".format, st.sampled_from([*KNOBS, *(key.rpartition(".")[2] for key in KNOBS)]), SPELLED),
     st.builds("like={}".format, st.sampled_from(method_names()) | TEXT),
     st.builds("{}{}".format, st.sampled_from("+-"), st.sampled_from([*SWITCHES, *WORDS]) | TEXT),

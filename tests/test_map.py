@@ -24,7 +24,7 @@ from sslzoo.tools.toml import to_toml
 
 LEGAL = [
     switches
-    for values in product(*(field.metadata["values"] for field in SWITCHES.values()))
+    for values in product(*(field.values for field in SWITCHES.values()))
     if refusal(switches := Switches(*values)) is None
 ]
 HUB = Switches("mlp", "shared", True, "none", "none", "view", "l2", "cosine", "none", True)

@@ -1,5 +1,6 @@
 """Method files: strict reading, layers, and what a run writes."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sslzoo.recipes.knobs import expand
 from sslzoo.recipes.layers import Circumstances, resolve_here
 from sslzoo.recipes.recipe import METHODS, Layer, described, dump, find_method, method_names, read_method
 from sslzoo.recipes.rules import misfit
-from sslzoo.recipes.schema import KNOBS
+from sslzoo.recipes.schema import KNOBS, SWITCHES
 from sslzoo.tools.errors import UserError
 
 TEXT = (METHODS / "simsiam.toml").read_text()
@@ -41,7 +42,7 @@ def test_shipped_methods_are_found_by_several_spellings() -> None:
     ("old", "new", "message"),
     [
         ("title", "titel", "Unknown key 'titel' \\(did you mean 'title'\\?\\)"),
-        ('predictor = "mlp"', "", "lacks predictor"),
+        ("[switches]", "[switches]\n[other]", "Unknown key 'other'"),
         ('predictor = "mlp"', 'predictor = "mlp"\npredict = 1', "Unknown switch 'predict'"),
         ('predictor = "mlp"', 'predictor = "big"', "predictor cannot be 'big'"),
         ("stop_gradient = true", 'stop_gradient = "yes"', "stop_gradient cannot be 'yes'"),
@@ -67,6 +68,22 @@ def test_strict_keys(tmp_path: Path, old: str, new: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         read_method(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_switch_that_a_persons_file_leaves_out_is_off(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[switches]\nnegatives = "batch"\nnormalize = "l2"\nsymmetric = true\n')
+    simclr = read_method(METHODS / "simclr.toml").switches
+    assert read_method(path).switches == simclr
+    path.write_text("title = 'nothing'\n")
+    with pytest.raises(UserError, match=r"no table \[switches\]"):
+        read_method(path)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_a_shipped_file_names_all_ten_switches(name: str) -> None:
+    content = tomllib.loads((METHODS / f"{name}.toml").read_text(encoding="utf-8"))
+    assert sorted(content["switches"]) == sorted(SWITCHES)
 
 
 def test_a_binary_file_is_refused(tmp_path: Path) -> None:

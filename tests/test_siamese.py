@@ -19,7 +19,7 @@ from sslzoo.core.target import move, tau_at
 from sslzoo.recipes.rules import refusal
 from sslzoo.recipes.schema import SWITCHES, Switches
 
-GRID = [Switches(*values) for values in product(*(f.metadata["values"] for f in SWITCHES.values()))]
+GRID = [Switches(*values) for values in product(*(f.values for f in SWITCHES.values()))]
 ACCEPTED = [switches for switches in GRID if refusal(switches) is None]
 NO_KEYS = torch.empty(0)
 INDEX = torch.arange(12)

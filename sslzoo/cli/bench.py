@@ -8,7 +8,7 @@ import click
 
 from .. import show
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, Command, stacked
+from .expression import AS_JSON, DATA_HELP, PLUGIN, Command, stacked
 
 source_options = stacked(
     click.option("--data", help=DATA_HELP + " By default the runs' own, else digits."),
@@ -21,6 +21,7 @@ source_options = stacked(
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
     click.option("--workers", type=int, default=2, show_default=True, help="Processes that read image files."),
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
+    PLUGIN,
 )
 PNG = click.Path(path_type=Path)
 SOURCES_HELP = """

@@ -6,8 +6,9 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from ..recipes import recipe
-from ..recipes.schema import SWITCHES, WORDS
+from ..recipes import plugins, recipe
+from ..recipes.schema import SWITCHES
+from ..recipes.values import WORDS
 
 Command = Callable[..., Any]
 
@@ -49,6 +50,11 @@ EXPRESSION = click.argument(
     "expression", nargs=-1, metavar="EXPRESSION...", type=click.UNPROCESSED, shell_complete=complete_expression
 )
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+PLUGIN = click.option(
+    "--plugin", multiple=True, metavar="FILE.py", expose_value=False, is_eager=True,
+    callback=lambda ctx, param, paths: [plugins.load(path) for path in paths],
+    help="A Python file with values, backbones or data sets of your own; it is run.",
+)  # fmt: skip
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
 
 
@@ -73,4 +79,5 @@ training_options = stacked(
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16."),
+    PLUGIN,
 )

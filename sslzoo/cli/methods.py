@@ -11,7 +11,7 @@ from .. import show
 from ..recipes import algebra, recipe, rules
 from ..tools import files
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, PLUGIN, ExpressionCommand
 
 
 def summary(found: recipe.Recipe) -> dict[str, Any]:
@@ -60,6 +60,7 @@ def list_(as_json: bool = False, markdown: bool = False) -> None:
 @EXPRESSION
 @click.option("--data", help=DATA_HELP + " Adds what the data and this device change.")
 @click.option("--scale", type=click.Choice(["small", "large"]), help="small: images up to 64 px; large: above.")
+@PLUGIN
 @AS_JSON
 def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_json: bool) -> None:
     """The switches and the resolved knobs of an expression, each with its origin."""
@@ -86,6 +87,7 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
 @click.argument("a", metavar="EXPRESSION")
 @click.argument("b", metavar="EXPRESSION")
 @click.option("--scale", type=click.Choice(["small", "large"]), default="small", show_default=True)
+@PLUGIN
 @AS_JSON
 def diff(a: str, b: str, scale: str, as_json: bool) -> None:
     """The switches and knobs in which two expressions differ."""

@@ -1,6 +1,7 @@
 """Online clustering: codebooks, and the codes that a query has to predict."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from ..processes import collectives
 from ..recipes.schema import Clustering
 from .clock import Clock
 from .losses import l2
-from .memory import Bank
+from .memory import Bank, Queue
 
 Scores = Callable[[Tensor], Tensor]  # of x [N, D] against H codebooks: [H, N, K]
 
@@ -31,52 +32,88 @@ class Codebook(nn.Module):
 
 
 class Codes(nn.Module):
-    """The codes of targets, and what they need to remember: DINO's centre, or k-means' assignments."""
+    """The codes of targets, and what they need to remember; a subclass is a value of the switch."""
 
-    centre: Tensor
-    assigned: Tensor
+    learns_prototypes = True  # by gradient
+    needs_bank = False  # that is filled before the first epoch
 
-    def __init__(self, kind: str, knobs: Clustering, samples: int | None):
+    def __init__(self, knobs: Clustering, samples: int | None):
         super().__init__()
-        self.kind, self.knobs = kind, knobs
-        if kind == "centering":
-            self.register_buffer("centre", torch.zeros(knobs.codebooks, 1, knobs.prototypes))
-        if kind == "kmeans":
-            self.register_buffer("assigned", torch.full((knobs.codebooks, samples or 0), -1))
-        self.scores: list[Tensor] = []  # of the last batch's targets [H, N, K], for the centre
+        self.knobs = knobs
+        self.scores: list[Tensor] = []  # of the last batch's targets [H, N, K], for what moves by them
+
+    def book(self, network: nn.Module, online: nn.Module, queue: Queue | None) -> nn.Module:
+        """Return what scores a network's projections: its own codebook."""
+        return cast(nn.Module, network.codebook)
 
     def forward(
         self, targets: dict[int, Tensor], book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock
     ) -> dict[int, Tensor]:
-        """The codes of several views' targets."""
+        """Return the codes of several views' targets."""
         self.scores = []
         return {view: self.code(rows, book, queue, index, clock) for view, rows in targets.items()}
 
     def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
-        """Codes [H, N, K] of targets [N, D] in a book; they have a gradient where the targets' scores do.
+        """Return codes [H, N, K] of targets [N, D] in a book; they have a gradient where the targets' scores do.
 
-        The rows of the ``queue`` [M, D] may join Sinkhorn (SwAV section 3.2). With k-means, the codes of samples
-        ``index`` are those of the epoch's start; without it those of the nearest centroid.
+        ``queue`` [M, D] has the rows of the queue, if there is one; ``index`` [N] the samples' places where a code may
+        belong to the sample itself.
         """
-        scores, knobs = book(targets), self.knobs
-        if self.kind == "sinkhorn":
-            if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
-                scores = torch.cat([book(collectives.part_of(queue).to(targets.dtype)), scores], dim=1)
-            return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
-        if self.kind == "kmeans":
-            near = scores.argmax(dim=2)
-            if index is not None:  # images that were not seen before the epoch have no cluster yet
-                near = torch.where(self.assigned[:, index] < 0, near, self.assigned[:, index])
-            return F.one_hot(near, scores.shape[2]).to(scores.dtype)
-        if self.kind == "centering":
-            self.scores.append(scores.detach())
-            scores = scores - self.centre.to(scores.dtype)
-        return F.softmax(scores / self.temperature(clock), dim=2)
+        raise NotImplementedError
 
     def temperature(self, clock: Clock) -> Tensor | float:
-        """The codes' temperature: linear from its start for some epochs, then constant (DINO section 3.2)."""
+        """Return the codes' temperature: linear from its start for some epochs, then constant (DINO section 3.2)."""
         end, epochs = self.knobs.code_temperature, self.knobs.code_warmup_epochs
         return clock.ramp(self.knobs.code_temperature_start, end, epochs) if epochs else end
+
+    def update(self) -> None:
+        """Move what is not learnt by gradient, after a step."""
+
+    def begin_epoch(self, bank: Bank | None, codebook: nn.Module | None) -> None:
+        """Refresh what holds for an epoch."""
+
+
+class Sinkhorn(Codes):
+    """Codes that use all prototypes alike: SwAV section 3.1; the queue's rows may join (section 3.2)."""
+
+    def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
+        """Return codes as in `Codes.code`."""
+        scores, knobs = book(targets), self.knobs
+        if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
+            scores = torch.cat([book(collectives.part_of(queue).to(targets.dtype)), scores], dim=1)
+        return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
+
+
+class Softmax(Codes):
+    """Codes that are the softmax of the targets' scores."""
+
+    def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
+        """Return codes as in `Codes.code`."""
+        return F.softmax(book(targets) / self.temperature(clock), dim=2)
+
+
+class Relation(Softmax):
+    """Softmax codes over the queue's rows instead of prototypes: ReSSL eq. 3."""
+
+    def book(self, network: nn.Module, online: nn.Module, queue: Queue | None) -> nn.Module:
+        """Return the queue, which scores the projections of both networks."""
+        return cast(nn.Module, queue)
+
+
+class Centering(Softmax):
+    """Softmax codes less a centre, the running mean of the scores: DINO section 3.1."""
+
+    centre: Tensor
+
+    def __init__(self, knobs: Clustering, samples: int | None):
+        super().__init__(knobs, samples)
+        self.register_buffer("centre", torch.zeros(knobs.codebooks, 1, knobs.prototypes))
+
+    def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
+        """Return codes as in `Codes.code`, and remember the scores for the centre."""
+        scores = book(targets)
+        self.scores.append(scores.detach())
+        return F.softmax((scores - self.centre.to(scores.dtype)) / self.temperature(clock), dim=2)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -85,9 +122,34 @@ class Codes(nn.Module):
             mean = collectives.average(torch.cat(self.scores, dim=1).mean(dim=1, keepdim=True))  # Hx1xK
             self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.knobs.centre_momentum)
 
+
+class KMeans(Codes):
+    """Hard codes of k-means over the bank, found anew at each epoch's start: DeepCluster v2."""
+
+    learns_prototypes = False
+    needs_bank = True
+    assigned: Tensor
+
+    def __init__(self, knobs: Clustering, samples: int | None):
+        super().__init__(knobs, samples)
+        self.register_buffer("assigned", torch.full((knobs.codebooks, samples or 0), -1))
+
+    def book(self, network: nn.Module, online: nn.Module, queue: Queue | None) -> nn.Module:
+        """Return the online network's centroids, which are never averaged."""
+        return cast(nn.Module, online.codebook)
+
+    def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
+        """Return one-hot codes: those of the epoch's start for samples ``index``, else the nearest centroid's."""
+        scores = book(targets)
+        near = scores.argmax(dim=2)
+        if index is not None:  # images that were not seen before the epoch have no cluster yet
+            near = torch.where(self.assigned[:, index] < 0, near, self.assigned[:, index])
+        return F.one_hot(near, scores.shape[2]).to(scores.dtype)
+
     @torch.no_grad()
-    def assign(self, bank: Bank, codebook: Codebook) -> None:
-        """Cluster the bank anew, each codebook from its own random start: DeepCluster v2, at an epoch's start."""
+    def begin_epoch(self, bank: Bank | None, codebook: nn.Module | None) -> None:
+        """Cluster the bank anew, each codebook from its own random start."""
+        bank, codebook = cast(Bank, bank), cast(Codebook, codebook)
         seen = bank.rows[bank.seen]
         for h, weight in enumerate(codebook.weight):
             start = seen[collectives.agreed(torch.randperm(len(seen))[: len(weight)].to(seen.device))]

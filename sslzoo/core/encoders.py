@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..processes import batchnorm
+from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
 from ..tools.errors import UserError, did_you_mean
 
@@ -40,19 +41,25 @@ class SmallNet(nn.Module):
 
 def check(name: str) -> None:
     """Raise `UserError` for a backbone that is neither "small" nor one of timm's."""
-    if name != "small" and not timm.is_model(name):
+    if name != "small" and not timm.is_model(name) and plugins.backbone(name) is None:
         known = timm.list_models()
         raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
 
 
 def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
-    """A backbone without its classifier: "small", or any of timm's names. Raises `UserError` for an unknown one.
+    """A backbone without its classifier: "small", any of timm's names, or a plugin's.
+
+    Raises `UserError` for an unknown one, and for one that takes no images of this size in px.
 
     Residual nets for images up to 64 px get a 3x3 stem of stride 1 and no max pooling (SimSiam, appendix D).
     """
     check(name)
     if name == "small":
         return SmallNet()
+    if (make := plugins.backbone(name)) is not None:
+        own = cast(nn.Module, make(image_size))
+        check_size(own, name, image_size)
+        return own
     size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
     try:
         model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))

@@ -34,11 +34,21 @@ def projector(width: int, heads: Heads) -> nn.Sequential:
     return mlp(widths, heads.batchnorm != "none", output, heads.output_affine)
 
 
-def predictor(kind: str, heads: Heads) -> nn.Module:
-    """h: [N, dim] to [N, dim]. "fixed" is the random MLP, never trained (SimSiam Table 1b)."""
-    if kind == "none":
-        return nn.Identity()
-    if kind == "linear":
-        return nn.Linear(heads.dim, heads.dim)
-    h = mlp([heads.dim, heads.predictor_hidden, heads.dim], heads.batchnorm != "none", heads.batchnorm == "all")
-    return h.requires_grad_(kind != "fixed")
+def no_predictor(heads: Heads) -> nn.Module:
+    """Return the identity."""
+    return nn.Identity()
+
+
+def linear_predictor(heads: Heads) -> nn.Module:
+    """Return one layer: [N, dim] to [N, dim]."""
+    return nn.Linear(heads.dim, heads.dim)
+
+
+def mlp_predictor(heads: Heads) -> nn.Module:
+    """Return h of SimSiam's section 3: [N, dim] to [N, dim] through one hidden layer."""
+    return mlp([heads.dim, heads.predictor_hidden, heads.dim], heads.batchnorm != "none", heads.batchnorm == "all")
+
+
+def fixed_predictor(heads: Heads) -> nn.Module:
+    """Return the same as it was drawn, never trained (SimSiam, Table 1b)."""
+    return mlp_predictor(heads).requires_grad_(False)

@@ -1,6 +1,6 @@
 """Similarities, normalisers and regularizers: pure functions of rows [N, D]; similarities are means over rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,8 @@ from ..tools.errors import UserError
 
 VARIANCE_EPSILON = 1e-4  # VICReg, official code
 NORM_EPSILON = 1e-5  # batch norm's
+Pairs = Sequence[tuple[Tensor, Tensor]]  # a query and its target, both [N, dim]
+
 KNOTS, LAST_KNOT = 17, 3.0  # LeJEPA's quadrature of t, doubled for the negative half
 
 
@@ -89,7 +91,7 @@ def _whitened(x: Tensor, epsilon: float) -> Tensor:
 # ---- regularizers ----------------------------------------------------------------------------------------------------
 
 
-def variance(views: Sequence[Tensor], knobs: Loss) -> Tensor:
+def variance(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
     """Each view's deviations held above 1, and its covariances near 0: VICReg eq. 1-4, the mean over views.
 
     The mean over channels of max(0, 1 - deviation), and ``covariance`` times the sum of squared covariances over d.
@@ -107,9 +109,9 @@ def variance(views: Sequence[Tensor], knobs: Loss) -> Tensor:
     return torch.stack(terms).mean()
 
 
-def decorrelation(q: Tensor, k: Tensor) -> Tensor:
-    """sum over i != j of C_ij^2: Barlow Twins eq. 1, its second term."""
-    return off_diagonal(cross_correlation(q, k))
+def decorrelation(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
+    """sum over i != j of C_ij^2, the mean over pairs: Barlow Twins eq. 1, its second term."""
+    return torch.stack([off_diagonal(cross_correlation(q, k)) for q, k in pairs]).mean()
 
 
 def off_diagonal(c: Tensor) -> Tensor:
@@ -117,7 +119,7 @@ def off_diagonal(c: Tensor) -> Tensor:
     return c.square().sum() - c.diagonal().square().sum()
 
 
-def gaussian(views: Sequence[Tensor], knobs: Loss) -> Tensor:
+def gaussian(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
     """SIGReg: how far random projections of each view are from a standard normal (LeJEPA, Epps-Pulley's statistic).
 
     N int |phi(t) - exp(-t^2 / 2)|^2 exp(-t^2 / 2) dt, phi the empirical characteristic function along a direction; the
@@ -140,32 +142,3 @@ def epps_pulley(x: Tensor) -> Tensor:
     error = (real - normal).square() + imaginary.square()
     statistic: Tensor = collectives.world() * len(x) * (error @ (weights * normal)).mean()
     return statistic
-
-
-NORMALIZE: dict[str, Callable[..., Tensor]] = {
-    "none": identity,
-    "l2": l2,
-    "whiten": whiten,
-    "standardize": standardize,
-}
-SIMILARITY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": cosine,
-    "mse": mse,
-    "cross_entropy": cross_entropy,
-    "correlation": correlation,
-}
-OF_VIEWS: dict[str, Callable[[Sequence[Tensor], Loss], Tensor]] = {"variance": variance, "gaussian": gaussian}
-OF_PAIRS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"decorrelation": decorrelation}
-
-
-def regularized(
-    loss: Tensor, kind: str, z: Sequence[Tensor], pairs: Sequence[tuple[Tensor, Tensor]], knobs: Loss
-) -> Tensor:
-    """The pairs' loss with a regularizer of the views' projections z, or its mean over pairs of queries and targets."""
-    if kind == "none":
-        return loss
-    if kind in OF_PAIRS:
-        extra = torch.stack([OF_PAIRS[kind](q, k) for q, k in pairs]).mean()
-    else:
-        extra = OF_VIEWS[kind](z, knobs)
-    return knobs.similarity_weight * loss + knobs.regularizer_weight * extra

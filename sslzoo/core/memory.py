@@ -1,5 +1,7 @@
 """Memory of keys: the queue of the latest ones, the bank with a row a sample, and the targets that they give."""
 
+from typing import NamedTuple, cast
+
 import torch
 from torch import Tensor, nn
 
@@ -69,14 +71,27 @@ class Bank(nn.Module):
         self.seen[index] = True
 
 
-def target(kind: str, k: Tensor, index: Tensor | None, queue: Queue | None, bank: Bank | None, read: str) -> Tensor:
-    """The target [N, D] for keys k [N, D] of samples ``index`` [N]; those of the last two kinds have no gradient.
+class Memories(NamedTuple):
+    """The queue and the bank of a model; each is there where a switch reads it."""
 
-    "view" is the key itself; "neighbour" the nearest row of the queue (NNCLR eq. 3); "average" the sample's running
-    average: as it was "before" this key (InstDisc eq. 2), or "after" it was mixed in (SimSiam section 5.2).
-    """
-    if kind == "neighbour" and queue is not None:
-        return queue.nearest(k).to(k.dtype)
-    if kind == "average" and bank is not None and index is not None:
-        return bank.rows[index].to(k.dtype) if read == "before" else bank.average(k, index)
+    queue: Queue | None
+    bank: Bank | None
+
+
+def view(k: Tensor, index: Tensor | None, memories: Memories, read: str) -> Tensor:
+    """Return the keys k [N, dim] themselves as the targets."""
     return k
+
+
+def neighbour(k: Tensor, index: Tensor | None, memories: Memories, read: str) -> Tensor:
+    """Return each key's nearest row of the queue (NNCLR eq. 3); no gradient reaches it."""
+    return cast(Queue, memories.queue).nearest(k).to(k.dtype)
+
+
+def average(k: Tensor, index: Tensor | None, memories: Memories, read: str) -> Tensor:
+    """Return the running averages of samples ``index`` [N]; no gradient reaches them.
+
+    They are read as they were "before" these keys (InstDisc eq. 2), or "after" they are mixed in (SimSiam section 5.2).
+    """
+    bank, index = cast(Bank, memories.bank), cast(Tensor, index)
+    return bank.rows[index].to(k.dtype) if read == "before" else bank.average(k, index)

@@ -1,5 +1,8 @@
 """Negatives: tell the positive apart from other samples' rows (InfoNCE, van den Oord et al. 2018)."""
 
+from dataclasses import dataclass
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -9,24 +12,18 @@ from ..recipes.schema import Negatives
 from .memory import Bank, Queue
 
 
-def repel(
-    kind: str,
-    q: Tensor,
-    k: Tensor,
-    own: Tensor | None,
-    index: Tensor | None,
-    memory: Queue | Bank | None,
-    temperature: float,
-    knobs: Negatives,
-) -> Tensor:
-    """The loss of queries q against targets k, both [N, D], and negatives of a kind."""
-    if kind == "batch":
-        anchor, rows = (q, k) if knobs.anchor == "query" else (k, q)
-        return against_batch(anchor, rows, own, temperature, knobs)
-    if isinstance(memory, Bank) and index is not None:
-        return against_bank(q, k, memory.rows, index, temperature, knobs)
-    assert isinstance(memory, Queue)
-    return against_queue(q, k, memory.rows, temperature, knobs)
+@dataclass(frozen=True)
+class Others:
+    """Where other samples' rows may come from, beside the batch itself.
+
+    ``own`` [N, dim] are the rows of the anchor's own view; ``index`` [N] the samples' places in the data; the queue and
+    the bank are there where a switch reads one.
+    """
+
+    own: Tensor | None = None
+    index: Tensor | None = None
+    queue: Queue | None = None
+    bank: Bank | None = None
 
 
 def info_nce(positive: Tensor, others: Tensor, temperature: float, knobs: Negatives) -> Tensor:
@@ -39,36 +36,39 @@ def info_nce(positive: Tensor, others: Tensor, temperature: float, knobs: Negati
     return (torch.logsumexp(others / temperature, dim=1) - positive / temperature).mean()
 
 
-def against_batch(anchor: Tensor, rows: Tensor, own: Tensor | None, temperature: float, knobs: Negatives) -> Tensor:
-    """Tell each anchor's own row apart from those of the batch's other samples; anchor, rows: [N, D].
+def against_batch(q: Tensor, k: Tensor, others: Others, temperature: float, knobs: Negatives) -> Tensor:
+    """Tell each anchor's own row apart from those of the batch's other samples; queries q and keys k are [N, dim].
 
-    ``own`` [N, D] are the rows of the anchor's own view: with them this is SimCLR's NT-Xent (eq. 1), whose denominator
-    leaves only the anchor itself out; without, MoCo v3's (eq. 1). Anchors are queries and rows are keys, or the other
-    way round (NNCLR eq. 2, whose anchors are neighbours).
+    With the rows of the anchor's own view this is SimCLR's NT-Xent (eq. 1), whose denominator leaves only the anchor
+    itself out; without, MoCo v3's (eq. 1). Anchors are queries and rows are keys, or the other way round (NNCLR eq. 2,
+    whose anchors are neighbours).
     """
+    anchor, rows = (q, k) if knobs.anchor == "query" else (k, q)
     positive = (anchor * rows).sum(dim=1)
-    sides = [collectives.gather(side) for side in (rows, own) if side is not None]
+    sides = [collectives.gather(side) for side in (rows, others.own) if side is not None]
     start = collectives.first_row(anchor)
     itself = torch.arange(start, start + len(anchor), device=anchor.device)
     mask = F.one_hot(itself, len(sides[0])).bool()
-    others = [(anchor @ side.T).masked_fill(mask, -torch.inf) for side in sides]
-    return info_nce(positive, torch.cat(others, dim=1), temperature, knobs)
+    negatives = [(anchor @ side.T).masked_fill(mask, -torch.inf) for side in sides]
+    return info_nce(positive, torch.cat(negatives, dim=1), temperature, knobs)
 
 
-def against_queue(q: Tensor, k: Tensor, rows: Tensor, temperature: float, knobs: Negatives) -> Tensor:
-    """The same against the keys [K, D] of earlier batches: MoCo's eq. 1, algorithm 1."""
+def against_queue(q: Tensor, k: Tensor, others: Others, temperature: float, knobs: Negatives) -> Tensor:
+    """Tell each query's key apart from the queue's keys [K, dim] of earlier batches: MoCo's eq. 1, algorithm 1."""
+    rows = cast(Queue, others.queue).rows
     return info_nce((q * k).sum(dim=1), q @ rows.T, temperature, knobs)
 
 
-def against_bank(q: Tensor, k: Tensor, rows: Tensor, index: Tensor, temperature: float, knobs: Negatives) -> Tensor:
-    """The same against the bank's rows [samples, D] of all other samples, or of ``bank_sample`` random ones.
+def against_bank(q: Tensor, k: Tensor, others: Others, temperature: float, knobs: Negatives) -> Tensor:
+    """Tell each query's key apart from the bank's rows of all other samples, or of ``bank_sample`` random ones.
 
     With the sample's own row as the key this is InstDisc's non-parametric softmax (eq. 2), of which its NCE is an
     approximation.
     """
+    rows, index = cast(Bank, others.bank).rows, cast(Tensor, others.index)
     place = torch.arange(len(rows), device=q.device)
     if 0 < knobs.bank_sample < len(rows):
         place = collectives.agreed(torch.randint(len(rows), (knobs.bank_sample,), device=q.device))
         rows = rows[place]
-    others = (q @ rows.T).masked_fill(place == index[:, None], -torch.inf)
-    return info_nce((q * k).sum(dim=1), others, temperature, knobs)
+    similar = (q @ rows.T).masked_fill(place == index[:, None], -torch.inf)
+    return info_nce((q * k).sum(dim=1), similar, temperature, knobs)

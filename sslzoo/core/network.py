@@ -20,7 +20,6 @@ class Network(nn.Module):
         if recipe.reads("clustering.prototypes"):
             knobs = recipe.clustering
             self.codebook = Codebook(knobs.codebooks, knobs.prototypes, recipe.heads.dim)
-            self.codebook.requires_grad_(recipe.switches.clustering != "kmeans")  # centroids are found, not learnt
 
     def forward(self, x: Tensor) -> Tensor:
         z: Tensor = self.projector(self.encoder(x).flatten(1))

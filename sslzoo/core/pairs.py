@@ -28,7 +28,7 @@ def own_views(recipe: Recipe, paired: list[Pair]) -> dict[Pair, int]:
     A local crop has the rows of the other target, or of the target's query.
     """
     knobs, targets = recipe.negatives, sorted({j for _, j in paired})
-    if recipe.switches.negatives != "batch" or not knobs.own_view:
+    if not (recipe.reads("negatives.own_view") and knobs.own_view):
         return {}
     if knobs.anchor == "key":
         return {(i, j): j for i, j in paired}

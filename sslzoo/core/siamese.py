@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,16 +12,23 @@ from ..recipes.recipe import Recipe
 from ..recipes.rules import misfit
 from ..tools.errors import UserError
 from .clock import Clock
-from .clustering import Codebook, Codes, swapped
-from .heads import predictor
-from .losses import NORMALIZE, SIMILARITY, regularized
-from .memory import Bank, Queue, target
-from .negatives import repel
+from .clustering import Codes, swapped
+from .functions import chosen, made
+from .memory import Bank, Memories, Queue
+from .negatives import Others
 from .network import Network
 from .pairs import full_views, own_views, pairs
-from .target import frozen_copy, move, refresh, tau_at
+from .target import frozen_copy
 
 Views = dict[int, Tensor]  # something of each view, by its place
+
+
+class TargetSide(NamedTuple):
+    """What queries are compared with, by view: keys and targets [N, dim], and codes [H, N, K] where there are any."""
+
+    keys: Views
+    targets: Views
+    codes: Views
 
 
 class Siamese(nn.Module):
@@ -38,21 +45,25 @@ class Siamese(nn.Module):
             raise UserError(why)
         self.recipe, self.switches = recipe, recipe.switches
         self.online = Network(encoder, recipe)
-        self.predictor = predictor(self.switches.predictor, recipe.heads)
-        self.copy = frozen_copy(self.online) if self.switches.target != "shared" else None
+        self.predictor: nn.Module = made(self.switches, "predictor", recipe.heads)
+        self.follow = made(self.switches, "target", recipe.target)
+        self.copy = None if self.follow is None else frozen_copy(self.online)
         dim, knobs, unit = recipe.heads.dim, recipe.memory, self.switches.normalize == "l2"
         self.queue = Queue(knobs.queue_length, dim) if recipe.reads("memory.queue_length") else None
         banked = recipe.reads("memory.bank_momentum")
         self.bank = Bank(samples or 0, dim, knobs.bank_momentum, unit) if banked else None
-        kind = self.switches.clustering
-        self.codes = Codes(kind, recipe.clustering, samples) if kind != "none" else None
-        self.normalize = partial(NORMALIZE[self.switches.normalize], knobs=recipe.normalize)
+        self.codes: Codes | None = made(self.switches, "clustering", recipe.clustering, samples)
+        if self.codes is not None and not self.codes.learns_prototypes and self.online.codebook is not None:
+            self.online.codebook.requires_grad_(False)
+        self.normalize = partial(chosen(self.switches, "normalize"), knobs=recipe.normalize)
+        self.positive, self.similarity = chosen(self.switches, "positive"), chosen(self.switches, "similarity")
+        self.repel, self.regularizer = chosen(self.switches, "negatives"), chosen(self.switches, "regularizer")
         self.clock = Clock(recipe.training.epochs)
         self.z: list[Tensor] = []  # the last projections, and the codes, detached, for the health numbers
         self.code: Tensor | None = None
 
     def forward(self, views: Sequence[Tensor], index: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The loss (a scalar) of a batch, and the keys [T, N, dim] of its T target views, detached.
+        """Return the loss (a scalar) of a batch, and the keys [T, N, dim] of its T target views, detached.
 
         views: V >= 2 tensors [N, 3, H, W], of one size each; index [N]: the samples' places in the data, for a bank.
         """
@@ -62,63 +73,57 @@ class Siamese(nn.Module):
             self.online.codebook.frozen = not self.clock.reached(self.recipe.clustering.freeze_epochs)
         paired = pairs(self.recipe, len(views))
         own = own_views(self.recipe, paired)
-        queried, targets = sorted({i for i, _ in paired}), sorted({j for _, j in paired})
-        looked = sorted({*targets, *own.values()})
-        apart = self.copy is not None or (self.switches.stop_gradient and self.switches.regularizer == "none")
-        z = {i: self.online(views[i]) for i in (queried if apart else sorted({*queried, *looked}))}
-        raw = self.see(views, z, looked)
+        queried, targeted = sorted({i for i, _ in paired}), sorted({j for _, j in paired})
+        needed = sorted({*targeted, *own.values()})  # of the target side
+        apart = self.copy is not None or (self.switches.stop_gradient and self.regularizer is None)
+        z = {i: self.online(views[i]) for i in (queried if apart else sorted({*queried, *needed}))}
+        raw = self.project_targets(views, z, needed)
         with torch.autocast(views[0].device.type, enabled=False):
             queries = {i: self.normalize(self.predictor(z[i])) for i in queried}
-            keys, aims, codes = self.look(raw, targets, index)
-            terms = [
-                self.compare(queries[i], aims[j], keys.get(own.get((i, j), -1)), codes.get(j), index) for i, j in paired
-            ]
-            both, kind = [(queries[i], aims[j]) for i, j in paired], self.switches.regularizer
-            loss = regularized(torch.stack(terms).mean(), kind, [*z.values()], both, self.recipe.loss)
+            side = self.target_side(raw, targeted, index)
+            loss = torch.stack([self.compare(queries[i], side, j, own.get((i, j)), index) for i, j in paired]).mean()
+            if self.regularizer is not None:
+                knobs, both = self.recipe.loss, [(queries[i], side.targets[j]) for i, j in paired]
+                term = self.regularizer([*z.values()], both, knobs)
+                loss = knobs.similarity_weight * loss + knobs.regularizer_weight * term
         self.z = [x.detach() for x in {**raw, **z}.values()]
-        self.code = codes[targets[0]].detach() if codes else None
-        return loss * self.recipe.loss.loss_scale, torch.stack([keys[j] for j in targets]).detach()
+        self.code = side.codes[targeted[0]].detach() if side.codes else None
+        return loss * self.recipe.loss.loss_scale, torch.stack([side.keys[j] for j in targeted]).detach()
 
     @property
     def target(self) -> Network:
         """The network that gives the keys."""
         return cast(Network, self.online if self.copy is None else self.copy)
 
-    def book(self, network: Network) -> nn.Module:
-        """What codes are about: a network's codebook, the queue (ReSSL), or centroids (never averaged)."""
-        found = {"relation": self.queue, "kmeans": self.online.codebook}
-        return cast(nn.Module, found.get(self.switches.clustering, network.codebook))
-
-    def see(self, views: Sequence[Tensor], z: Views, looked: list[int]) -> Views:
-        """The target side's projections, without a graph where the gradient stops."""
+    def project_targets(self, views: Sequence[Tensor], z: Views, needed: list[int]) -> Views:
+        """Return the target side's projections, without a graph where the gradient stops."""
         stops = self.switches.stop_gradient
         with torch.set_grad_enabled(torch.is_grad_enabled() and not stops):
-            raw = {j: z[j] if self.copy is None and j in z else self.target(views[j]) for j in looked}
+            raw = {j: z[j] if self.copy is None and j in z else self.target(views[j]) for j in needed}
         return {j: x.detach() for j, x in raw.items()} if stops else raw  # the stop-gradient
 
-    def look(self, raw: Views, targets: list[int], index: Tensor | None) -> tuple[Views, Views, Views]:
-        """Of the target side's projections: keys, targets and their codes, without a graph where the gradient stops."""
-        kind, read = self.switches.positive, self.recipe.memory.read
+    def target_side(self, raw: Views, targeted: list[int], index: Tensor | None) -> TargetSide:
+        """Return what is compared with, of the target side's projections; no graph where the gradient stops."""
+        memories, read = Memories(self.queue, self.bank), self.recipe.memory.read
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
             keys = {j: self.normalize(x) for j, x in raw.items()}
-            aims = {j: target(kind, keys[j], index, self.queue, self.bank, read) for j in targets}
-            return keys, aims, self.encode(aims, index)
+            targets = {j: self.positive(keys[j], index, memories, read) for j in targeted}
+            if self.codes is None:
+                return TargetSide(keys, targets, {})
+            book, rows = self.codes.book(self.target, self.online, self.queue), self.queue and self.queue.rows
+            fixed = index if self.switches.positive == "view" else None
+            return TargetSide(keys, targets, self.codes(targets, book, rows, fixed, self.clock))
 
-    def encode(self, aims: Views, index: Tensor | None) -> Views:
-        """The codes [H, N, K] of targets [N, dim]."""
-        rows = None if self.queue is None else self.queue.rows
-        fixed = index if self.switches.positive == "view" else None
-        return {} if self.codes is None else self.codes(aims, self.book(self.target), rows, fixed, self.clock)
-
-    def compare(self, q: Tensor, k: Tensor, own: Tensor | None, code: Tensor | None, index: Tensor | None) -> Tensor:
-        """Tell the target apart from other samples, predict its code, or only move closer."""
-        temperature, kind, terms = self.recipe.loss.temperature, self.switches.negatives, []
-        if kind != "none":
-            memory = self.bank if kind == "bank" else self.queue
-            terms.append(repel(kind, q, k, own, index, memory, temperature, self.recipe.negatives))
-        if code is not None:
-            terms.append(swapped(self.book(self.online)(q), code, temperature))
-        return torch.stack(terms).sum() if terms else SIMILARITY[self.switches.similarity](q, k)
+    def compare(self, q: Tensor, side: TargetSide, j: int, own: int | None, index: Tensor | None) -> Tensor:
+        """Tell view j's target apart from other samples, predict its code, or only move closer to it."""
+        temperature, terms = self.recipe.loss.temperature, []
+        if self.repel is not None:
+            others = Others(None if own is None else side.keys[own], index, self.queue, self.bank)
+            terms.append(self.repel(q, side.targets[j], others, temperature, self.recipe.negatives))
+        if self.codes is not None:
+            book = self.codes.book(self.online, self.online, self.queue)
+            terms.append(swapped(book(q), side.codes[j], temperature))
+        return torch.stack(terms).sum() if terms else cast(Tensor, self.similarity(q, side.targets[j]))
 
     @torch.no_grad()
     def update(self, keys: Tensor, index: Tensor | None, step: int) -> None:
@@ -129,11 +134,8 @@ class Siamese(nn.Module):
             self.bank.push(keys.mean(dim=0), index)
         if self.codes is not None:
             self.codes.update()
-        knobs = self.recipe.target
-        if self.copy is not None and self.switches.target == "momentum":
-            move(self.copy, self.online, tau_at(step, self.clock.steps, knobs.tau, knobs.tau_end))
-        elif self.copy is not None and isinstance(knobs.every, int) and (step + 1) % knobs.every == 0:
-            refresh(self.copy, self.online)
+        if self.follow is not None:
+            self.follow.after_step(self.copy, self.online, step, self.clock.steps)
         self.clock.done = step + 1
 
     @torch.no_grad()
@@ -143,7 +145,7 @@ class Siamese(nn.Module):
 
     def begin_epoch(self) -> None:
         """Refresh what holds for an epoch."""
-        if self.switches.target == "snapshot" and self.recipe.target.every == "epoch" and self.copy is not None:
-            refresh(self.copy, self.online)
-        if self.codes is not None and self.bank is not None and self.switches.clustering == "kmeans":
-            self.codes.assign(self.bank, cast(Codebook, self.online.codebook))
+        if self.follow is not None:
+            self.follow.begin_epoch(self.copy, self.online)
+        if self.codes is not None:
+            self.codes.begin_epoch(self.bank, self.online.codebook)

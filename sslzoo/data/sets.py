@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..recipes import plugins
 from ..tools.bounds import SMALLEST, whole_numbers
 from ..tools.errors import UserError, did_you_mean, listing
 from . import digits
@@ -40,6 +41,8 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
         dataset = _from_arrays(name, digits.load(), image_size)
     elif name in TORCHVISION:
         dataset = _from_arrays(name, TORCHVISION[name](), image_size)
+    elif (own_data := plugins.data(name)) is not None:
+        dataset = _from_arrays(name, dict(own_data()), image_size)
     elif name and os.path.isdir(path):
         dataset = read_folder(path, image_size, resident)
     elif path.suffix == ".npz":

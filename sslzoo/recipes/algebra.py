@@ -11,7 +11,8 @@ from ..tools.errors import UserError, did_you_mean, listing
 from .knobs import defaults, dotted, expand, read_by, read_knob, read_switch, reason
 from .recipe import Layer, Method, Recipe, build, check_crops, find_method, method_names, switch_values
 from .rules import refuse
-from .schema import SWITCHES, WORDS, Switches, Value
+from .schema import SWITCHES, Switches, Value
+from .values import WORDS, switch_of
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,16 @@ def canonical(word: str) -> str:
 def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
     """Apply ``+ word`` or ``- word`` to the switches. Raises `UserError` for what is on or off already."""
     word = canonical(raw)
-    name = word if word in SWITCHES else WORDS.get(word)
+    name = word if word in SWITCHES else switch_of(word)
     if name is None:
         known = sorted({*SWITCHES, *WORDS})
         raise UserError(f"There is no switch or value {raw!r}{did_you_mean(word, known)}; they are {', '.join(known)}.")
-    meta, now = SWITCHES[name].metadata, values[name]
-    off, spoken = meta["values"][0], str(now).lower()
+    switch, now = SWITCHES[name], values[name]
+    off, spoken = switch.off, str(now).lower()
     if sign == "+":
-        wanted = meta["usual"] if word == name else word
+        wanted = switch.usual if word == name else word
         if wanted is None:
-            raise UserError(f"+ {name} has no usual value; write {name}={listing(meta['values'])}.")
+            raise UserError(f"+ {name} has no usual value; write {name}={listing(switch.values)}.")
         if now == wanted or (word == name and now != off):
             raise UserError(f"{base} has {word} already ({name} is {spoken}); leave '+ {raw}' out.")
         values[name] = wanted

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from ..tools.errors import UserError, did_you_mean, listing
 from .schema import KNOBS, PIPELINES, SWITCHES, VIEW_KEYS, Value, When
+from .values import discover, readers
 
 
 def spelled(value: Value) -> str:
@@ -45,11 +46,13 @@ def dotted(word: str) -> list[str]:
 
 def read_switch(name: str, value: object) -> str | bool:
     """A switch's value, checked."""
-    values = SWITCHES[name].metadata["values"]
+    values = SWITCHES[name].values
+    if value not in values and discover():  # a package that is installed has more
+        values = SWITCHES[name].values
     if isinstance(values[0], bool) and isinstance(value, str):
         value = {"true": True, "false": False}.get(value, value)
     if type(value) is type(values[0]) and value in values:
-        return value  # type: ignore[return-value]
+        return value
     allowed = [str(v).lower() for v in values]
     raise UserError(f"{name} cannot be {value!r}{did_you_mean(str(value), allowed)}; it is {listing(allowed)}.")
 
@@ -101,8 +104,9 @@ def read_by(key: str, values: Mapping[str, Any]) -> bool:
     when, above = KNOBS[key].metadata["when"], KNOBS[key].metadata["above"]
     if above is not None and not values.get(above[0], above[1]) > above[1]:
         return False
-    return when is None or any(
-        values[name] in allowed and (name not in KNOBS or read_by(name, values)) for name, allowed in when.items()
+    asked = {**readers(key), **(when or {})}
+    return not asked or any(
+        values[name] in allowed and (name not in KNOBS or read_by(name, values)) for name, allowed in asked.items()
     )
 
 
@@ -110,7 +114,7 @@ def reason(key: str) -> str:
     """What would have to hold for a knob to be read, for the sentence that refuses it."""
     if key.startswith("views.local"):
         return "views.local_crops is at least 1"
-    when: When = KNOBS[key].metadata["when"] or {}
+    when: When = {**readers(key), **(KNOBS[key].metadata["when"] or {})}
     above = KNOBS[key].metadata["above"]
     if above is not None:
         return f"{above[0]} is above {above[1]}"

@@ -84,9 +84,9 @@ def fitting(recipe: Recipe, samples: int) -> Knobs:
     """Return the knobs for which few images or a small batch leave too little room, at values that fit."""
     rows = min(recipe.training.batch_size, recipe.normalize.whiten_size)
     fits: Knobs = {}
-    if recipe.switches.normalize == "whiten":
+    if recipe.reads("normalize.whiten_size"):
         fits["heads.dim"] = max(2, min(recipe.heads.dim, rows // 2))
-    if recipe.switches.clustering == "kmeans":
+    if recipe.reads("clustering.kmeans_iterations"):
         fits["clustering.prototypes"] = max(2, min(recipe.clustering.prototypes, samples // 4))
     return fits
 

@@ -80,7 +80,7 @@ def words(a: Switches, b: Switches) -> list[str]:
 
 def _word(name: str, old: str | bool, new: str | bool) -> str:
     """One switch's word: a part is added or removed by its name, unless the value says more (``+ momentum``)."""
-    values, usual = SWITCHES[name].metadata["values"], SWITCHES[name].metadata["usual"]
+    values, usual = SWITCHES[name].values, SWITCHES[name].usual
     off, is_part = values[0], values[0] in ("none", False)
     if is_part or usual is not None:
         if new == off:

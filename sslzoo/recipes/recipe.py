@@ -233,12 +233,12 @@ def check_crops(values: Mapping[str, Any]) -> None:
 
 
 def _read_switches(table: Mapping[str, Any]) -> Switches:
+    """Return the switches of a file's table; one that it does not name is off. Raises `UserError`."""
     for name in table:
         if name not in SWITCHES:
             raise UserError(f"Unknown switch {name!r}{did_you_mean(name, SWITCHES)}; it can be {listing(SWITCHES)}.")
-    missing = [name for name in SWITCHES if name not in table]
-    if missing:
-        raise UserError(f"[switches] has to say all ten; it lacks {', '.join(missing)}.")
+    if not table:
+        raise UserError('There is no table [switches]; name in it the switches that are on, as in predictor = "mlp".')
     return Switches(**{name: read_switch(name, value) for name, value in table.items()})  # type: ignore[arg-type]
 
 

@@ -3,6 +3,7 @@
 from ..tools.errors import UserError
 from .recipe import Recipe
 from .schema import Switches
+from .values import VALUES, value_of
 
 
 def too_few_to_whiten(rows: int, dim: int) -> str:
@@ -11,13 +12,6 @@ def too_few_to_whiten(rows: int, dim: int) -> str:
 
 
 FEW_ROWS = 16  # drawn of a bank, with which it may happen that all of them are one
-NO_GRADIENT = ("momentum", "snapshot", "neighbour", "average", "kmeans")  # copies, rows of memory, and hard codes
-CODE_GUARDS = {
-    "sinkhorn": "balanced codes (sinkhorn)",
-    "centering": "centred codes",
-    "kmeans": "codes of k-means",
-    "relation": "relations to a queue",
-}
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 
@@ -29,7 +23,8 @@ def has_others(switches: Switches) -> bool:
 
 def refusal(switches: Switches) -> str | None:
     """Why a finished combination cannot train, with the mend; or None."""
-    blocking = [x for x in (switches.target, switches.positive, switches.clustering) if x in NO_GRADIENT]
+    targets = [(name, getattr(switches, name)) for name in ("target", "positive", "clustering")]
+    blocking = [str(word) for name, word in targets if value_of(name, word).no_gradient]
     if blocking and not switches.stop_gradient:
         article = "an" if blocking[0][0] in "aeiou" else "a"
         return f"No gradient can reach {article} {blocking[0]} target; add '+ stop_gradient'."
@@ -48,13 +43,13 @@ def misfit(recipe: Recipe, samples: int | None) -> str | None:
     if samples is None and recipe.reads("memory.bank_momentum"):
         return "A bank has a row for every sample, so their number has to be known: Siamese(encoder, recipe, samples)."
     prototypes = recipe.clustering.prototypes
-    if recipe.switches.clustering == "kmeans" and samples is not None and samples < prototypes:
+    if recipe.reads("clustering.kmeans_iterations") and samples is not None and samples < prototypes:
         return f"k-means cannot make {prototypes} clusters of {samples} images; lower prototypes."
     if not recipe.negatives.positive_in_denominator and 0 < recipe.negatives.bank_sample < FEW_ROWS:
         return (
             f"So few rows of the bank may all be the sample's own; set bank_sample to {FEW_ROWS} or more, or 0 for all."
         )
-    if recipe.switches.normalize == "whiten":
+    if recipe.reads("normalize.whiten_size"):
         batch, dim = recipe.training.batch_size, recipe.heads.dim
         rows = batch // max(1, batch // recipe.normalize.whiten_size)  # of the smallest group
         return too_few_to_whiten(rows, dim) if rows <= dim else None
@@ -77,18 +72,8 @@ def collapse_guards(switches: Switches) -> list[str]:
     equal; decorrelation of channels that may shrink is no guard.
     """
     guards = []
-    if switches.negatives != "none":
-        guards.append("negatives")
-    if switches.clustering in CODE_GUARDS and switches.stop_gradient:
-        guards.append(f"{CODE_GUARDS[switches.clustering]} with stop-gradient")
-    if switches.predictor in ("mlp", "linear") and switches.stop_gradient:
-        guards.append("predictor with stop-gradient")
-    if switches.positive == "average":
-        guards.append("a target averaged over epochs")
-    if switches.normalize == "whiten":
-        guards.append("whitening")
-    if switches.regularizer in ("variance", "gaussian"):
-        guards.append(f"{switches.regularizer} regularizer")
-    if switches.regularizer == "decorrelation" and switches.normalize == "standardize":
-        guards.append("decorrelation of standardized channels")
+    for name, some in VALUES.items():
+        value = some[getattr(switches, name)]
+        if value.guard and all(getattr(switches, other) == word for other, word in value.guard_needs.items()):
+            guards.append(value.guard)
     return guards

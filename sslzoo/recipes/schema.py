@@ -1,8 +1,13 @@
-"""The schema of a recipe: ten switches, and the knobs that they read, with types, defaults and docs."""
+"""The schema of a recipe: ten switches, and the knobs that they read, with types, defaults and docs.
+
+Which values a switch has, and which knobs they read, is declared in `values`.
+"""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
+
+from .values import VALUES
 
 SCALES = ("small", "large")  # images up to 64 px (CIFAR recipes), and above (ImageNet recipes)
 SMALL_UP_TO = 64
@@ -15,30 +20,52 @@ Value = str | bool | int | float
 When = Mapping[str, tuple[Value, ...]]
 
 
-def switch(*values: str | bool, doc: str, usual: bool = True) -> Any:
-    """A switch: its first value is *off*, its second the usual value of ``+switch``."""
-    meant = values[1] if usual and len(values) > 1 else None
-    return field(default=values[0], metadata={"values": values, "usual": meant, "doc": doc})
+def switch(off: str | bool, doc: str, usual: bool = True) -> Any:
+    """A switch whose values are those of `values`; ``usual`` says whether ``+switch`` means its second value."""
+    return field(default=off, metadata={"doc": doc, "usual": usual})
 
 
 @dataclass(frozen=True)
 class Switches:
     """The ten choices that make a method. Every word but none, true and false belongs to one switch only."""
 
-    predictor: str = switch("none", "mlp", "linear", "fixed", doc="h in q = h(z)")
-    target: str = switch("shared", "momentum", "snapshot", doc="the network that gives the keys")
-    stop_gradient: bool = switch(False, True, doc="whether keys are detached")
-    negatives: str = switch("none", "batch", "queue", "bank", doc="other samples to repel")
-    clustering: str = switch("none", "sinkhorn", "centering", "softmax", "kmeans", "relation", doc="codes to predict")
-    positive: str = switch("view", "neighbour", "average", doc="which vector is the target")
-    normalize: str = switch("none", "l2", "whiten", "standardize", doc="last map of queries and keys")
-    similarity: str = switch("cosine", "mse", "cross_entropy", "correlation", doc="what moves closer", usual=False)
-    regularizer: str = switch("none", "variance", "decorrelation", "gaussian", doc="extra term on the projections")
-    symmetric: bool = switch(False, True, doc="whether both views are targets")
+    predictor: str = switch("none", "h in q = h(z)")
+    target: str = switch("shared", "the network that gives the keys")
+    stop_gradient: bool = switch(False, "whether keys are detached")
+    negatives: str = switch("none", "other samples to repel")
+    clustering: str = switch("none", "codes to predict")
+    positive: str = switch("view", "which vector is the target")
+    normalize: str = switch("none", "last map of queries and keys")
+    similarity: str = switch("cosine", "what moves closer", usual=False)
+    regularizer: str = switch("none", "extra term on the projections")
+    symmetric: bool = switch(False, "whether both views are targets")
 
 
-SWITCHES: dict[str, Field[Any]] = {f.name: f for f in fields(Switches)}
-WORDS = {str(v): name for name, f in SWITCHES.items() for v in f.metadata["values"] if v not in ("none", True, False)}
+@dataclass(frozen=True)
+class Switch:
+    """What is known of a switch: its name, what it is, and whether it has a usual value."""
+
+    name: str
+    doc: str
+    has_usual: bool
+
+    @property
+    def values(self) -> tuple[str | bool, ...]:
+        """Its values: off first, then the usual one; those of plugins last."""
+        return tuple(VALUES[self.name])
+
+    @property
+    def off(self) -> str | bool:
+        """The value that takes the part away."""
+        return self.values[0]
+
+    @property
+    def usual(self) -> str | bool | None:
+        """The value that ``+ switch`` means; None where it has to be named."""
+        return self.values[1] if self.has_usual else None
+
+
+SWITCHES = {f.name: Switch(f.name, f.metadata["doc"], f.metadata["usual"]) for f in fields(Switches)}
 
 
 def knob(
@@ -52,27 +79,16 @@ def knob(
     high: float | None = None,
     above: tuple[str, float] | None = None,
 ) -> Any:
-    """A knob: its default for small and for large images, its bounds, and the switches (or knobs) that read it.
+    """A knob: its default for small and for large images, its bounds, and the knobs that it depends on.
 
-    ``when`` maps names to values; the knob is read where any one of them holds, and where the knob that ``above`` names
-    is above its number.
+    It is read where a switch has a value that declares it, or a knob a value that ``when`` has; always where neither
+    names it; and only where the knob that ``above`` names is above its number.
     """
     meta = {"doc": doc, "large": default if large is None else large, "when": when, "choices": choices, "above": above}
     return field(default=default, metadata={**meta, "low": low, "high": high})
 
 
-LEARNS: When = {"predictor": ("mlp", "linear")}
 LARS: When = {"optimizer.name": ("lars",)}
-REPELS: When = {"negatives": ("batch", "queue", "bank")}
-REGULARIZES: When = {"regularizer": ("variance", "decorrelation", "gaussian")}
-LEARNT_BOOK: When = {"clustering": ("sinkhorn", "centering", "softmax")}
-SOFT: When = {"clustering": ("centering", "softmax", "relation")}
-SINKHORN: When = {"clustering": ("sinkhorn",)}
-QUEUED: When = {
-    "negatives": ("queue",), "positive": ("neighbour",), "clustering": ("relation",),
-    "clustering.sinkhorn_queue": (True,),
-}  # fmt: skip
-BANKED: When = {"negatives": ("bank",), "positive": ("average",), "clustering": ("kmeans",)}
 
 
 @dataclass(frozen=True)
@@ -90,9 +106,7 @@ class Heads:
     output_affine: bool = knob(
         True, "scale and shift in the projector's output batch norm", when={"heads.batchnorm": ("default", "all")}
     )
-    predictor_hidden: int = knob(
-        512, "width of the predictor's hidden layer", low=1, high=WIDEST, when={"predictor": ("mlp", "fixed")}
-    )
+    predictor_hidden: int = knob(512, "width of the predictor's hidden layer", low=1, high=WIDEST)
 
 
 @dataclass(frozen=True)
@@ -110,36 +124,29 @@ class Optimizer:
     trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
     warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0, high=LONGEST)
     lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)
-    predictor_lr_scale: float = knob(
-        1.0, "the predictor's learning rate over the others'", low=0, high=10_000, when=LEARNS
-    )
-    predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"), when=LEARNS)
+    predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", low=0, high=10_000)
+    predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"))
 
 
 @dataclass(frozen=True)
 class Target:
     """How a target copy follows the online network."""
 
-    tau: float = knob(
-        0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1, when={"target": ("momentum",)}
-    )
-    tau_end: float = knob(
-        1.0, "the same at the last step; a cosine between", low=0, high=1, when={"target": ("momentum",)}
-    )
-    every: int | str = knob(
-        1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1, when={"target": ("snapshot",)}
-    )
+    tau: float = knob(0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1)
+    tau_end: float = knob(1.0, "the same at the last step; a cosine between", low=0, high=1)
+    every: int | str = knob(1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1)
 
 
 @dataclass(frozen=True)
 class Memory:
     """What is remembered of earlier batches: one queue and one bank, shared by whoever reads them."""
 
-    queue_length: int = knob(4096, "keys in the queue", large=65536, low=2, high=LONGEST, when=QUEUED)
-    bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1, when=BANKED)
+    queue_length: int = knob(
+        4096, "keys in the queue", large=65536, low=2, high=LONGEST, when={"clustering.sinkhorn_queue": (True,)}
+    )
+    bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1)
     read: str = knob(
-        "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after"),
-        when={"positive": ("average",)},
+        "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after")
     )  # fmt: skip
 
 
@@ -147,58 +154,40 @@ class Memory:
 class Negatives:
     """Other samples."""
 
-    own_view: bool = knob(True, "repel the anchor's own view's rows too", when={"negatives": ("batch",)})
+    own_view: bool = knob(True, "repel the anchor's own view's rows too")
     anchor: str = knob(
-        "query", "what is told apart from the other side's rows", choices=("query", "key"),
-        when={"negatives": ("batch",)},
+        "query", "what is told apart from the other side's rows", choices=("query", "key")
     )  # fmt: skip
-    positive_in_denominator: bool = knob(True, "the positive is one of the rows that are told apart", when=REPELS)
-    bank_sample: int = knob(
-        0, "rows of the bank drawn in a step; 0 takes all", large=4096, low=0, when={"negatives": ("bank",)}
-    )
+    positive_in_denominator: bool = knob(True, "the positive is one of the rows that are told apart")
+    bank_sample: int = knob(0, "rows of the bank drawn in a step; 0 takes all", large=4096, low=0)
 
 
 @dataclass(frozen=True)
 class Clustering:
     """The codebook and its codes."""
 
-    prototypes: int = knob(
-        512,
-        "rows of a codebook",
-        large=3000,
-        low=2,
-        high=131_072,
-        when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")},
-    )
-    codebooks: int = knob(
-        1, "codebooks beside each other", low=1, high=16, when={"clustering": (*LEARNT_BOOK["clustering"], "kmeans")}
-    )
-    freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", low=0, when=LEARNT_BOOK)
-    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4, when=SINKHORN)
-    iterations: int = knob(3, "Sinkhorn iterations", low=1, high=LONGEST, when=SINKHORN)
-    sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn", when=SINKHORN)
+    prototypes: int = knob(512, "rows of a codebook", large=3000, low=2, high=131_072)
+    codebooks: int = knob(1, "codebooks beside each other", low=1, high=16)
+    freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", low=0)
+    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4)
+    iterations: int = knob(3, "Sinkhorn iterations", low=1, high=LONGEST)
+    sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn")
     queue_epoch: float = knob(0.0, "epoch from which they do", low=0, when={"clustering.sinkhorn_queue": (True,)})
-    code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4, when=SOFT)
+    code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4)
     code_temperature_start: float = knob(
-        0.04, "the same at the first step", low=1e-4, when=SOFT, above=("clustering.code_warmup_epochs", 0)
+        0.04, "the same at the first step", low=1e-4, above=("clustering.code_warmup_epochs", 0)
     )
-    code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", low=0, when=SOFT)
-    centre_momentum: float = knob(
-        0.9, "part of the centre that stays in a step", low=0, high=1, when={"clustering": ("centering",)}
-    )
-    kmeans_iterations: int = knob(
-        10, "k-means iterations an epoch", low=1, high=LONGEST, when={"clustering": ("kmeans",)}
-    )
+    code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", low=0)
+    centre_momentum: float = knob(0.9, "part of the centre that stays in a step", low=0, high=1)
+    kmeans_iterations: int = knob(10, "k-means iterations an epoch", low=1, high=LONGEST)
 
 
 @dataclass(frozen=True)
 class Normalize:
     """Whitening."""
 
-    whiten_size: int = knob(128, "rows whitened together", low=2, when={"normalize": ("whiten",)})
-    whiten_epsilon: float = knob(
-        1e-4, "part of the unit matrix in the covariance", low=0, high=1, when={"normalize": ("whiten",)}
-    )
+    whiten_size: int = knob(128, "rows whitened together", low=2)
+    whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", low=0, high=1)
 
 
 @dataclass(frozen=True)
@@ -206,15 +195,12 @@ class Loss:
     """The loss: loss_scale x (similarity_weight x mean over pairs + regularizer_weight x regularizer)."""
 
     temperature: float = knob(
-        0.2, "temperature of a query against negatives or prototypes", low=1e-4,
-        when={**REPELS, "clustering": ("sinkhorn", "centering", "softmax", "kmeans", "relation")},
+        0.2, "temperature of a query against negatives or prototypes", low=1e-4
     )  # fmt: skip
-    similarity_weight: float = knob(1.0, "factor on the pairs' term beside a regularizer", low=0, when=REGULARIZES)
-    regularizer_weight: float = knob(1.0, "factor on the regularizer", low=0, when=REGULARIZES)
-    covariance: float = knob(
-        0.08, "weight of the covariances beside the variances", low=0, when={"regularizer": ("variance",)}
-    )
-    slices: int = knob(1024, "random directions in a step", low=1, high=WIDEST, when={"regularizer": ("gaussian",)})
+    similarity_weight: float = knob(1.0, "factor on the pairs' term beside a regularizer", low=0)
+    regularizer_weight: float = knob(1.0, "factor on the regularizer", low=0)
+    covariance: float = knob(0.08, "weight of the covariances beside the variances", low=0)
+    slices: int = knob(1024, "random directions in a step", low=1, high=WIDEST)
     loss_scale: float = knob(1.0, "factor on the whole loss", low=0)
 
 
@@ -239,10 +225,8 @@ class View:
 class Views:
     """How many views, and how each is augmented. A key of the views beside these sets it for all views."""
 
-    targets: int = knob(
-        2, "views that serve as targets, each to all others", low=2, high=8, when={"symmetric": (True,)}
-    )
-    pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8, when={"symmetric": (False,)})
+    targets: int = knob(2, "views that serve as targets, each to all others", low=2, high=8)
+    pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8)
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
     local_size: int = knob(96, "their size in px", low=8, high=4096)
     first: View = field(default_factory=View)

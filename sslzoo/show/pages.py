@@ -75,11 +75,11 @@ def switches_table(switches: Switches, base: Switches) -> Table:
     """The ten switches, changed ones coloured."""
     changed = diff(base, switches)
     made = table("switch", "value", "what it is")
-    for name, field in SWITCHES.items():
+    for name, switch in SWITCHES.items():
         value = spoken(switches, name)
         if name in changed:
             value = f"[yellow]{value}[/yellow] [dim](was {spoken(base, name)})[/dim]"
-        made.add_row(name, value, f"[dim]{field.metadata['doc']}[/dim]")
+        made.add_row(name, value, f"[dim]{switch.doc}[/dim]")
     return made
 
 

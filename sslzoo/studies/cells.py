@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from ..recipes import plugins
 from ..recipes.algebra import Expression
 from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.recipe import Recipe, dump
@@ -50,10 +51,12 @@ class Setting:
     def of(options: Options) -> "Setting":
         """The setting that options make. Raises `UserError` where that cannot be."""
         data, device, precision = surroundings(options)
-        facts = {
+        facts: dict[str, Any] = {
             "data": str(Path(options.data).resolve()) if data.own else data.name, "images": len(data.train),
             "image_size": data.size, "mean": data.mean, "std": data.std, "device": device.type, "precision": precision,
         }  # fmt: skip
+        if used := sorted(plugin.sha256 for plugin in plugins.loaded()):
+            facts["plugins"] = used
         return Setting(options, data.name, data.size, facts, len(data.train), device)
 
     def resolved(self, expression: Expression) -> Recipe:
@@ -105,6 +108,7 @@ def command(verb: str, words: Sequence[str], options: Mapping[str, Any]) -> str:
     usual = asdict(Options())
     given = {key: value for key, value in options.items() if value not in (None, usual.get(key))}
     flags = [word for key, value in given.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    flags += [word for plugin in plugins.loaded() for word in ("--plugin", plugin.path)]
     return shlex.join(["sslzoo", verb, *words, *flags])
 
 

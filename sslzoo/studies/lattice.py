@@ -10,7 +10,8 @@ from ..recipes.algebra import Expression, canonical, parse, resolve, tokenize
 from ..recipes.knobs import dotted, expand, read_by, read_switch, spelled
 from ..recipes.recipe import Recipe, switch_values
 from ..recipes.rules import refusal
-from ..recipes.schema import SWITCHES, WORDS, Switches, Value
+from ..recipes.schema import SWITCHES, Switches, Value
+from ..recipes.values import WORDS, switch_of
 from ..tools.errors import UserError, did_you_mean
 
 MOST = 10_000  # cells of a table
@@ -84,7 +85,7 @@ def _read_flip(item: str, base: Switches, name: str) -> Flip:
         if len(set(made.values)) < max(2, len(texts)):
             raise UserError(f"{item!r} needs two or more different values, as in '--flip \"{_example(word)}\"'.")
         return made
-    switch = word if word in SWITCHES else WORDS.get(word)
+    switch = word if word in SWITCHES else switch_of(word)
     if switch is None:
         if dotted(word):
             raise UserError(f"{word} is a knob; write its values, as in '--flip \"{_example(word)}\"'.")
@@ -92,8 +93,8 @@ def _read_flip(item: str, base: Switches, name: str) -> Flip:
         raise UserError(
             f"There is no switch or value {raw!r} to flip{did_you_mean(word, known)}; they are {', '.join(known)}."
         )
-    now, meta = getattr(base, switch), SWITCHES[switch].metadata
-    off, usual = meta["values"][0], meta["usual"]
+    now, meta = getattr(base, switch), SWITCHES[switch]
+    off, usual = meta.off, meta.usual
     other = word if word not in (switch, str(now), str(off)) else off if now != off else usual
     if other is None:
         raise UserError(f"{switch} has no usual value; write '--flip \"{_example(switch)}\"'.")
@@ -102,7 +103,7 @@ def _read_flip(item: str, base: Switches, name: str) -> Flip:
 
 def _example(key: str) -> str:
     """``key=a|b`` with values that the key takes, as far as they are known."""
-    values = SWITCHES[key].metadata["values"] if key in SWITCHES else ("A", "B")
+    values = SWITCHES[key].values if key in SWITCHES else ("A", "B")
     return f"{key}={'|'.join(str(value).lower() for value in values)}"
 
 
@@ -164,12 +165,12 @@ def _cell(base: _Base, values: Mapping[str, Value], flips: Sequence[Flip], recip
 
 def spell(switch: str, now: Value, value: Value, word: str = "") -> list[str]:
     """The words that turn a switch from one value to another; by the switch's name where that is the given word."""
-    meta = SWITCHES[switch].metadata
+    meta = SWITCHES[switch]
     if value == now:
         return []
-    if value == meta["values"][0]:
+    if value == meta.off:
         return ["-", switch if word == switch or isinstance(now, bool) else str(now)]
-    return ["+", switch if isinstance(value, bool) or (word == switch and value == meta["usual"]) else str(value)]
+    return ["+", switch if isinstance(value, bool) or (word == switch and value == meta.usual) else str(value)]
 
 
 def spoken(key: str, value: Value) -> str:

@@ -14,6 +14,7 @@ import torch
 from ..exchange import weights
 from ..metrics.health import advice, average, health, most
 from ..processes import agree, collectives
+from ..recipes import plugins
 from ..recipes.recipe import dump, switch_values
 from ..tools import files, records
 from ..tools.errors import Diverged, SaidElsewhere, UserError
@@ -113,7 +114,7 @@ class Training:
             "image_size": data.size, "mean": data.mean, "std": data.std, **asdict(recipe.training),
             "options": asdict(self.options), "command": sys.argv, "device": device_name(self.plan.device),
             "processes": collectives.world(), "launch": launch, "precision": self.plan.precision,
-            "resident": self.plan.resident,
+            "resident": self.plan.resident, "plugins": [plugin.to_json() for plugin in plugins.loaded()],
             "versions": versions(), "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         }  # fmt: skip
         about["options"]["data"] = str(Path(self.options.data).resolve()) if data.own else self.options.data
@@ -180,7 +181,7 @@ class Training:
         epochs, seconds = interval(self.options.checkpoint_every)
         model.train()
         if self.position == 0:
-            if self.epoch == 0 and self.recipe.switches.clustering == "kmeans":
+            if self.epoch == 0 and model.codes is not None and model.codes.needs_bank:
                 for index, views in self.batches.epoch(0):
                     with self.learner.autocast():
                         model.remember(views, index)

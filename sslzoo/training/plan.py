@@ -16,6 +16,7 @@ from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.recipe import Recipe, switch_values
 from ..recipes.rules import misfit
 from ..recipes.schema import Value
+from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
 from .device import find_device, find_precision
@@ -127,14 +128,6 @@ def check(recipe: Recipe, samples: int) -> None:
         raise UserError(why)
 
 
-WHOLE_BATCH = {  # values of switches whose loss is no mean over rows that know nothing of each other, and why
-    "batch": "its negatives are the batch's other rows", "sinkhorn": "Sinkhorn balances the codes of a whole batch",
-    "standardize": "the mean and deviation are a whole batch's", "whiten": "the covariance is a whole batch's",
-    "correlation": "the correlation is a whole batch's", "decorrelation": "the correlation is a whole batch's",
-    "variance": "the variance is a whole batch's", "gaussian": "the distribution is a whole batch's",
-}  # fmt: skip
-
-
 def check_parts(recipe: Recipe, accumulate: int) -> None:
     """Raise `UserError` for a batch that cannot be parted: over processes, or into parts whose gradients are added."""
     batch, of = recipe.training.batch_size, world()
@@ -145,11 +138,11 @@ def check_parts(recipe: Recipe, accumulate: int) -> None:
         )
     if accumulate == 1:
         return
-    for value in switch_values(recipe.switches).values():
-        if value in WHOLE_BATCH:
+    for name, word in switch_values(recipe.switches).items():
+        if why := value_of(name, word).whole_batch:
             raise UserError(
-                f"--accumulate would change this loss, since {WHOLE_BATCH[value]}; use more processes or a smaller "
-                "--batch-size instead."
+                f"--accumulate would change this loss, since {why}; use more processes or a smaller --batch-size "
+                "instead."
             )
     if batch // of % accumulate or batch // of // accumulate < 2:
         raise UserError(

@@ -75,6 +75,7 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
     path, file = checkpoints.place(given)
     with agree.holding(path):
         about, checkpoint = agree.together(lambda: (runs.read_run(path), checkpoints.read(given)))
+        agree.together(lambda: runs.require_plugins(path, about))
         plan = alike(lambda resident: _plan_of(path, about, about.get("resident", resident)))
         training = Training(plan, path, checkpoint)
         agree.first(lambda: checkpoints.go_back(file))

@@ -15,9 +15,10 @@ from torch import nn
 from ..core.encoders import build
 from ..exchange.weights import load_weights
 from ..processes.launched import attempt
+from ..recipes.plugins import Plugin, require
 from ..tools.errors import UserError
 from ..tools.files import write
-from ..tools.records import NUMBER, fits, read_json
+from ..tools.records import NUMBER, Misfit, fits, read_json
 from .plan import Options
 
 ABOUT = {  # what others read of run.json
@@ -68,6 +69,15 @@ def read_run(run: Path) -> dict[str, Any]:
     if unknown or not fits(about["options"], {"data": str}):
         raise UserError(wrong)
     return about
+
+
+def require_plugins(run: Path, about: Mapping[str, Any]) -> None:
+    """Raise `UserError` where a run was trained with plugins that are not loaded, or not as they were."""
+    try:
+        needed = [Plugin.from_json(one) for one in about.get("plugins", [])]
+    except (Misfit, TypeError):
+        raise UserError(f"{run}/run.json is broken where it names plugins; give another run.") from None
+    require(needed, run)
 
 
 def is_run(path: Path) -> bool:
@@ -146,6 +156,7 @@ def encoder(run: str | Path) -> nn.Module:
     """The trained online backbone of a run directory, in eval mode. Raises `UserError`."""
     path = Path(run)
     about = read_run(path)
+    require_plugins(path, about)
     model = build(about["backbone"], about["image_size"])
     load_weights(model, path / "encoder.safetensors")
     return model.eval()
