@@ -113,14 +113,14 @@ def steps(expressions: list[str], batches: list[int], turns: int, own_norm: bool
         for batch in batches:
             run = Training(prepare(expression, Options(batch_size=batch, device="cpu")))
             if own_norm:
-                batchnorm.synchronized(run.learner.model)
+                batchnorm.convert_sync_batchnorm(run.learner.model)
             run.learner.model.train()
             index, views = next(iter(run.batches.epoch(0)))
             spent = []
             for turn in range(turns + 2):
                 started = time.perf_counter()
                 run.learner.step(views, index, turn)
-                agree.most(0)
+                agree.all_reduce_max(0)
                 spent.append(time.perf_counter() - started)
             found.setdefault(expression, {})[str(batch)] = statistics.median(spent[2:])
     return found
@@ -155,7 +155,7 @@ def worker(job: str) -> None:
     """Do a job, and let the first process write what came of it."""
     torch.set_num_threads(1)
     asked = json.loads(job)
-    with agree.joined():
+    with agree.process_group():
         found = WORKS[asked["do"]](*asked["with"])
         if collectives.rank() == 0:
             Path(asked["to"]).write_text(json.dumps(found))

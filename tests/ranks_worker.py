@@ -13,7 +13,7 @@ from torch import nn
 
 from sslzoo.core.pairs import full_views
 from sslzoo.processes import batchnorm, collectives
-from sslzoo.processes.agree import joined, parallel
+from sslzoo.processes.agree import parallel, process_group
 
 ROWS, STEPS, SAMPLES = 12, 3, 40
 
@@ -25,7 +25,7 @@ def run(expression: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     model.clock.steps = 4  # of an epoch each
     recipe = model.recipe
     if collectives.world() > 1:
-        batchnorm.synchronized(model)
+        batchnorm.convert_sync_batchnorm(model)
     called = parallel(model, torch.device("cpu"))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
     generator = torch.Generator().manual_seed(0)
@@ -34,7 +34,7 @@ def run(expression: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
         index = torch.randperm(SAMPLES, generator=generator)[:ROWS]
         n = full_views(recipe) + recipe.views.local_crops
         views = [torch.randn(ROWS, 3, 8, 8, generator=generator, dtype=dtype) for _ in range(n)]
-        index, views = collectives.own(index), [collectives.own(view) for view in views]
+        index, views = collectives.own_rows(index), [collectives.own_rows(view) for view in views]
         if step == 0 and recipe.switches.clustering == "kmeans":
             model.remember(views, index)
         model.begin_epoch()
@@ -56,6 +56,6 @@ if __name__ == "__main__":
     if os.environ.get("LOSE_GRADIENT"):
         gathered = collectives.gather
         collectives.gather = lambda x: gathered(x).detach()
-    with joined():
+    with process_group():
         results = {(e, dtype): run(e, dtype) for e in expressions for dtype in (torch.float64, torch.float32)}
         torch.save(results, Path(out) / f"{collectives.world()}-{collectives.rank()}.pt")

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from sslzoo.processes.batchnorm import SyncBatchNorm, synchronized
+from sslzoo.processes.batchnorm import SyncBatchNorm, convert_sync_batchnorm
 from sslzoo.recipes.recipe import method_names
 from sslzoo.training import checkpoints
 
@@ -99,7 +99,7 @@ def test_own_batch_norm_is_torchs(shape):
     plain = (nn.BatchNorm1d if len(shape) == 2 else nn.BatchNorm2d)(5).double()
     nn.init.normal_(plain.weight)
     nn.init.normal_(plain.bias)
-    ours = synchronized(copy.deepcopy(plain))
+    ours = convert_sync_batchnorm(copy.deepcopy(plain))
     assert isinstance(ours, SyncBatchNorm)
     for _ in range(2):
         x = torch.randn(shape, dtype=torch.float64) * 3 + 1
@@ -125,7 +125,7 @@ def test_a_backbones_own_kinds_of_batch_norm_keep_what_they_do():
 
     net = timm.create_model("efficientnet_b0", num_classes=0)
     x = torch.randn(2, 3, 64, 64)
-    other = synchronized(copy.deepcopy(net))
+    other = convert_sync_batchnorm(copy.deepcopy(net))
     assert sum(isinstance(m, SyncBatchNorm) for m in other.modules()) > 20
     for mode in (True, False):
         torch.testing.assert_close(other.train(mode)(x), net.train(mode)(x), rtol=1e-3, atol=1e-3)

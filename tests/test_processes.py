@@ -24,7 +24,7 @@ SMALL = {"limit": 64, "batch_size": 16, "epochs": 1, "device": "cpu"}
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """A run that a launch of torchrun has begun, and that has ended."""
-    monkeypatch.setattr(agree, "launch", lambda: ["node1 17 1.00", "id 100"])
+    monkeypatch.setattr(agree, "launch_ids", lambda: ["node1 17 1.00", "id 100"])
     return Path(train("simsiam", out=str(tmp_path / "runs"), **SMALL)["run"])
 
 
@@ -69,14 +69,14 @@ def test_images_are_in_memory_in_all_processes_or_in_none(monkeypatch):
 
     assert module.alike(make).data == plan.data
     assert asked == [None]
-    monkeypatch.setattr(agree, "told", lambda value: False if value is True else value)
+    monkeypatch.setattr(agree, "broadcast", lambda value: False if value is True else value)
     module.alike(make)
     assert asked == [None, None, False]
 
 
 def test_other_data_are_refused(monkeypatch):
     plan = prepare("simsiam", Options(**SMALL))
-    monkeypatch.setattr(agree, "told", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
+    monkeypatch.setattr(agree, "broadcast", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
     with pytest.raises(
         UserError, match=r"64 images of 32 px where the first process has 63 .*; give all machines the same"
     ):
@@ -100,17 +100,17 @@ def test_a_run_goes_on_with_its_images_where_they_were(tmp_path, monkeypatch):
 def test_a_plain_process_is_alone(monkeypatch):
     monkeypatch.setenv("RANK", "3")  # some schedulers set it, without a number of processes
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert (launched.started(), launched.number()) == (1, 0)
-    assert agree.together(lambda: 1) == agree.first(lambda: 1) == agree.told(1) == agree.most(1) == 1
-    with agree.joined():
-        assert not launched.joined()
+    assert (launched.world_size(), launched.rank()) == (1, 0)
+    assert agree.on_all(lambda: 1) == agree.on_first(lambda: 1) == agree.broadcast(1) == agree.all_reduce_max(1) == 1
+    with agree.process_group():
+        assert not launched.in_process_group()
 
 
 def test_its_own_readers_do_not_hold_a_folder(tmp_path):
     """A process that was forked while the folder was held, and outlives it, does not keep others out."""
     (tmp_path / "run.json").write_text("{}")
     code = (
-        "import os, time; from pathlib import Path; from sslzoo.files import locked\n"
+        "import os, time; from pathlib import Path; from sslzoo.tools.files import locked\n"
         "with locked(Path('run.json')):\n"
         "    if os.fork() == 0:\n"
         "        time.sleep(20); os._exit(0)\n"
@@ -124,7 +124,7 @@ def test_its_own_readers_do_not_hold_a_folder(tmp_path):
 
 def test_readers_leave_stopping_to_the_run():
     code = (
-        "import signal; from sslzoo.streams import deaf; deaf(0)\n"
+        "import signal; from sslzoo.views.streams import deaf; deaf(0)\n"
         "for name in ('SIGINT', 'SIGTERM', 'SIGUSR1'):\n"
         "    assert signal.getsignal(getattr(signal, name)) == signal.SIG_IGN\n"
     )

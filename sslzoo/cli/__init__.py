@@ -10,7 +10,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import show
-from ..processes.launched import joined, number
+from ..processes.launched import in_process_group, rank
 from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing
 from ..tools.version import __version__
 from .ablate import ablate, study
@@ -67,14 +67,16 @@ class Zoo(click.Group):
             click.echo(error.format_message())
             code = 0
         except click.ClickException as error:
-            if number() == 0:
+            if rank() == 0:
                 show.error(sentence(error))
             code = 2
         except UserError as error:
-            if number() == 0:
+            if rank() == 0:
                 show.error(str(error))
-            elif joined() and not isinstance(error, SaidElsewhere):  # before that all processes have the same errors
-                show.error(f"process {number()}: {error}")
+            elif in_process_group() and not isinstance(
+                error, SaidElsewhere
+            ):  # before that all processes have the same errors
+                show.error(f"process {rank()}: {error}")
             code = 2
         except (KeyboardInterrupt, click.Abort):
             show.error("Interrupted.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .. import show
-from ..processes.launched import started
+from ..processes.launched import world_size
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
 from .train import STOPPED
@@ -22,7 +22,7 @@ table_options = stacked(
 
 def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
     """Train a table with a screen and print what came of it."""
-    if started() > 1:
+    if world_size() > 1:
         raise UserError("A table of many runs is made by one process; start it without torchrun.")
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory

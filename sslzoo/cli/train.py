@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from .. import show
-from ..processes.launched import number, started
+from ..processes.launched import rank, world_size
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
@@ -69,7 +69,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     options = {names.get(key, key): value for key, value in flags.items()}
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
-    if started() > 1:
+    if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
     from ..training import run as training
     from ..training.guards import Interrupted
@@ -86,7 +86,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 raise UserError(f"--resume takes no expression; leave {' '.join(expression)!r} out.")
             if control["dry_run"]:
                 raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
-            if number() == 0:
+            if rank() == 0:
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             result = training.resume(control["resume"], screen, control["stop_after"])
         elif control["dry_run"]:
@@ -101,12 +101,12 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             result = training.train(list(expression), screen, control["stop_after"], **options)
     except Interrupted as stop:
         screen.close()
-        if number() == 0:
+        if rank() == 0:
             show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")
         sys.exit(STOPPED)
     finally:
         screen.close()
-    if control["as_json"] and number() == 0:
+    if control["as_json"] and rank() == 0:
         click.echo(json.dumps(result))
 
 

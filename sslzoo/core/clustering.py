@@ -80,7 +80,7 @@ class Sinkhorn(Codes):
         """Return codes as in `Codes.code`."""
         scores, knobs = book(targets), self.knobs
         if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
-            scores = torch.cat([book(collectives.part_of(queue).to(targets.dtype)), scores], dim=1)
+            scores = torch.cat([book(collectives.shard(queue).to(targets.dtype)), scores], dim=1)
         return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
 
 
@@ -152,11 +152,11 @@ class KMeans(Codes):
         bank, codebook = cast(Bank, bank), cast(Codebook, codebook)
         seen = bank.rows[bank.seen]
         for h, weight in enumerate(codebook.weight):
-            start = seen[collectives.agreed(torch.randperm(len(seen))[: len(weight)].to(seen.device))]
+            start = seen[collectives.from_first(torch.randperm(len(seen))[: len(weight)].to(seen.device))]
             start = torch.cat([start, weight[len(start) :].to(seen.dtype)])
             centroids, near = spherical_kmeans(seen, start, self.knobs.kmeans_iterations)
-            weight.copy_(collectives.agreed(centroids))
-            self.assigned[h, bank.seen] = collectives.agreed(near)
+            weight.copy_(collectives.from_first(centroids))
+            self.assigned[h, bank.seen] = collectives.from_first(near)
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:

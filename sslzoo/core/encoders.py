@@ -79,7 +79,7 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     """A model with every batch norm over the rows of all processes: torch's, by timm's hand, on CUDA; else our own."""
     if device.type == "cuda":
         return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
-    return batchnorm.synchronized(model)
+    return batchnorm.convert_sync_batchnorm(model)
 
 
 def check_size(model: nn.Module, name: str, size: int) -> None:

@@ -73,7 +73,7 @@ def whiten(x: Tensor, knobs: Normalize) -> Tensor:
     """
     rows = collectives.gather(x)
     groups = torch.tensor_split(rows, max(1, len(rows) // knobs.whiten_size))
-    return collectives.own(torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups]))
+    return collectives.own_rows(torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups]))
 
 
 def _whitened(x: Tensor, epsilon: float) -> Tensor:
@@ -126,7 +126,7 @@ def gaussian(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
     mean over views and over ``slices`` directions, which are drawn anew in every step.
     """
     z = views[0]
-    drawn = collectives.agreed(torch.randn(z.shape[1], knobs.slices, dtype=z.dtype, device=z.device))
+    drawn = collectives.from_first(torch.randn(z.shape[1], knobs.slices, dtype=z.dtype, device=z.device))
     return torch.stack([epps_pulley(z @ F.normalize(drawn, dim=0)) for z in views]).mean()
 
 

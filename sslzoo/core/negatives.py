@@ -46,7 +46,7 @@ def against_batch(q: Tensor, k: Tensor, others: Others, temperature: float, knob
     anchor, rows = (q, k) if knobs.anchor == "query" else (k, q)
     positive = (anchor * rows).sum(dim=1)
     sides = [collectives.gather(side) for side in (rows, others.own) if side is not None]
-    start = collectives.first_row(anchor)
+    start = collectives.row_offset(anchor)
     itself = torch.arange(start, start + len(anchor), device=anchor.device)
     mask = F.one_hot(itself, len(sides[0])).bool()
     negatives = [(anchor @ side.T).masked_fill(mask, -torch.inf) for side in sides]
@@ -68,7 +68,7 @@ def against_bank(q: Tensor, k: Tensor, others: Others, temperature: float, knobs
     rows, index = cast(Bank, others.bank).rows, cast(Tensor, others.index)
     place = torch.arange(len(rows), device=q.device)
     if 0 < knobs.bank_sample < len(rows):
-        place = collectives.agreed(torch.randint(len(rows), (knobs.bank_sample,), device=q.device))
+        place = collectives.from_first(torch.randint(len(rows), (knobs.bank_sample,), device=q.device))
         rows = rows[place]
     similar = (q @ rows.T).masked_fill(place == index[:, None], -torch.inf)
     return info_nce((q * k).sum(dim=1), similar, temperature, knobs)

@@ -13,7 +13,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from ..processes.launched import neighbours
+from ..processes.launched import local_world_size
 from ..tools.errors import UserError
 from .picture import Picture, Unreadable, is_image, read_sizes, square
 from .splits import MOST, Dataset, Split, hold_out
@@ -61,7 +61,7 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
         raise bad.all_of(_paths(train))
     size = image_size or min(int(np.median(sizes.min(axis=1))), MOST)
     if resident is None:
-        total = (len(train) + (len(test) if test else 0)) * 3 * size * size * neighbours()
+        total = (len(train) + (len(test) if test else 0)) * 3 * size * size * local_world_size()
         free = MEMORY_SHARE * psutil.virtual_memory().available
         resident = total < free and bool(np.median(sizes.max(axis=1)) <= 1.5 * size)
     if resident:

@@ -1,4 +1,4 @@
-"""The processes of one run, as torchrun starts them: joined, of one mind on errors, told what the first one knows."""
+"""The processes of one run, as torchrun starts them: how they join, share what the first one knows, and fail as one."""
 
 import time
 import warnings
@@ -16,52 +16,56 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..tools.errors import SaidElsewhere, UserError
 from ..tools.files import locked
+from . import launched
 from .collectives import rank, world
-from .launched import names, started
 
-LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out", "remote process exited", "was aborted")
-PATIENCE = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
+PEER_LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out", "remote process exited", "was aborted")
+TIMEOUT = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
 T = TypeVar("T")
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 @contextmanager
-def joined() -> Iterator[None]:
-    """The processes that torchrun has started, joined in a group; alone, or in a group already, nothing happens."""
-    if started() == 1 or dist.is_initialized():
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun has started in a group for the block.
+
+    Alone, or in a group already, nothing happens. Raises `UserError` where another process is gone.
+    """
+    if launched.world_size() == 1 or dist.is_initialized():
         yield
         return
-    store, number, of = next(dist.rendezvous("env://", timeout=PATIENCE))  # type: ignore[attr-defined]
-    store = dist.PrefixStore(meeting(store, number, of), store)  # type: ignore[attr-defined]
+    store, number, of = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
+    store = dist.PrefixStore(rendezvous_prefix(store, number, of), store)  # type: ignore[attr-defined]
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=PATIENCE)
+    dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=TIMEOUT)
     try:
         yield
     except RuntimeError as error:
-        if not is_lost(error):
+        if not is_peer_lost(error):
             raise
         raise UserError("Another process has ended or cannot be reached; see what it said, and start again.") from None
     dist.destroy_process_group()  # not after an error: the end of a group may wait for those that wait for us
 
 
-def is_lost(error: RuntimeError) -> bool:
-    """Whether an error says that another process is gone."""
-    return world() > 1 and any(word in str(error) for word in LOST)
+def is_peer_lost(error: RuntimeError) -> bool:
+    """Return whether an error says that another process is gone."""
+    return world() > 1 and any(word in str(error) for word in PEER_LOST)
 
 
-def meeting(store: Any, number: int, of: int) -> str:
-    """A name that only these processes have: after a restart torchrun's store has what those before left in it.
+def rendezvous_prefix(store: Any, number: int, of: int) -> str:
+    """Return a name that only these processes have, for their keys in torchrun's store.
 
-    torchrun's count of restarts is no such name, since each node counts its own. The first process answers all that
-    ask, those that are gone too, until all of its own have said that they heard it.
+    After a restart the store has what those before left in it. torchrun's count of restarts is no such name, since each
+    node counts its own. The first process answers all that ask, those that are gone too, until all of its own have said
+    that they heard it.
     """
     name, answered = uuid4().hex, set[bytes]()
     if number > 0:
         store.set(f"asks {number}", name)
-        found = store.get(name).decode()  # waits
-        store.set(f"{found} {number}", "")
-        return str(found)
+        prefix = store.get(name).decode()  # waits
+        store.set(f"{prefix} {number}", "")
+        return str(prefix)
     others = range(1, of)
     while not store.check([f"{name} {other}" for other in others]):
         asked = (store.get(f"asks {other}") for other in others if store.check([f"asks {other}"]))
@@ -72,65 +76,68 @@ def meeting(store: Any, number: int, of: int) -> str:
     return name
 
 
-def told(value: T) -> T:
-    """The first process's value on all of them."""
+def broadcast(value: T) -> T:
+    """Return the first process's value on all of them."""
     if world() == 1:
         return value
-    found: list[Any] = [value]
-    dist.broadcast_object_list(found, 0)
-    return found[0]  # type: ignore[no-any-return]
+    received: list[Any] = [value]
+    dist.broadcast_object_list(received, 0)
+    return received[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
-def holding(run: Path) -> Iterator[None]:
-    """A run directory that the first process holds. Raises `UserError` where another run of it does."""
+def run_lock(run: Path) -> Iterator[None]:
+    """Hold a run directory in the first process for the block. Raises `UserError` where another run holds it."""
     with ExitStack() as held:
-        together(lambda: held.enter_context(locked(run / "run.json")) if rank() == 0 else None)
+        on_all(lambda: held.enter_context(locked(run / "run.json")) if rank() == 0 else None)
         yield
 
 
-def together(make: Callable[[], T]) -> T:
-    """What each process makes. Where one of them raises a `UserError` all do, and the first one says it."""
+def on_all(make: Callable[[], T]) -> T:
+    """Return what this process makes, once all of them have made theirs.
+
+    Where one of them raises a `UserError` all do, and the first one says it.
+    """
     if world() == 1:
         return make()
-    made, said = None, None
+    made, failure = None, None
     try:
         made = make()
     except UserError as error:
-        said = error
-    errors: list[UserError | None] = [None] * world()
-    dist.all_gather_object(errors, said)
-    for number, found in enumerate(errors):
+        failure = error
+    failures: list[UserError | None] = [None] * world()
+    dist.all_gather_object(failures, failure)
+    for number, found in enumerate(failures):
         if found is not None:
             raise (found if number == 0 else UserError(f"Process {number}: {found}")) if rank() == 0 else SaidElsewhere
     return made  # type: ignore[return-value]
 
 
-def first(make: Callable[[], T]) -> T:
-    """What the first process alone makes, on all of them; its `UserError` too."""
-    return told(together(lambda: make() if rank() == 0 else None))  # type: ignore[return-value]
+def on_first(make: Callable[[], T]) -> T:
+    """Return on all processes what the first one alone makes; its `UserError` is raised on all of them too."""
+    return broadcast(on_all(lambda: make() if rank() == 0 else None))  # type: ignore[return-value]
 
 
-def pooled(known: dict[K, V]) -> dict[K, V]:
-    """What any of the processes knows."""
+def union(known: dict[K, V]) -> dict[K, V]:
+    """Return what any of the processes knows."""
     if world() == 1:
         return known
-    found: list[dict[K, V]] = [{}] * world()
-    dist.all_gather_object(found, known)
-    return {key: value for one in found for key, value in one.items()}
+    gathered: list[dict[K, V]] = [{}] * world()
+    dist.all_gather_object(gathered, known)
+    return {key: value for one in gathered for key, value in one.items()}
 
 
-def most(number: int) -> int:
-    """The largest of the processes' numbers."""
+def all_reduce_max(number: int) -> int:
+    """Return the largest of the processes' numbers."""
     if world() == 1:
         return number
-    found = torch.tensor(number)
-    dist.all_reduce(found, dist.ReduceOp.MAX)
-    return int(found)
+    largest = torch.tensor(number)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with gradients averaged over all processes; alone, as it is.
+    """Return the model with gradients averaged over all processes; alone, return it as it is.
 
     Unused parameters are looked for since a codebook may be frozen at first, and buckets then keep their order, so that
     a resumed run adds in the same one.
@@ -143,9 +150,10 @@ def parallel(model: nn.Module, device: torch.device) -> nn.Module:
         return DistributedDataParallel(model, devices, broadcast_buffers=False, find_unused_parameters=True)
 
 
-def launch() -> list[str]:
-    """The names of the launch that started the processes, the same after a restart; all have to ask."""
-    found: list[Any] = [None] * world()
-    if world() > 1:
-        dist.all_gather_object(found, names())
-    return sorted({name for some in found for name in some}) if world() > 1 else names()
+def launch_ids() -> list[str]:
+    """Return the names of the launch that started the processes, the same after a restart; all have to ask."""
+    if world() == 1:
+        return launched.launch_ids()
+    gathered: list[Any] = [None] * world()
+    dist.all_gather_object(gathered, launched.launch_ids())
+    return sorted({name for names in gathered for name in names})

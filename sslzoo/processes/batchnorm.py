@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .collectives import combined, world
+from .collectives import combined_moments, world
 
 
 class _Normalize(torch.autograd.Function):
@@ -58,12 +58,13 @@ class SyncBatchNorm(_BatchNorm):
         return self.act(self.drop(self.normalized(input)))  # type: ignore[no-any-return]
 
     def normalized(self, x: Tensor) -> Tensor:
-        """x [N, C, ...] with mean 0 and variance 1 a channel; moves the running statistics in training."""
+        """Return x [N, C, ...] with mean 0 and variance 1 a channel; move the running statistics in training."""
         if not self.training and self.running_mean is not None:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         with torch.no_grad():
             wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            mean, var = combined(*torch.ops.aten.batch_norm_update_stats(wide, None, None, 0.0))  # not var_mean: slow
+            own = torch.ops.aten.batch_norm_update_stats(wide, None, None, 0.0)  # not var_mean: slow
+            mean, var = combined_moments(*own)
             if self.training and self.running_mean is not None:
                 self.track(mean, var, world() * x.numel() // x.shape[1])
         weight = torch.ones_like(mean) if self.weight is None else self.weight
@@ -82,10 +83,10 @@ class SyncBatchNorm(_BatchNorm):
         self.running_var.lerp_((var * (n / max(n - 1, 1))).to(self.running_var.dtype), momentum)
 
 
-def synchronized(module: nn.Module) -> nn.Module:
-    """The module with every batch norm in it over the rows of all processes; its parameters and their names stay."""
+def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
+    """Return the module with every batch norm in it over the rows of all processes; parameters and their names stay."""
     if isinstance(module, _BatchNorm) and not isinstance(module, SyncBatchNorm):
         return SyncBatchNorm(module)
     for name, child in module.named_children():
-        setattr(module, name, synchronized(child))
+        setattr(module, name, convert_sync_batchnorm(child))
     return module

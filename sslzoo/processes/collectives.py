@@ -13,17 +13,17 @@ from torch import Tensor
 
 
 def world() -> int:
-    """The number of processes of the run."""
+    """Return the number of processes of the run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """This process's number among them."""
+    """Return this process's number among them."""
     return dist.get_rank() if world() > 1 else 0
 
 
 def share() -> tuple[int, int]:
-    """Which part of a batch's rows this process has: its rank, of how many."""
+    """Return which part of a batch's rows this process has: its rank, of how many."""
     return rank(), world()
 
 
@@ -52,41 +52,47 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        return own(_Sum.forward(ctx, grads[0]))
+        return own_rows(_Sum.forward(ctx, grads[0]))
 
 
 def gather(x: Tensor) -> Tensor:
-    """The rows [N, ...] of all processes, in rank order, with gradient."""
+    """Return the rows [N, ...] of all processes, in rank order, with gradient."""
     return x if world() == 1 else _Gather.apply(x)
 
 
-def own(x: Tensor) -> Tensor:
-    """This process's rows of `gather`'s."""
+def own_rows(x: Tensor) -> Tensor:
+    """Return this process's rows of `gather`'s."""
     return x.chunk(world())[rank()]
 
 
 def average(x: Tensor) -> Tensor:
-    """The mean of x over processes, with gradient."""
+    """Return the mean of x over processes, with gradient."""
     return x if world() == 1 else _Sum.apply(x) / world()
 
 
-def first_row(x: Tensor) -> int:
-    """Where this process's rows begin in `gather`'s result."""
+def row_offset(x: Tensor) -> int:
+    """Return where this process's rows begin in `gather`'s result."""
     return rank() * len(x)
 
 
-def part_of(x: Tensor) -> Tensor:
-    """This process's part of rows that all processes have, so that none counts twice; parts may differ by a row."""
+def shard(x: Tensor) -> Tensor:
+    """Return this process's part of rows that all processes have, so that none counts twice.
+
+    Parts may differ by a row.
+    """
     return x[rank() :: world()]
 
 
-def places(n: int) -> Tensor:
-    """The places among n of what this process does: equally many on all, so that the last ones may be done twice."""
+def shard_indices(n: int) -> Tensor:
+    """Return which of n rows this process makes: equally many on all, so that the last ones may be made twice."""
     return torch.arange(rank(), rank() + world() * -(-n // world()), world()) % n
 
 
-def collected(x: Tensor, n: int) -> Tensor:
-    """On the first process the rows of all `places` of n in order, on the others their own; x is on the host."""
+def gather_shards(x: Tensor, n: int) -> Tensor:
+    """Return on the first process the n rows of all `shard_indices` in order, on the others their own.
+
+    x is on the host.
+    """
     if world() == 1:
         return x
     parts = [torch.empty_like(x) for _ in range(world())] if rank() == 0 else None
@@ -94,8 +100,8 @@ def collected(x: Tensor, n: int) -> Tensor:
     return x if parts is None else torch.stack(parts, dim=1).flatten(0, 1)[:n]
 
 
-def agreed(x: Tensor) -> Tensor:
-    """The first process's x on all of them: what was drawn at random, or found in an order that may differ."""
+def from_first(x: Tensor) -> Tensor:
+    """Return the first process's x on all of them: what was drawn at random, or found in an order that may differ."""
     if world() > 1:
         x = x.contiguous()
         dist.broadcast(x, 0)
@@ -103,22 +109,22 @@ def agreed(x: Tensor) -> Tensor:
 
 
 def logsumexp(x: Tensor, dim: int) -> Tensor:
-    """log sum exp over the rows of all processes, which lie along ``dim``; keeps the dimension."""
+    """Return log sum exp over the rows of all processes, which lie along ``dim``; keep the dimension."""
     if world() == 1:
         return torch.logsumexp(x, dim=dim, keepdim=True)
-    most = x.detach().amax(dim=dim, keepdim=True)
-    dist.all_reduce(most, dist.ReduceOp.MAX)
-    return (average((x - most).exp().sum(dim=dim, keepdim=True)) * world()).log() + most
+    largest = x.detach().amax(dim=dim, keepdim=True)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return (average((x - largest).exp().sum(dim=dim, keepdim=True)) * world()).log() + largest
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance (biased) of the columns of the rows [N, D] of all processes, with gradient."""
+    """Return mean and variance (biased) of the columns of the rows [N, D] of all processes, with gradient."""
     var, mean = torch.var_mean(x, dim=0, correction=0)
-    return combined(mean, var)
+    return combined_moments(mean, var)
 
 
-def combined(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
-    """The mean and variance of all processes' values, of each one's own; they have equally many."""
+def combined_moments(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean and variance of all processes' values, of each one's own; they have equally many."""
     if world() == 1:
         return mean, var
     means, variances = gather(torch.stack([mean, var])[None]).unbind(1)

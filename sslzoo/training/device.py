@@ -5,7 +5,7 @@ import re
 import torch
 
 from ..processes.collectives import world
-from ..processes.launched import local
+from ..processes.launched import local_rank
 from ..tools.errors import UserError, listing
 
 PRECISIONS = ("auto", "float32", "bf16")
@@ -19,11 +19,11 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         name = next(kind for kind, ready in there.items() if ready)
     if name == "cuda" and world() > 1:
-        if local() >= torch.cuda.device_count():
+        if local_rank() >= torch.cuda.device_count():
             raise UserError(
                 f"There are {torch.cuda.device_count()} GPUs; start no more processes on a machine than that."
             )
-        name = f"cuda:{local()}"
+        name = f"cuda:{local_rank()}"
         torch.cuda.set_device(name)
     elif world() > 1 and name.startswith("cuda:"):
         raise UserError(f"Each process takes a GPU of its own; leave --device {name} out.")

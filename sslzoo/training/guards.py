@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..processes import collectives
-from ..processes.agree import is_lost
+from ..processes.agree import is_peer_lost
 from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError
 
 FULL = ("not enough memory", "can't allocate memory", "out of memory")
@@ -61,7 +61,7 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
     except RuntimeError as error:
         said = str(error)
         full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
-        reader, lost = "DataLoader worker" in said, is_lost(error)
+        reader, lost = "DataLoader worker" in said, is_peer_lost(error)
         if not (full or reader or lost):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's activations

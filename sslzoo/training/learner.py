@@ -112,7 +112,7 @@ class Learner:
     def usable(self, loss: Tensor) -> bool:
         """Whether loss and gradients are finite in all processes; waits for the device."""
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        return not agree.most(not bool((loss + norm).isfinite()))
+        return not agree.all_reduce_max(not bool((loss + norm).isfinite()))
 
     def lost(self, look: bool) -> bool:
         """Whether a loss was not finite. A device, for which one waits, is asked only if it is time to ``look``."""
@@ -120,7 +120,7 @@ class Learner:
 
     def first_lost(self) -> int:
         """The epoch's first step that is not finite in some process; all have to ask."""
-        return 1 - agree.most(-int(self.finite))
+        return 1 - agree.all_reduce_max(-int(self.finite))
 
     def mean_loss(self) -> float:
         """The mean loss of the epoch's steps so far, over this process's rows."""
@@ -142,7 +142,7 @@ class Learner:
         n = self.batches.batch_size // collectives.world() // self.plan.options.accumulate
         self.model.train()
         why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
-        if not agree.most(why is not None):
+        if not agree.all_reduce_max(why is not None):
             return None
         self.model._compiled_call_impl = None
         return why or "torch.compile failed in another process; going on without it."

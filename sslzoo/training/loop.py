@@ -40,13 +40,13 @@ class Training:
     def __init__(self, plan: Plan, path: Path | None = None, checkpoint: dict[str, Any] | None = None):
         self.plan, self.recipe, self.options = plan, plan.recipe, plan.options
         self.batches = Batches(plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers)
-        self.learner = agree.together(lambda: Learner(plan, self.batches))
+        self.learner = agree.on_all(lambda: Learner(plan, self.batches))
         self.epoch, self.position, self.images, self.trained_seconds = 0, 0, 0, 0.0
         self.health: list[dict[str, float]] = []
         self.log: list[dict[str, Any]] = []
         self.path, self.saved = path, time.monotonic()
         if checkpoint is not None:
-            agree.together(lambda: self.restore(checkpoint))
+            agree.on_all(lambda: self.restore(checkpoint))
         self.learner.join()
         self.kept = self.place()
 
@@ -94,7 +94,7 @@ class Training:
             raise self.diverged("The weights are")
         self.saved, self.kept = time.monotonic(), self.place()
         self.mind_bad_images()
-        agree.first(lambda: self.write(state))
+        agree.on_first(lambda: self.write(state))
 
     def write(self, state: dict[str, Any]) -> None:
         """Write a state, what the encoder is, and which images could not be read."""
@@ -135,9 +135,9 @@ class Training:
             raise UserError(f"--stop-after cannot be {stop_after}; it is at least 1.")
         if self.path is not None:
             return self.go(self.path, reporter, stop_after)
-        state, launch = self.state(), agree.launch()
-        self.path = agree.first(lambda: self.begin(state, launch))
-        with agree.holding(self.path):
+        state, launch = self.state(), agree.launch_ids()
+        self.path = agree.on_first(lambda: self.begin(state, launch))
+        with agree.run_lock(self.path):
             try:
                 return self.go(self.path, reporter, stop_after)
             except UserError as error:
@@ -153,7 +153,7 @@ class Training:
             reporter.warn(why)
         reporter.begin(self.plan, path, self.epoch)
         bad = self.plan.data.bad
-        agree.first(lambda: bad.recall(path))
+        agree.on_first(lambda: bad.recall(path))
         looks = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
         with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
@@ -166,11 +166,11 @@ class Training:
                 if self.epoch == last:
                     self.save()
                 reporter.epoch(row, epochs)
-                agree.first(lambda: runs.write_log(path / "log.csv", self.log))
-                agree.first(lambda: bad.tell(path, reporter.warn))
+                agree.on_first(lambda: runs.write_log(path / "log.csv", self.log))
+                agree.on_first(lambda: bad.tell(path, reporter.warn))
             result = self.result()
-            agree.first(lambda: bad.tell(path, reporter.warn))
-            agree.first(lambda: records.write_json(path / "knn.json", result))
+            agree.on_first(lambda: bad.tell(path, reporter.warn))
+            agree.on_first(lambda: records.write_json(path / "knn.json", result))
         reporter.end(result)
         return result
 
@@ -185,7 +185,7 @@ class Training:
                 for index, views in self.batches.epoch(0):
                     with self.learner.autocast():
                         model.remember(views, index)
-                    if agree.most(bool(caught)):
+                    if agree.all_reduce_max(bool(caught)):
                         raise Interrupted(self.path)  # which begins anew
             model.begin_epoch()
         started = time.perf_counter()
@@ -203,8 +203,8 @@ class Training:
             speed = self.images / max(self.trained_seconds, 1e-9)
             reporter.step(self.epoch, self.position, steps, self.learner.mean_loss, speed)
             wish = STOP if caught else SAVE if seconds and time.monotonic() - self.saved >= seconds else NOTHING
-            self.heed(agree.most(LOST if self.learner.lost(look or wish != NOTHING) else wish))
-        self.heed(agree.most(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
+            self.heed(agree.all_reduce_max(LOST if self.learner.lost(look or wish != NOTHING) else wish))
+        self.heed(agree.all_reduce_max(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
         self.trained_seconds = before + time.perf_counter() - started
         if not self.health:
             self.health.append(health(model.z, model.code))
@@ -215,8 +215,8 @@ class Training:
     def mind_bad_images(self) -> None:
         """Let all processes know which images cannot be read. Raises `UserError` where they are too many."""
         bad = self.plan.data.bad
-        bad.reasons |= agree.pooled(bad.reasons)
-        agree.first(lambda: bad.check(self.options.max_bad, self.path))
+        bad.reasons |= agree.union(bad.reasons)
+        agree.on_first(lambda: bad.check(self.options.max_bad, self.path))
 
     def heed(self, wish: int) -> None:
         """Do what the processes agree on after a step."""

@@ -25,9 +25,9 @@ def train(
     Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot. Started by
     torchrun, all processes train one run; after a restart they go on with it.
     """
-    with agree.joined():
+    with agree.process_group():
         asked = Options(**options)
-        if (launch := agree.launch()) and (begun := agree.first(lambda: _begun(expression, asked, launch))):
+        if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
             return _resumed(begun, reporter, stop_after)
         plan = alike(lambda resident: prepare(expression, asked, resident))
         return Training(plan).run(reporter or Reporter(), stop_after)
@@ -45,11 +45,11 @@ def alike(make: Callable[[bool | None], Plan]) -> Plan:
 
     Raises `UserError` where they have different data.
     """
-    plan = agree.together(lambda: make(None))
-    resident = agree.told(plan.resident)
-    if agree.most(plan.resident != resident):
-        plan = agree.together(lambda: make(resident))
-    images, size, mean, std = agree.told((len(plan.data.train), plan.data.size, plan.data.mean, plan.data.std))
+    plan = agree.on_all(lambda: make(None))
+    resident = agree.broadcast(plan.resident)
+    if agree.all_reduce_max(plan.resident != resident):
+        plan = agree.on_all(lambda: make(resident))
+    images, size, mean, std = agree.broadcast((len(plan.data.train), plan.data.size, plan.data.mean, plan.data.std))
 
     def same() -> Plan:
         if (len(plan.data.train), plan.data.size) != (images, size):
@@ -59,7 +59,7 @@ def alike(make: Callable[[bool | None], Plan]) -> Plan:
             )
         return replace(plan, data=replace(plan.data, mean=mean, std=std))
 
-    return agree.together(same)
+    return agree.on_all(same)
 
 
 def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> dict[str, Any]:
@@ -67,19 +67,19 @@ def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | 
 
     Raises `UserError`.
     """
-    with agree.joined():
+    with agree.process_group():
         return _resumed(Path(run), reporter, stop_after)
 
 
 def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> dict[str, Any]:
     path, file = checkpoints.place(given)
-    with agree.holding(path):
-        about, checkpoint = agree.together(lambda: (runs.read_run(path), checkpoints.read(given)))
-        agree.together(lambda: runs.require_plugins(path, about))
+    with agree.run_lock(path):
+        about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
+        agree.on_all(lambda: runs.require_plugins(path, about))
         plan = alike(lambda resident: _plan_of(path, about, about.get("resident", resident)))
         training = Training(plan, path, checkpoint)
-        agree.first(lambda: checkpoints.go_back(file))
-        agree.first(lambda: files.tidy(path))
+        agree.on_first(lambda: checkpoints.go_back(file))
+        agree.on_first(lambda: files.tidy(path))
         return training.run(reporter or Reporter(), stop_after)
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..core.encoders import build
 from ..exchange.weights import load_weights
-from ..processes.launched import attempt
+from ..processes.launched import restart_count
 from ..recipes.plugins import Plugin, require
 from ..tools.errors import UserError
 from ..tools.files import write
@@ -97,7 +97,7 @@ def of_launch(out: Path, launch: Sequence[str], expression: str, options: Mappin
         except UserError:  # none of this launch: it would have written it whole
             continue
         same = about["expression"] == expression and about["options"] == dict(options)
-        ended = (path / "knn.json").exists() and not attempt()
+        ended = (path / "knn.json").exists() and not restart_count()
         if same and not ended and {*launch} & {*about.get("launch", [])}:
             return path
     return None

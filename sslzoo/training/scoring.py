@@ -49,7 +49,7 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
             raise Diverged("The features of this run are not finite; lower optimizer.lr.")
         return knn(rows[0], labels[0], rows[1], labels[1])["knn"]
 
-    return agree.first(count)
+    return agree.on_first(count)
 
 
 def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -58,10 +58,10 @@ def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[
     how = (data.size, data.mean, data.std, plan.device, plan.workers)
     if collectives.world() == 1:
         return features(encoder, split, *how)
-    mine = split.take(collectives.places(n))
-    found = torch.from_numpy(agree.together(lambda: features(encoder, mine, *how)))
+    mine = split.take(collectives.shard_indices(n))
+    found = torch.from_numpy(agree.on_all(lambda: features(encoder, mine, *how)))
     rows = found.new_zeros(len(mine), found.shape[1])
     rows[mine.places()] = found
-    split.bad.reasons |= agree.pooled(split.bad.reasons)
-    rows = collectives.collected(rows, n)
+    split.bad.reasons |= agree.union(split.bad.reasons)
+    rows = collectives.gather_shards(rows, n)
     return (rows[split.places()] if collectives.rank() == 0 else rows).numpy()

@@ -59,7 +59,7 @@ class Batches:
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         if self.resident is not None:
             for places in batches:
-                index = collectives.own(places).to(self.device, non_blocking=True)
+                index = collectives.own_rows(places).to(self.device, non_blocking=True)
                 images, drawn = self.resident[index], (self.generator, self.finish, self.share)
                 yield index, [augment(images, view, size, *drawn) for view, size in self.pipelines]
         else:
