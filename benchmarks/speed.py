@@ -73,7 +73,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    views=((32, 0.0, 2), (96, 0.5, 1)), batch=16, limit=16, knn=(1_000, 50, 32),
+    views=((32, 0.0, 2), (96, 0.5, 1)), batch=16, limit=8, knn=(1_000, 50, 32),
     sklearn=20, startups=1, memory=((1_000, 50, 32),), batches=(16, 32), queues=(64, 128), pixels=(32, 64),
     banks=(500, 1_000),
 )  # fmt: skip
@@ -259,7 +259,8 @@ def epoch(bench: Bench) -> dict:
         heavy = backbone != "small" and bench.device.type == "cpu"
         for method in METHODS[:1] if bench.quick and not bench.tiny else METHODS:
             batch = bench.sizes.batch // (4 if heavy else 2)
-            run = training(bench, method, backbone, batch, 4 * batch if heavy else bench.sizes.limit)
+            some = bench.sizes.limit or (4 * batch if heavy else None)
+            run = training(bench, method, backbone, batch, some)
             images = run.plan.data.train.images
             bf16 = run.plan.precision == "bf16"
             loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
@@ -325,7 +326,7 @@ def stream(bench: Bench) -> dict:
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
-        size = min(int(np.median(read_sizes(paths).min(axis=1))), MOST)
+        size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MOST)
         split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
         ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
