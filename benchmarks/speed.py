@@ -73,7 +73,7 @@ class Sizes:
 
 
 TINY = Sizes(
-    views=((32, 0.0, 2), (96, 0.5, 1)), batch=16, limit=8, knn=(1_000, 50, 32),
+    views=((32, 0.0, 2), (96, 0.5, 1)), batch=8, limit=8, knn=(1_000, 50, 32),
     sklearn=20, startups=1, memory=((1_000, 50, 32),), batches=(16, 32), queues=(64, 128), pixels=(32, 64),
     banks=(500, 1_000),
 )  # fmt: skip
@@ -257,7 +257,7 @@ def epoch(bench: Bench) -> dict:
     found: dict[str, dict] = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
-        for method in METHODS[:1] if bench.quick and not bench.tiny else METHODS:
+        for method in METHODS[:1] if bench.quick and (heavy or not bench.tiny) else METHODS:
             batch = bench.sizes.batch // (4 if heavy else 2)
             some = bench.sizes.limit or (4 * batch if heavy else None)
             run = training(bench, method, backbone, batch, some)
