@@ -1,5 +1,13 @@
-"""What the processes of a training step exchange, and how long that takes: a model in pure functions."""
+"""What the processes of a training step exchange, and how long that takes: a model in pure functions.
 
+    python benchmarks/cost.py                     # every method, the small net at 32 px, 8 processes of 32 images
+    python benchmarks/cost.py swav --processes 64
+    python benchmarks/cost.py --quick             # SimSiam on two processes
+
+ranks.py counts and measures the same, and writes the page.
+"""
+
+import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,14 +16,17 @@ from math import ceil, log2
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+import sslzoo
+from sslzoo.core.encoders import build
 from sslzoo.core.pairs import full_views, own_views, pairs
 from sslzoo.core.siamese import Siamese
-from sslzoo.recipes.recipe import Recipe
+from sslzoo.recipes.recipe import Recipe, method_names
 
 BUCKETS = (2**20, 25 * 2**20)  # bytes of DDP's first bucket of gradients and of the others
 KNOTS = 17  # of the regularizer "gaussian"
 HEALTH = 64  # rows of each of two views that a look has
 FLOAT, LONG, INT = 4, 8, 4  # bytes
+SAMPLES = 50_000  # images of the data set that the command line assumes
 
 
 @dataclass(frozen=True)
@@ -234,3 +245,29 @@ def work(recipe: Recipe, size: int) -> float:
     small = (min(recipe.views.local_size, size) / size) ** 2
     area = [1.0] * full_views(recipe) + [small] * recipe.views.local_crops
     return sum(area[i] for i in learnt) + sum(area[j] for j in blind) / 3
+
+
+def main() -> None:
+    """Print what a step exchanges, by what it is for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", help="expressions; every method by default")
+    parser.add_argument("--processes", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=32, help="images of each process")
+    parser.add_argument("--quick", action="store_true", help="SimSiam on two processes")
+    options = parser.parse_args()
+    processes, methods = 2 if options.quick else options.processes, options.methods or method_names()
+    cluster = Cluster()
+    for method in ["simsiam"] if options.quick else methods:
+        recipe = sslzoo.load(method, batch_size=options.rows * processes)
+        with torch.device("meta"):
+            model = Siamese(build("small", 32), recipe, SAMPLES)
+        found = calls(recipe, net(model), options.rows, processes, SAMPLES)
+        spent = exchange(found, processes, cluster.link(processes), cluster.host)
+        for what, time in spent.items():
+            parts = [call for call in found if call.what == what]
+            times, size = sum(call.times for call in parts), sum(call.times * call.bytes for call in parts)
+            print(f"{method}: {what}, {times} calls, {size / 1e6:.2f} MB, {1e3 * time:.2f} ms on the assumed links")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
     python benchmarks/embeddings.py digits
     python benchmarks/embeddings.py cifar10_part.npz --passes 30000
     python benchmarks/embeddings.py fashion-mnist --limit 10000
+    python benchmarks/embeddings.py digits --quick --out DIR   # two methods, an epoch of 256 images each
 
 Every method gets the same number of image passes; its row is the last epoch's, and nothing is chosen on the test split.
 Runs that have ended are kept in --runs and not trained again.
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from commit import commit
+from compact import compact, digits
 
 import sslzoo
 from sslzoo.data import sets
@@ -50,6 +52,23 @@ def trained(method: str, options: argparse.Namespace, images: int) -> str:
     return str(ended(folder))
 
 
+def shrunk(result: dict, names: dict[str, str]) -> dict:
+    """Of what ``sslzoo knn --json`` prints the part that the table shows, sources by these names."""
+    rows = [
+        {
+            "source": names[row["source"]],
+            "queries": row["queries"],
+            "knn": row["knn"],
+            "interval": {"sslzoo k20": row["interval"]["sslzoo k20"]},
+            "retrieval": {name: row["retrieval"][name] for name in ("queries", *NUMBERS)},
+            "probe": {"accuracy": row["probe"]["accuracy"]} if row["probe"] else None,
+            "health": {"rank": row["health"]["rank"]},
+        }
+        for row in result["rows"]
+    ]
+    return {"data": result["data"], "protocol": {"names": result["protocol"]["names"]}, "rows": digits(rows, 7)}
+
+
 def markdown(result: dict, about: dict) -> str:
     """The table, the best at k = 20 first."""
     ks = list(result["rows"][0]["knn"])
@@ -75,7 +94,7 @@ def markdown(result: dict, about: dict) -> str:
         cells = [f"{row['knn'][k]:.3f}" + (f" ± {(high - low) / 2:.3f}" if k == "k20" else "") for k in ks]
         cells += [f"{row['retrieval'][name]:.3f}" for name in NUMBERS]
         cells += [f"{row['probe']['accuracy']:.3f}"] if probed else []
-        lines.append(f"| {about['names'][row['source']]} | {' | '.join(cells)} | {row['health']['rank']:.0f} |")
+        lines.append(f"| {row['source']} | {' | '.join(cells)} | {row['health']['rank']:.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -90,8 +109,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--probe", action="store_true")
     parser.add_argument("--methods", default=",".join(method_names()))
-    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, help="the folder of the runs; with --quick one in --out")
+    parser.add_argument("--out", type=Path, help="the folder of the results, benchmarks/results by default")
+    parser.add_argument("--quick", action="store_true", help="two methods, an epoch of 256 images each")
     options = parser.parse_args()
+    if options.quick and options.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
+    if options.quick:
+        options.methods, options.passes, options.limit = "simsiam,swav", 256, 256
+        options.runs = options.runs or options.out / "runs"
+    if options.runs is None:
+        parser.error("--runs DIR is missing: where the runs are to be kept")
     dataset = sets.load(options.data, limit=options.limit)
     methods = options.methods.split(",")
     with ThreadPoolExecutor(options.jobs) as pool:
@@ -108,19 +136,13 @@ def main() -> None:
     about = {
         "data": dataset.name, "images": len(dataset.train), "passes": options.passes, "seed": options.seed,
         "commit": commit(), "versions": versions(), "device": f"{os.cpu_count()} cores, {options.jobs} runs at a time",
-        "command": " ".join(shown), "names": names,
+        "command": " ".join(shown),
     }  # fmt: skip
-    path = RESULTS / f"embeddings-{dataset.name}"
-    for row in result["rows"]:
-        for one in row["protocols"].values():
-            del one["per_class"]
-        row["group"] = None
-    text = markdown(result, about)
-    for row in result["rows"]:
-        row["source"] = names[row["source"]]
-    about.pop("names")
-    path.with_suffix(".json").write_text(json.dumps({"about": about, **result, "groups": []}, indent=1) + "\n")
-    path.with_suffix(".md").write_text(text)
+    out, kept = options.out or RESULTS, shrunk(result, names)
+    out.mkdir(parents=True, exist_ok=True)
+    text = markdown(kept, about)
+    (out / f"embeddings-{dataset.name}.json").write_text(compact({"about": about, **kept}) + "\n")
+    (out / f"embeddings-{dataset.name}.md").write_text(text)
     print(text)
 
 

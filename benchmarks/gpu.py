@@ -2,6 +2,8 @@
 
     python benchmarks/gpu.py measure --out DIR                              # speed.py, compile, waits
     python benchmarks/gpu.py train --data cifar10.npz --out DIR --minutes 9 # ResNet-18, 200 epochs, batch 512
+    python benchmarks/gpu.py measure --quick --device cpu --out DIR         # does it run? The small net, few images
+    python benchmarks/gpu.py train --quick --device cpu --data DATA --out DIR
 
 ``train`` takes the methods in turn, stops before its minutes are over with everything saved, and goes on when it is
 called again. A method's row is its last epoch's kNN on the test split, with the device that it ran on.
@@ -19,6 +21,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from compact import compact
 
 from sslzoo.training.device import find_device
 from sslzoo.training.learner import Learner
@@ -91,12 +94,15 @@ def measure(options: argparse.Namespace) -> None:
     device = find_device(options.device)
     found = {"device": device_name(device), "versions": versions(), "waits": waits(setting)}
     found["compile"] = compile_pays(setting, options.steps)
-    (out / "gpu.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1), flush=True)
-    parts = ["step", "augmentation", "knn", "epoch", "startup"]
+    (out / "gpu.json").write_text(compact(found) + "\n")
+    print(compact(found), flush=True)
+    parts, failed = ["step", "augmentation", "knn", "epoch", "startup"], []
     for part in parts:  # one process each: a peer that is missing costs its part alone
-        command = [sys.executable, str(here / "speed.py"), "--only", part, "--quick", "--device", options.device]
-        subprocess.run([*command, "--json", str(out / f"speed-{part}.json")], check=False)
+        command = [sys.executable, str(here / "speed.py"), "--only", part, "--device", options.device]
+        command += ["--tiny" if options.quick else "--quick", "--json", str(out / f"speed-{part}.json")]
+        failed += [part] if subprocess.run(command, check=False).returncode else []
+    if failed:
+        sys.exit(f"These parts of speed.py failed: {', '.join(failed)}.")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -111,23 +117,16 @@ def train(options: argparse.Namespace) -> None:
             words = ["--resume", str(begun[-1].parent)] if begun else [method, "--data", str(options.data)]
             if not begun:
                 words += ["--epochs", str(options.epochs), "--batch-size", str(options.batch_size), "--seed", "0"]
-                words += [
-                    "--backbone",
-                    options.backbone,
-                    "--out",
-                    str(runs),
-                    "--device",
-                    options.device,
-                    "--knn-every",
-                    "50",
-                ]
+                words += ["--backbone", options.backbone, "--out", str(runs), "--device", options.device]
+                words += ["--knn-every", "50"]
                 words += ["--compile"] if options.compile else []
+                words += ["--limit", "128"] if options.quick else []
             done = _until(end, ["train", *words, "--json"])
             if done is None:
                 print(f"{method}: saved, call again to go on", flush=True)
                 return
             results[method] = row(method, json.loads(done), options.device)
-            path.write_text(json.dumps(results, indent=1) + "\n")
+            path.write_text(compact(results) + "\n")
             print(method, json.dumps(results[method]), flush=True)
 
 
@@ -174,6 +173,7 @@ def main() -> None:
         verb.add_argument("--device", default="auto")
         verb.add_argument("--backbone", default="resnet18")
         verb.add_argument("--batch-size", type=int, default=512)
+        verb.add_argument("--quick", action="store_true", help="the small net and few images: does it run?")
         if name == "measure":
             verb.add_argument("--steps", type=int, default=200)
             verb.add_argument("--limit", type=int)
@@ -184,6 +184,12 @@ def main() -> None:
             verb.add_argument("--methods", default=",".join(METHODS))
             verb.add_argument("--compile", action="store_true")
     options = parser.parse_args()
+    if options.quick:
+        options.backbone, options.batch_size = "small", 32
+        if options.verb == "measure":
+            options.steps, options.limit = 8, 128
+        else:
+            options.epochs, options.methods = 1, ",".join(METHODS[:2])
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     {"measure": measure, "train": train}[options.verb](options)

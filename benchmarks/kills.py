@@ -1,6 +1,7 @@
 """Runs killed (SIGKILL) at random moments, checkpoint writing included: each resumes and ends as if never killed.
 
     python benchmarks/kills.py --runs 20
+    python benchmarks/kills.py --quick --out DIR   # one run on one process and one on two, of few epochs
 
 Each run is killed once or twice, on one process and on two, and must end bit for bit like the uninterrupted run: its
 weights and all other state, its log and its kNN. Half of the kills wait for a file that is being written. Results go to
@@ -22,6 +23,7 @@ from typing import Any
 
 import torch
 from commit import commit
+from compact import compact
 
 from sslzoo.training import checkpoints
 from sslzoo.training.machine import versions
@@ -29,6 +31,7 @@ from sslzoo.training.machine import versions
 RESULTS = Path(__file__).parent / "results"
 METHODS = ("moco_v2", "swav", "deepcluster_v2", "dino")  # queue and average; prototypes; bank and centroids; centre
 DATA = ("--limit", "320", "--batch-size", "32", "--epochs", "12", "--device", "cpu", "--checkpoint-every", "0.01m")
+QUICK = ("--limit", "128", "--batch-size", "32", "--epochs", "4", "--device", "cpu", "--checkpoint-every", "0.01m")
 TIMED = ("images_per_second", "seconds", "run")  # what no two runs share
 
 
@@ -108,10 +111,10 @@ def same(run: Path, other: Path) -> bool:
 
 def one(method: str, processes: int, seed: int, whole: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A run that is killed once or twice and then left to end; what came of it."""
-    draw, kills = random.Random(seed), list[dict[str, Any]]()
+    draw, kills, fresh = random.Random(seed), list[dict[str, Any]](), ("train", method, *whole["setting"])
     for _ in range(draw.choice((1, 2))):
         begun = next(folder.glob("runs/*/run.json"), None)
-        rest = ("train", method, *DATA) if begun is None else ("train", "--resume", str(begun.parent))
+        rest = fresh if begun is None else ("train", "--resume", str(begun.parent))
         kills.append(kill(start(folder, words(processes, *rest, "--quiet")), folder, draw, whole["took"]))
         listed = subprocess.run(words(1, "runs"), cwd=folder, capture_output=True, text=True, check=False)
         kills[-1]["listed"] = listed.returncode == 0  # no run directory is unreadable
@@ -121,20 +124,21 @@ def one(method: str, processes: int, seed: int, whole: dict[str, Any], folder: P
             state = checkpoints.read(begun.parent)
             kills[-1]["found"] = f"epoch {state['epoch']}, step {state['position']}"
     begun = next(folder.glob("runs/*/run.json"), None)
-    rest = ("train", method, *DATA) if begun is None else ("train", "--resume", str(begun.parent))
+    rest = fresh if begun is None else ("train", "--resume", str(begun.parent))
     end = finish(start(folder, words(processes, *rest, "--json", "--quiet")))
     equal = same(folder / end["run"], Path(whole["run"])) and all(end[k] == whole[k] for k in whole["keys"])
     left = len(list((folder / end["run"]).glob(".*.tmp")))
     return {"method": method, "processes": processes, "seed": seed, "kills": kills, "equal": equal, "left": left}
 
 
-def uninterrupted(method: str, processes: int, folder: Path) -> dict[str, Any]:
+def uninterrupted(method: str, processes: int, folder: Path, setting: tuple[str, ...]) -> dict[str, Any]:
     """The run that nobody kills."""
     folder.mkdir()
     began = time.monotonic()
-    found = finish(start(folder, words(processes, "train", method, *DATA, "--json", "--quiet")))
+    found = finish(start(folder, words(processes, "train", method, *setting, "--json", "--quiet")))
     keys = [key for key in found if key not in TIMED]
-    return {**found, "run": str(folder / found["run"]), "took": time.monotonic() - began, "keys": keys}
+    took = time.monotonic() - began
+    return {**found, "run": str(folder / found["run"]), "took": took, "keys": keys, "setting": setting}
 
 
 def page(result: dict[str, Any]) -> str:
@@ -170,24 +174,29 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="on each number of processes")
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="the folder of the results, benchmarks/results by default")
+    parser.add_argument("--quick", action="store_true", help="one run on each number of processes, and few epochs")
     given = parser.parse_args()
+    if given.quick and given.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
+    out, setting, runs = given.out or RESULTS, QUICK if given.quick else DATA, 1 if given.quick else given.runs
+    out.mkdir(parents=True, exist_ok=True)
     rows = []
     with tempfile.TemporaryDirectory() as place:
         for processes in given.processes:
             whole: dict[str, dict[str, Any]] = {}
-            for number in range(given.runs):
+            for number in range(runs):
                 method = METHODS[number % len(METHODS)]
                 if method not in whole:
-                    whole[method] = uninterrupted(method, processes, Path(place) / f"{method}-{processes}")
+                    whole[method] = uninterrupted(method, processes, Path(place) / f"{method}-{processes}", setting)
                 seed = given.seed + number
                 folder = Path(place) / f"{method}-{processes}-{seed}"
                 folder.mkdir()
                 rows.append(one(method, processes, seed, whole[method], folder))
                 print(json.dumps(rows[-1]), flush=True)
-    result = {"asked": given.runs, "commit": commit(), "versions": versions(), "runs": rows}
-    (given.out / "kills.json").write_text(json.dumps(result, indent=1) + "\n")
-    (given.out / "kills.md").write_text(page(result))
+    result = {"asked": runs, "commit": commit(), "versions": versions(), "runs": rows}
+    (out / "kills.json").write_text(compact(result) + "\n")
+    (out / "kills.md").write_text(page(result))
     if not all(row["equal"] and not row["left"] for row in rows):
         sys.exit("Not every run ended like the uninterrupted one.")
 

@@ -1,6 +1,7 @@
 """A million generated rows: exact search, HNSW and inverted lists in one ``sslzoo knn``, with its peak memory.
 
     python benchmarks/million.py --out DIR      # writes DIR/features.npz (1 GB) and benchmarks/results/million.md
+    python benchmarks/million.py --out DIR --quick   # writes two thousand rows, and the page into DIR
 
 1,000 clusters of 256 columns; within one, 24 directions of falling spread that all clusters share, and a little noise.
 """
@@ -19,6 +20,8 @@ from commit import commit
 from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
+NOTE = __doc__.strip().splitlines()[-1]
+QUICK = ("flat", "HNSW8:efSearch=32", "IVF16,Flat:nprobe=4", "IVF16,PQ16x4:nprobe=4")
 INDEXES = (
     "flat", "HNSW32:efSearch=64", "IVF1024,Flat:nprobe=4", "IVF1024,PQ64:nprobe=8",
     "IVF1024,PQ64x4fs,RFlat:nprobe=8,k_factor_rf=8",
@@ -68,26 +71,35 @@ def main() -> None:
     """Generate, run, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--quick", action="store_true", help="2,000 rows, 50 queries, the page beside them")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=10_000)
+    parser.add_argument("--name", default="million", help="of the page: %(default)s")
     parser.add_argument("--spread", type=float, default=0.3, help="of the directions in a cluster; 1: clusters overlap")
     parser.add_argument("--indexes", nargs="+", default=INDEXES)
     options = parser.parse_args()
-    path = options.out / "features.npz"
+    results = options.out if options.quick else RESULTS
+    if options.quick:
+        options.rows, options.queries, options.indexes = 2_000, 50, QUICK
+    shown = [f" --spread {options.spread:g}"] if options.spread != parser.get_default("spread") else []
+    shown += [f" --indexes {' '.join(options.indexes)}"] if options.indexes != INDEXES else []
+    shown += [f" --name {options.name}"] if options.name != "million" else []
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / ("quick.npz" if options.quick else "features.npz")
     if not path.exists():
         np.savez(path, **features(options.rows, options.queries, options.spread))
     words = ["knn", str(path), *(word for spec in options.indexes for word in ("--index", spec)), "--json"]
-    words += ["-k", "1", "-k", "20", "--retrieval", "none", "--tradeoff", str(options.out / "million.png")]
+    words += ["-k", "1", "-k", "20", "--retrieval", "none", "--tradeoff", str(options.out / "tradeoff.png")]
     result, seconds, most = measured([sys.executable, "-m", "sslzoo", *words])
     row = result["rows"][0]
     exact = next(one["queries_per_second"] for one in row["indexes"] if one["index"] == "flat")
     lines = [
         f"# {row['bank']:,} rows of {row['dimension']} columns, {row['queries']:,} queries",
         "",
-        f"`python benchmarks/million.py --out DIR`, commit {commit()}; {os.cpu_count()} CPU cores; "
+        f"`python benchmarks/million.py --out DIR{''.join(shown)}`, commit {commit()}; {os.cpu_count()} CPU cores; "
         + ", ".join(f"{name} {number}" for name, number in versions().items()) + ".",
         f"One command with all indexes, exact kNN included: {seconds:.0f} s, at most {most:.1f} GiB.",
-        __doc__.splitlines()[4],
+        NOTE,
         "",
         "| index | recall@10 | queries/s | times exact | kNN k20 | MiB | build s |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -99,8 +111,8 @@ def main() -> None:
             f"{one['knn']['k20']:.3f} | {one['bytes'] / 2**20:,.0f} | {one['build_seconds']:.0f} |"
         )
     text = "\n".join(lines) + "\n"
-    (RESULTS / "million.md").write_text(text)
-    (RESULTS / "million.png").write_bytes((options.out / "million.png").read_bytes())
+    (results / f"{options.name}.md").write_text(text)
+    (results / f"{options.name}.png").write_bytes((options.out / "tradeoff.png").read_bytes())
     print(text)
 
 

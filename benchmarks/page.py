@@ -1,8 +1,10 @@
 """Write benchmarks/README.md from the figures in results/speed.json; a test holds that it is current.
 
-python benchmarks/page.py
+python benchmarks/page.py                            # from the committed figures
+python benchmarks/page.py --figures F.json --out PAGE.md
 """
 
+import argparse
 import json
 from pathlib import Path
 
@@ -127,5 +129,14 @@ def page(found: dict) -> str:
     return "\n".join([*parts, CPU, GPU])
 
 
+def main() -> None:
+    """Read the figures and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figures", type=Path, default=FIGURES, help="what speed.py --json wrote")
+    parser.add_argument("--out", type=Path, default=HERE / "README.md", help="the page")
+    options = parser.parse_args()
+    options.out.write_text(page(json.loads(options.figures.read_text())), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    (HERE / "README.md").write_text(page(json.loads(FIGURES.read_text())), encoding="utf-8")
+    main()

@@ -24,6 +24,7 @@ import cost
 import torch
 import torch.distributed as dist
 from commit import commit
+from compact import compact, digits
 from cost import Cluster, Link
 from ranks_page import page
 from torch.profiler import ProfilerActivity, profile
@@ -316,11 +317,52 @@ def summary(parts: dict[str, float], total: float, ideal: float) -> dict:
     return {"seconds": total, "efficiency": efficiency, "compute": compute, "most": most, "share": parts[most] / total}
 
 
+def shrunk(found: dict) -> dict:
+    """Of all that was found the part that the page shows."""
+    counts, seen, far = (found[key] for key in ("counted", "measured", "simulated"))
+    processes = {
+        n: {e: by_operation(x["counted"]) for e, x in all_of.items()} for n, all_of in counts["processes"].items()
+    }
+    steps = {
+        e: {n: {key: x[key] for key in ("seconds", "model", "error", "most")} for n, x in by.items()}
+        for e, by in seen["steps"].items()
+    }
+    here = {
+        e: {what: {n: [x["seconds"], x["efficiency"], x["most"]] for n, x in by.items()} for what, by in whole.items()}
+        for e, whole in far["here"].items()
+    }
+    gpus = {
+        e: {
+            what: {
+                n: [x["seconds"], x["efficiency"], x["most"], by["tree"][n]["efficiency"]]
+                for n, x in by["ring"].items()
+            }
+            for what, by in whole.items()
+        }
+        for e, whole in far["gpus"].items()
+    }
+    return {
+        **found,
+        "counted": {**counts, "processes": processes},
+        "measured": {**{key: seen[key] for key in ("batch", "turns", "cores", "links", "compute")}, "steps": steps},
+        "simulated": {"here": here, "gpus": gpus, "rows": far["rows"]},
+    }
+
+
+def by_operation(rows: list[list]) -> dict[str, list[int]]:
+    """Calls and bytes of each operation."""
+    found: dict[str, list[int]] = {}
+    for op, size, times in rows:
+        calls, total = found.get(op, [0, 0])
+        found[op] = [calls + times, total + size * times]
+    return found
+
+
 def main() -> None:
     """Count, measure, model, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few methods, small batches, two processes")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="the folder of the results, benchmarks/results by default")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     assumed = parser.add_argument_group("assumptions about GPUs, in seconds, bytes a second and views a second")
     base = Cluster()
@@ -335,6 +377,9 @@ def main() -> None:
     if options.worker:
         worker(options.worker)
         return
+    if options.quick and options.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
+    out = options.out or RESULTS
     about = {
         "cores": os.cpu_count(), "date": time.strftime("%Y-%m-%d"), "commit": commit(), "versions": versions(),
         "load": os.getloadavg()[0],
@@ -344,9 +389,12 @@ def main() -> None:
     found["counted"] = counted(options.quick)
     found["measured"] = measured(options.quick)
     found["simulated"] = simulated(found["measured"], options)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "ranks.json").write_text(json.dumps(found, indent=1) + "\n")
-    (options.out / "ranks.md").write_text(page(found))
+    kept = digits(shrunk(found), 6)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "ranks.json").write_text(compact(kept) + "\n")
+    (out / "ranks.md").write_text(page(kept))
+    if found["counted"]["wrong"]:
+        sys.exit(f"The model's collectives are not the counted ones: {', '.join(found['counted']['wrong'])}.")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from page import table
 SCALES = {"overhead": 1e3, "nvlink_latency": 1e6, "infiniband_latency": 1e6, "host_latency": 1e6}  # of what is shown
 
 
-def mb(rows: list[list], op: str) -> str:
-    """Calls and bytes of an operation."""
-    calls, size = sum(t for o, _, t in rows if o == op), sum(s * t for o, s, t in rows if o == op)
+def mb(counted: dict[str, list[int]], op: str) -> str:
+    """Calls and megabytes of an operation."""
+    calls, size = counted.get(op, (0, 0))
     return f"{calls} / {size / 1e6:.2f}" if calls else "-"
 
 
@@ -64,7 +64,7 @@ def page(found: dict) -> str:
     quick = " --quick" if found["quick"] else ""
     parts = [TOP.format(**about, quick=quick, packages=packages, batch=counts["batch"], verdict=verdict)]
     heads = ["method", *(f"{op.replace('_', '-')}, {n}" for n in numbers for op in ops)]
-    of = {n: {e: x["counted"] for e, x in counts["processes"][n].items()} for n in numbers}
+    of = counts["processes"]
     parts.append(table(heads, [[e, *(mb(of[n][e], op) for n in numbers for op in ops)] for e in of[numbers[0]]]))
     links = "; ".join(
         f"{n} processes {1e6 * x['latency']:.0f} µs and {x['bandwidth'] / 1e9:.2f} GB/s"
@@ -73,7 +73,7 @@ def page(found: dict) -> str:
     busy = " **The machine had other work, so that all times of this section are rough.**"
     quiet = busy if about["load"] > about["cores"] / 2 else ""
     parts.append(HERE.format(**{k: seen[k] for k in ("batch", "turns", "cores")}, links=links, quiet=quiet))
-    rows, several = [], [*seen["messages"]]
+    rows, several = [], [*seen["links"]]
     for e, by in seen["steps"].items():
         fit, row = seen["compute"][e], [e, f"{seen['batch'] / by['1']['seconds']:,.0f}"]
         row.append(f"{1e3 * fit['a']:.1f} + {1e3 * fit['b']:.2f} n")
@@ -88,8 +88,7 @@ def page(found: dict) -> str:
     assumed = {k: v if k in ("views", "gpus") else v * SCALES.get(k, 1e-9) for k, v in found["assumptions"].items()}
     parts.append(GPUS.format(**assumed))
     for what in ("4096", "32 each"):
-        ring, tree = ({e: x[what][shape] for e, x in far["gpus"].items()} for shape in ("ring", "tree"))
-        parts.append(title(what) + cells(ring, tree))
+        parts.append(title(what) + cells({e: x[what] for e, x in far["gpus"].items()}))
     parts.append(
         "Beside batch norm's moments, what a step gathers, and how many rows of it come together from 8 processes of "
         "32 each: 256 grow with the batch, 16 are a mean and a variance of each process.\n"
@@ -103,13 +102,13 @@ def title(what: str) -> str:
     return "A whole batch of 4096:\n\n" if what == "4096" else "32 images a process:\n\n"
 
 
-def cells(first: dict, second: dict | None = None) -> str:
-    """A row a method, a column a number of processes."""
+def cells(found: dict) -> str:
+    """A row a method, a column a number of processes: by rings, and in brackets by trees where they were modelled."""
     rows = []
-    for e, by in first.items():
+    for e, by in found.items():
         row = [e]
-        for n, x in by.items():
-            other = f" ({second[e][n]['efficiency']:.0%})" if second else ""
-            row.append(f"{1e3 * x['seconds']:,.0f}, {x['efficiency']:.0%}{other} {x['most']}")
+        for seconds, efficiency, most, *tree in by.values():
+            other = f" ({tree[0]:.0%})" if tree else ""
+            row.append(f"{1e3 * seconds:,.0f}, {efficiency:.0%}{other} {most}")
         rows.append(row)
-    return table(["method", *next(iter(first.values()))], rows)
+    return table(["method", *next(iter(found.values()))], rows)

@@ -4,6 +4,7 @@
     python benchmarks/results.py zoo                   # every method on digits, with few epochs
     python benchmarks/results.py cifar DATA [DATA...]  # SimCLR on real images: an .npz or folders
     python benchmarks/results.py digits --jobs 2 --threads 1 --seeds 3
+    python benchmarks/results.py zoo --quick --out DIR # two expressions, one seed, an epoch of 128 images
 
 Each row is the last epoch's kNN (k = 20) on the test split; nothing is chosen on it. Finished runs are kept in the JSON
 file beside the table and not run again.
@@ -21,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from commit import commit
+from compact import compact
 
 import sslzoo
 from sslzoo.recipes.recipe import method_names
@@ -36,6 +38,7 @@ DIGITS = [
     "simsiam - stop_gradient batchnorm=hidden",
 ]
 ZOO_VIEWS = 24  # each image's views that a run of the zoo sees: 12 epochs of two, 6 of four
+QUICK = ["--epochs", "1", "--limit", "128", "--batch-size", "32"]
 COLUMNS = ("knn", "random_knn", "raw_knn", "std", "rank", "loss", "seconds")
 
 
@@ -56,15 +59,20 @@ def run(expression: str, data: str, seed: int, threads: int, more: list[str]) ->
         result = json.loads(done.stdout)
         about = json.loads((Path(result["run"]) / "run.json").read_text())
     result |= {"knn": result["knn"]["k20"], "seed": seed, "expression": expression}
-    kept = ("seed", "expression", "method", "data", "epochs", "images_per_second", *COLUMNS)
-    kept_of_run = {key: about[key] for key in ("batch_size", "backbone", "image_size", "images", "device", "versions")}
-    return {**{key: result[key] for key in kept}, **kept_of_run}
+    row = {key: result[key] for key in ("seed", "expression", "data", "epochs", *COLUMNS)}
+    row |= {key: about[key] for key in ("batch_size", "device", "versions")}
+    return {**row, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
 
 
 def mean(values: list[float]) -> str:
     """Mean and sample deviation."""
     deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.3f}{deviation}"
+
+
+def titled(what: str) -> str:
+    """The title of a table."""
+    return "Every method on digits" if what == "zoo" else f"kNN on {what}"
 
 
 def markdown(title: str, what: str, rows: list[dict]) -> str:
@@ -78,7 +86,7 @@ def markdown(title: str, what: str, rows: list[dict]) -> str:
     lines = [
         f"# {title}",
         "",
-        f"Device: {one['device']}, {platform.machine()}, {os.cpu_count()} cores, {one['jobs']} runs at a time.",
+        f"Device: {one['device']}, {one['machine']}, {one['jobs']} runs at a time.",
         *(f"Versions: {versions}." for versions in runs),
         f"Protocol: `sslzoo train EXPRESSION --data DATA --seed SEED{option}` and no other option; the last epoch;",
         "kNN on the test split, k = 20, T = 0.07, the whole un-augmented training split as the bank, exact search.",
@@ -106,28 +114,33 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--expressions", nargs="+", help="instead of the usual ones")
     parser.add_argument("--name", help="of the files to write")
+    parser.add_argument("--out", type=Path, help="the folder of the files, benchmarks/results by default")
+    parser.add_argument("--quick", action="store_true", help="two expressions, one seed, an epoch of 128 images")
     args = parser.parse_args()
+    if args.quick and args.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
     expressions = args.expressions or {"digits": DIGITS, "cifar": ["simclr"], "zoo": [*method_names()]}[args.what]
-    sets = args.data or ["digits"]
-    jobs = [(e, data, seed) for seed in range(args.seeds) for data in sets for e in expressions]
-    at = commit()
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{args.name or args.what}.json"
+    expressions = [expressions[0], expressions[-1]] if args.quick and len(expressions) > 1 else expressions
+    sets, seeds = args.data or ["digits"], 1 if args.quick else args.seeds
+    jobs = [(e, data, seed) for seed in range(seeds) for data in sets for e in expressions]
+    at, out = commit(), args.out or RESULTS
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{args.name or args.what}.json"
     rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
     done = {(row["expression"], row["asked"], row["seed"]) for row in rows}
 
     def write() -> None:
-        title = "Every method on digits" if args.what == "zoo" else f"kNN on {args.what}"
-        path.with_suffix(".md").write_text(markdown(title, args.what, sorted(rows, key=lambda r: jobs_order(r, jobs))))
+        ordered = sorted(rows, key=lambda row: jobs_order(row, jobs))  # of a copy: other threads add to the rows
+        path.write_text(compact(ordered) + "\n")
+        path.with_suffix(".md").write_text(markdown(titled(args.what), args.what, ordered))
 
     def one(job: tuple[str, str, int]) -> None:
         if (job[0], Path(job[1]).name, job[2]) in done:
             return
-        result = run(*job, args.threads, epochs_of(args.what, job[0]))
+        result = run(*job, args.threads, QUICK if args.quick else epochs_of(args.what, job[0]))
         rows.append({**result, "asked": Path(job[1]).name, "commit": at, "jobs": args.jobs})
-        path.write_text(json.dumps(rows, indent=1) + "\n")
         write()
-        print(rows[-1]["expression"], rows[-1]["asked"], job[2], rows[-1]["knn"], flush=True)
+        print(*job, result["knn"], flush=True)
 
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(one, jobs))

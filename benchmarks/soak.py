@@ -1,14 +1,15 @@
 """A long run with an evaluation every epoch: does its memory grow, or the number of its open files?
 
     python benchmarks/soak.py --minutes 30
+    python benchmarks/soak.py --quick --out DIR   # ten seconds
 
-Two runs beside each other: images in memory, and image files that worker processes read. Memory is a process's
-resident set; its slope is a least-squares line from a quarter of the time on. SIGTERM ends the runs, which
-have to save and say so by their exit code. Results go to benchmarks/results/soak.json and soak.md.
+Two runs beside each other: images in memory, and image files that worker processes read. Once both have saved, the
+time begins. Memory is a process's resident set; its slope is a least-squares line from a quarter of the time on.
+SIGTERM ends the runs, which have to save and say so by their exit code. Results go to benchmarks/results/soak.json and
+soak.md.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -20,31 +21,19 @@ from typing import Any
 import numpy as np
 import psutil
 from commit import commit
-from PIL import Image
+from compact import compact
+from photos import photos
 
-from sslzoo.data import digits
 from sslzoo.training import checkpoints
 from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
-EVERY = 5.0  # seconds between two looks
+STOPPED = 75  # what a run ends with that was stopped and has saved
 COMMON = ("--knn-every", "1", "--epochs", "100000", "--device", "cpu", "--quiet")
 RUNS = {
     "in memory": ("moco_v2", "--data", "digits", "--limit", "1280", "--batch-size", "64"),
     "files": ("simclr", "--data", "photos", "--image-size", "32", "--batch-size", "64", "--workers", "2"),
 }
-
-
-def photos(folder: Path, n: int = 640) -> None:
-    """Digits as JPEGs of more pixels than a view has, so that they are streamed."""
-    arrays = digits.load()
-    for split, count in (("train", n), ("test", n // 4)):
-        for i in range(count):
-            place = folder / split / str(int(arrays[f"{split}_labels"][i]))
-            place.mkdir(parents=True, exist_ok=True)
-            pixels = np.asarray(arrays[f"{split}_images"][i])
-            pixels = pixels if pixels.shape[-1] == 3 else pixels.transpose(1, 2, 0)
-            Image.fromarray(pixels).resize((72, 72)).save(place / f"{i}.jpg")
 
 
 def look(leader: psutil.Process) -> dict[str, float]:
@@ -97,40 +86,67 @@ def page(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def begun(folder: Path) -> bool:
+    """Whether every run has saved."""
+    return len(list(folder.glob("runs/*/*/last.pt"))) == len(RUNS)
+
+
 def main() -> None:
     """Run, look, stop, and write what was seen."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="the folder of the results, benchmarks/results by default")
+    parser.add_argument("--quick", action="store_true", help="ten seconds, a look in each")
     given = parser.parse_args()
+    if given.quick and given.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
+    out, minutes, every = given.out or RESULTS, 1 / 6 if given.quick else given.minutes, 1.0 if given.quick else 5.0
+    out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         photos(folder / "photos")
-        start = time.monotonic()
         running = {}
         for name, words in RUNS.items():
             command = [sys.executable, "-m", "sslzoo", "train", *words, *COMMON, "--out", f"runs/{name.split()[-1]}"]
             running[name] = subprocess.Popen(command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        leaders = {name: psutil.Process(process.pid) for name, process in running.items()}
-        looks: dict[str, list[dict[str, float]]] = {name: [] for name in RUNS}
-        while (passed := time.monotonic() - start) < 60 * given.minutes:
-            time.sleep(EVERY)
-            for name, leader in leaders.items():
-                if running[name].poll() is not None:
-                    sys.exit(f"The run with images {name} has ended with {running[name].returncode}.")
-                looks[name].append({"seconds": passed, **look(leader)})
+        try:
+            looks = watch(running, folder, 60 * minutes, every)
+        except BaseException:
+            for process in running.values():
+                process.kill()
+            raise
         found: dict[str, Any] = {}
         for name, process in running.items():
             process.terminate()
             code = process.wait(timeout=120)
             run = next((folder / "runs" / name.split()[-1]).iterdir())
             found[name] = {"epochs": checkpoints.read(run)["epoch"], "code": code, **summary(looks[name])}
-    result = {
-        "minutes": given.minutes, "commit": commit(), "versions": versions(), "runs": found, "looks": looks,
-    }  # fmt: skip
-    (given.out / "soak.json").write_text(json.dumps(result) + "\n")
-    (given.out / "soak.md").write_text(page(result))
+    result = {"minutes": minutes, "commit": commit(), "versions": versions(), "runs": found}
+    (out / "soak.json").write_text(compact(result) + "\n")
+    (out / "soak.md").write_text(page(result))
     print(page(result))
+    if bad := {name: run["code"] for name, run in found.items() if run["code"] != STOPPED}:
+        sys.exit(f"Not every run ended with {STOPPED}, stopped and saved: {bad}.")
+
+
+def watch(
+    running: dict[str, subprocess.Popen[bytes]], folder: Path, seconds: float, every: float
+) -> dict[str, list[dict[str, float]]]:
+    """What the runs were seen to hold, from when all have saved on."""
+    leaders = {name: psutil.Process(process.pid) for name, process in running.items()}
+    looks: dict[str, list[dict[str, float]]] = {name: [] for name in running}
+    start = None
+    while start is None or time.monotonic() - start < seconds:
+        time.sleep(every)
+        for name, process in running.items():
+            if process.poll() is not None:
+                sys.exit(f"The run with images {name} has ended with {process.returncode}.")
+        if start is None:
+            start = time.monotonic() if begun(folder) else None
+            continue
+        for name, leader in leaders.items():
+            looks[name].append({"seconds": time.monotonic() - start, **look(leader)})
+    return looks
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@
     python benchmarks/speed.py                                           # everything, some 20 minutes on two cores
     python benchmarks/speed.py --only augmentation,step --quick --json F # a part, in less time
     python benchmarks/speed.py --only stream --folder PICTURES           # files against torchvision and a DataLoader
+    python benchmarks/speed.py --tiny --folder PICTURES                  # does it run? The figures mean nothing
 
 What is compared runs in turns, in one process and after a warm-up; a ratio is the median over the turns.
 """
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from commit import commit
+from compact import compact
 
 import sslzoo
 from sslzoo.data import sets
@@ -52,12 +54,38 @@ WORKERS = min(8, os.cpu_count() or 1)
 NEVER = "1000000"  # epochs between checkpoints: a run that is only timed writes none
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How much work each part does."""
+
+    views: Sequence[tuple[int, float, int]] = ((32, 0.0, 24), (96, 0.5, 10))  # px, share that is blurred, batches
+    backbones: Sequence[str] = ("small", "resnet18")
+    batch: int = 256  # of a step; an epoch's is half of it
+    limit: int | None = None  # images of an epoch
+    knn: tuple[int, int, int] = (50_000, 10_000, 512)  # rows of the bank, queries, columns
+    sklearn: int = 2_000  # queries of the slowest peer
+    startups: int = 9  # turns
+    memory: Sequence[tuple[int, int, int]] = ((50_000, 10_000, 512), (200_000, 10_000, 256))
+    batches: Sequence[int] = (64, 128, 256, 512)
+    queues: Sequence[int] = (1_024, 4_096, 16_384, 65_536)
+    pixels: Sequence[int] = (32, 64, 96, 128, 224)
+    banks: Sequence[int] = (10_000, 100_000, 1_000_000)
+
+
+TINY = Sizes(
+    views=((32, 0.0, 2), (96, 0.5, 1)), batch=8, limit=8, knn=(1_000, 50, 32),
+    sklearn=20, startups=1, memory=((1_000, 50, 32),), batches=(16, 32), queues=(64, 128), pixels=(32, 64),
+    banks=(500, 1_000),
+)  # fmt: skip
+
+
 class Bench:
     """The device, and how long to look."""
 
-    def __init__(self, device: torch.device, quick: bool, folders: Sequence[Path]):
-        self.device, self.quick, self.folders = device, quick, folders
-        self.turns = 3 if quick else 7
+    def __init__(self, device: torch.device, quick: bool, folders: Sequence[Path], tiny: bool = False):
+        self.device, self.quick, self.folders, self.tiny = device, quick or tiny, folders, tiny
+        self.turns = 1 if tiny else 3 if quick else 7
+        self.sizes = TINY if tiny else Sizes()
 
     def time(self, work: Callable[[], object]) -> float:
         """Seconds of one call, the device's work included."""
@@ -79,7 +107,7 @@ class Bench:
             for _ in range(warm):
                 work()
         seconds: dict[str, list[float]] = {name: [] for name in works}
-        for _ in range(turns or self.turns):
+        for _ in range(1 if self.tiny else turns or self.turns):
             for name, work in works.items():
                 seconds[name].append(self.time(work))
         return seconds
@@ -130,8 +158,8 @@ def endless(batches: Callable[[], object]) -> Callable[[], object]:
 def augmentation(bench: Bench) -> dict:
     """Pairs of views a second: ours as training has them, lightly's in a DataLoader, kornia's in batches."""
     found = {}
-    for size, blur in ((32, 0.0), (96, 0.5)):
-        batch, batches = 128, 24 if size == 32 else 10
+    for size, blur, batches in bench.sizes.views:
+        batch = 128
         images = sets.load("digits", size).train.images[: batches * batch]
         recipe = sslzoo.load("simsiam", batch_size=batch, blur=blur)
         ours = Batches(as_dataset(images, size), recipe, bench.device, seed=0)
@@ -182,7 +210,7 @@ def an_epoch(run: Training) -> Callable[[], None]:
 
 def backbones(bench: Bench) -> list[str]:
     """The default small encoder and ResNet-18 on a CPU; on a GPU the latter alone."""
-    return ["resnet18"] if bench.device.type == "cuda" else ["small", "resnet18"]
+    return ["resnet18"] if bench.device.type == "cuda" else [*bench.sizes.backbones]
 
 
 def step(bench: Bench) -> dict:
@@ -190,7 +218,7 @@ def step(bench: Bench) -> dict:
     found = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
-        run = training(bench, "simsiam", backbone, 256).learner
+        run = training(bench, "simsiam", backbone, bench.sizes.batch).learner
         run.model.train()
         following = endless(lambda run=run: run.batches.epoch(0))
         index, views = following()
@@ -210,7 +238,7 @@ def step(bench: Bench) -> dict:
             where, made = following()
             run.step(made, where, 0)
 
-        times = 1 if heavy else 5
+        times = 1 if heavy or bench.tiny else 5
         works = {"limit": limit, "ready": ready, "whole": whole}
         seconds = bench.race(
             {k: many(w, times) for k, w in works.items()}, turns=(3 if bench.quick else 5) if heavy else 9
@@ -221,7 +249,7 @@ def step(bench: Bench) -> dict:
             "ratio_ready": ratio(seconds["ready"], seconds["limit"]),
         }
     first, *rest = found
-    return {**found[first], "backbone": first, "batch": 256, **{name: found[name] for name in rest}}
+    return {**found[first], "backbone": first, "batch": bench.sizes.batch, **{name: found[name] for name in rest}}
 
 
 def epoch(bench: Bench) -> dict:
@@ -229,9 +257,10 @@ def epoch(bench: Bench) -> dict:
     found: dict[str, dict] = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
-        for method in METHODS[:1] if bench.quick else METHODS:
-            batch = 64 if heavy else 128
-            run = training(bench, method, backbone, batch, 4 * batch if heavy else None)
+        for method in METHODS[:1] if bench.quick and (heavy or not bench.tiny) else METHODS:
+            batch = bench.sizes.batch // (4 if heavy else 2)
+            some = bench.sizes.limit or (4 * batch if heavy else None)
+            run = training(bench, method, backbone, batch, some)
             images = run.plan.data.train.images
             bf16 = run.plan.precision == "bf16"
             loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
@@ -255,20 +284,21 @@ def embeddings(rows: int, asked: int, dim: int, classes: int = 100) -> tuple[np.
 
 def knn_speed(bench: Bench) -> dict:
     """Queries a second, 10,000 in 50,000 x 512, k = 200: ours with normalisation and votes, faiss' search alone."""
-    bank, labels, queries, truth = embeddings(50_000, 10_000, 512)
+    (rows, asked, columns), few = bench.sizes.knn, bench.sizes.sklearn
+    bank, labels, queries, truth = embeddings(rows, asked, columns)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     works = {
         "ours": lambda: knn(bank, labels, queries, truth, (200,)),
         "faiss": lambda: peers.bare_faiss(b, q, 200),
         "lightly": lambda: list(peers.lightly_knn(b, labels, q, 200, 100)),
-        "sklearn": lambda: peers.sklearn_knn(b, labels, q[:2000], 200),
+        "sklearn": lambda: peers.sklearn_knn(b, labels, q[:few], 200),
     }
     seconds = bench.race(works, turns=3 if bench.quick else 5)
     return {
-        **{name: (2_000 if name == "sklearn" else 10_000) / statistics.median(each) for name, each in seconds.items()},
+        **{name: (few if name == "sklearn" else asked) / statistics.median(each) for name, each in seconds.items()},
         "ratio_faiss": ratio(seconds["faiss"], seconds["ours"]),
         "ratio_lightly": ratio(seconds["lightly"], seconds["ours"]),
-        "ratio_sklearn": 5 * ratio(seconds["sklearn"], seconds["ours"]),
+        "ratio_sklearn": asked / few * ratio(seconds["sklearn"], seconds["ours"]),
     }
 
 
@@ -285,7 +315,7 @@ def startup(bench: Bench) -> dict:
         name: lambda words=words: subprocess.run(words, capture_output=True, check=True)
         for name, words in commands.items()
     }
-    return {name: statistics.median(each) for name, each in bench.race(works, turns=9).items()}
+    return {name: statistics.median(each) for name, each in bench.race(works, bench.sizes.startups).items()}
 
 
 def stream(bench: Bench) -> dict:
@@ -294,9 +324,9 @@ def stream(bench: Bench) -> dict:
         return {"skipped": "no --folder of images was given"}
     found = {}
     for folder in bench.folders:
-        batch, workers = 128, 2
+        batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
-        size = min(int(np.median(read_sizes(paths).min(axis=1))), MOST)
+        size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MOST)
         split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
         ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
@@ -330,9 +360,9 @@ def forget_peak() -> float:
     return peak()
 
 
-def knn_memory(rows: int, dim: int) -> dict:
+def knn_memory(rows: int, asked: int, dim: int) -> dict:
     """GiB that kNN adds to its arguments at most, and bank + queries."""
-    bank, labels, queries, truth = embeddings(rows, 10_000, dim)
+    bank, labels, queries, truth = embeddings(rows, asked, dim)
     before = forget_peak()
     knn(bank, labels, queries, truth, (200,))
     return {"added": peak() - before, "bank_and_queries": (bank.nbytes + queries.nbytes) / 2**30}
@@ -353,8 +383,8 @@ def train_memory(who: str, backbone: str, batch: int) -> dict:
 
 def memory(bench: Bench) -> dict:
     """Peak memory, each in a fresh process (on a GPU: of the device)."""
-    found = {"knn": {f"{rows}x{dim}": fresh(knn_memory, rows, dim) for rows, dim in ((50_000, 512), (200_000, 256))}}
-    found["train"] = {who: fresh(train_memory, who, "small", 256) for who in ("ours", "lightly")}
+    found = {"knn": {f"{rows}x{dim}": fresh(knn_memory, rows, n, dim) for rows, n, dim in bench.sizes.memory}}
+    found["train"] = {who: fresh(train_memory, who, "small", bench.sizes.batch) for who in ("ours", "lightly")}
     if bench.device.type == "cuda":
         for who in ("ours", "lightly"):
             run = training(bench, "simsiam", "resnet18", 512, 2048)
@@ -381,16 +411,16 @@ def growth(bench: Bench) -> dict:
         seconds = bench.race({"step": many(lambda: run.step(views, index, 0), 3)}, warm=2)
         return 1e3 * statistics.median(seconds["step"]) / 3
 
-    for batch in (64, 128, 256, 512):
+    for batch in bench.sizes.batches:
         found["batch"][str(batch)] = step_ms("simsiam", batch)
-    for length in (1_024, 4_096, 16_384, 65_536):
-        found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", 128)
-    for size in (32, 64, 96, 128, 224):
+    for length in bench.sizes.queues:
+        found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", bench.sizes.batch // 2)
+    for size in bench.sizes.pixels:
         images = sets.load("digits", size, limit=256).train.images
         batches = Batches(as_dataset(images, size), sslzoo.load("simsiam", batch_size=64, blur=0.5), bench.device, 0)
         seconds = bench.race({"augment": many(endless(lambda batches=batches: batches.epoch(0)), 4)}, warm=2)
         found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)
-    for rows in (10_000, 100_000) if bench.quick else (10_000, 100_000, 1_000_000):
+    for rows in bench.sizes.banks[:-1] if bench.quick and not bench.tiny else bench.sizes.banks:
         bank, labels, queries, truth = embeddings(rows, 1_000, 256)
         seconds = bench.race({"knn": lambda: knn(bank, labels, queries, truth, (200,))}, turns=3)  # noqa: B023
         found["bank_rows"][str(rows)] = 1_000 / statistics.median(seconds["knn"])
@@ -449,6 +479,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between: %(default)s")
     parser.add_argument("--quick", action="store_true", help="fewer turns")
+    parser.add_argument("--tiny", action="store_true", help="sizes at which the figures mean nothing: does it run?")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--folder", type=Path, action="append", help="image files for 'stream', several allowed")
     parser.add_argument("--json", type=Path, help="write the figures here, too")
@@ -458,7 +489,7 @@ def main() -> None:
     if unknown := [part for part in chosen if part not in PARTS]:
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     keep_memory()  # as `sslzoo train` does, here for whatever is compared
-    bench = Bench(find_device(options.device), options.quick, options.folder or [])
+    bench = Bench(find_device(options.device), options.quick, options.folder or [], options.tiny)
     result: dict = {"device": about(bench)}
     for part in chosen:
         started = time.time()
@@ -466,7 +497,7 @@ def main() -> None:
         result[part] = PARTS[part](bench) if MISSING is None or part in ALONE else skipped
         print(f"{part}: {time.time() - started:.0f} s", file=sys.stderr, flush=True)
         if options.json:
-            options.json.write_text(json.dumps(result, indent=1) + "\n")
+            options.json.write_text(compact(result) + "\n")
     print(markdown(result))
     if options.markdown:
         options.markdown.write_text(markdown(result))
