@@ -1,7 +1,7 @@
 """On a GPU that is not there: no step waits for the device, no devices are mixed, and little is sent to the device."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -17,12 +17,15 @@ from sslzoo.data.splits import Dataset, Split
 from sslzoo.evaluation.evaluate import evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
 from sslzoo.evaluation.sources import Embedding
+from sslzoo.metrics import index
 from sslzoo.metrics.health import health
-from sslzoo.metrics.index import search_on
+from sslzoo.metrics.index import Exact
+from sslzoo.metrics.knn import knn
 from sslzoo.recipes.algebra import parse, resolve
-from sslzoo.recipes.recipe import method_names
+from sslzoo.recipes.recipe import Layer, method_names
 from sslzoo.recipes.rules import refusal
 from sslzoo.recipes.schema import SWITCHES, Switches, Value
+from sslzoo.tools.errors import UserError
 from sslzoo.training.learner import Learner
 from sslzoo.training.loop import Training
 from sslzoo.training.plan import Options, Plan
@@ -66,7 +69,7 @@ def planned(
     data = Dataset("noise", split, split, split, size, 5)
     found = parse(expression)
     given = {} if asked.backbone is None else {"training.backbone": asked.backbone}
-    recipe = resolve(found, "small" if size <= 64 else "large", "noise", {**knobs, **given})
+    recipe = resolve(found, "small" if size <= 64 else "large", [Layer("tiny", {**knobs, **given})])
     return Plan(found, recipe, data, asked, CUDA, "bf16")
 
 
@@ -277,13 +280,82 @@ def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
     assert len([copy for copy in watch.copies if copy.size > 12]) == batches  # beside the mean and the deviation
 
 
-def test_the_exact_search_waits_for_its_answers() -> None:
-    """Similarities and rows of each thousand queries."""
-    bank, queries = (np.ones((n, 8), np.float32) for n in (50, 1500))
+@pytest.fixture
+def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Say how many bytes of a GPU are free."""
+
+    def say(free: int) -> None:
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2 * free))
+
+    say(8 << 30)
+    return say
+
+
+ROWS_OF = np.random.default_rng(0).standard_normal
+
+
+def test_the_exact_search_sends_its_bank_once(memory: Callable[[int], None]) -> None:
+    """Also where it is asked again; it waits for similarities and rows of each thousand queries."""
+    bank, queries = ROWS_OF((50, 8), np.float32), ROWS_OF((1500, 8), np.float32)
     with fake_cuda() as watch:
-        similar, near = search_on("cuda", bank, queries, 5)
+        exact = Exact("cuda")
+        similar, near = exact(bank, queries, 5)
+        assert [wait.what for wait in watch.waits] == ["copy to the host"] * 4
+        exact(bank, queries[:10], 5)
     assert similar.shape == near.shape == (1500, 5)
-    assert [wait.what for wait in watch.waits] == ["copy to the host"] * 4
+    assert [copy.size for copy in watch.copies] == [bank.nbytes, 1024 * 32, 476 * 32, 10 * 32]
+
+
+def test_a_bank_that_does_not_fit_comes_in_parts(memory: Callable[[int], None]) -> None:
+    memory(1)
+    bank, queries = ROWS_OF((2500, 8), np.float32), ROWS_OF((10, 8), np.float32)
+    with fake_cuda() as watch:
+        assert Exact("cuda")(bank, queries, 5)[0].shape == (10, 5)
+    assert [copy.size for copy in watch.copies] == [1024 * 32, 320, 1024 * 32, 320, 452 * 32, 320]
+
+
+def test_a_search_that_runs_out_of_memory_takes_less(
+    memory: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(bank: torch.Tensor, queries: np.ndarray, k: int) -> object:
+        if len(bank) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return real(bank, queries, k)
+
+    real, bank, queries = index.best, ROWS_OF((4500, 8), np.float32), ROWS_OF((10, 8), np.float32)
+    monkeypatch.setattr(index, "best", full)
+    with fake_cuda():
+        fits = 1200
+        assert Exact("cuda")(bank, queries, 5)[0].shape == (10, 5)
+        fits = 0
+        with pytest.raises(UserError, match=r"The memory of cuda does not hold 1024 rows .*; use --device cpu\."):
+            Exact("cuda")(bank, queries, 5)
+
+
+def test_a_cpu_searches_by_faiss_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
+    arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
+    with fake_cuda() as watch:
+        row = evaluate(Embedding("rows", "noise", arrays, device="cpu"), [find_protocol("sslzoo")])
+        assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row["knn"]
+    assert row["knn"]["k1"] == 1
+    assert watch.copies == []
+    assert [index.said(device) for device in ("cpu", "cuda:1")] == [
+        "faiss, exact inner product",
+        "torch on cuda:1, exact inner product",
+    ]
+
+
+def test_knn_searches_on_its_device(memory: Callable[[int], None]) -> None:
+    bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
+    arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
+    with fake_cuda() as watch:
+        knn(bank, labels, bank[:30], labels[:30], device="cuda")
+        assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]  # the bank and the queries
+        watch.clear()
+        evaluate(Embedding("rows", "noise", arrays, device="cuda"), [find_protocol("sslzoo"), find_protocol("dino")])
+        assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]
 
 
 def test_an_evaluation_of_rows_asks_nothing_of_the_device() -> None:
