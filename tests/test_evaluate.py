@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from sslzoo.evaluation import protocols
 from sslzoo.evaluation.evaluate import Task, compare, evaluate, intervals, read_labels, seeds_together
@@ -170,6 +171,9 @@ def test_torchs_search_is_faiss(monkeypatch):
         other, places = index.search_on("cpu", b, q, 30, rows)
         assert np.array_equal(places, near)
         assert other == pytest.approx(similar, abs=1e-6)
+    other, places = index.best(torch.from_numpy(b), q, 30)
+    assert np.array_equal(places, near)
+    assert other == pytest.approx(similar, abs=1e-6)
 
 
 def test_indexes_beside_the_exact_search(tmp_path):

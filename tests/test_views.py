@@ -12,7 +12,7 @@ from sslzoo import load
 from sslzoo.recipes.schema import View
 from sslzoo.views import augment as augmentation
 from sslzoo.views import pixels
-from sslzoo.views.augment import Draw, augment, draw_boxes, photometric
+from sslzoo.views.augment import Draw, augment, draw_boxes, packed, photometric, unpacked
 from sslzoo.views.batches import pipelines
 
 CLOSE = 1e-5  # the most that an operation may differ from torchvision's: float32 rounding, in other orders
@@ -292,3 +292,20 @@ def test_pipelines_are_pairs_and_local_crops():
     recipe = load("simsiam - symmetric", pairs=2)
     recipe = replace(recipe, views=replace(recipe.views, first=NOTHING))
     assert [view == NOTHING for view, _ in pipelines(recipe, 32)] == [True, False, True, False]
+
+
+# ---- what goes to a device -------------------------------------------------------------------------------------------
+
+
+def test_tensors_are_packed_and_unpacked():
+    """Of any type and length, empty ones too; none shares a byte with the next."""
+    tensors = [
+        torch.tensor([3, -1, 2**40]), torch.tensor([True, False, True]), torch.rand(5), torch.empty(0, 4),
+        torch.rand(7, 4)[:, ::2], torch.arange(5, dtype=torch.uint8), torch.empty(0, dtype=torch.long),
+        torch.rand(3, dtype=torch.float64),
+    ]  # fmt: skip
+    bytes_in_a_row = packed(tensors)
+    assert (bytes_in_a_row.dtype, bytes_in_a_row.ndim) == (torch.uint8, 1)
+    found = unpacked(bytes_in_a_row.clone(), tensors)
+    assert [(x.dtype, x.shape) for x in found] == [(x.dtype, x.shape) for x in tensors]
+    assert all(torch.equal(x, y) for x, y in zip(found, tensors, strict=True))

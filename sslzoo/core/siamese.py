@@ -50,8 +50,7 @@ class Siamese(nn.Module):
         self.copy = None if self.follow is None else frozen_copy(self.online)
         dim, knobs, unit = recipe.heads.dim, recipe.memory, self.switches.normalize == "l2"
         self.queue = Queue(knobs.queue_length, dim) if recipe.reads("memory.queue_length") else None
-        banked = recipe.reads("memory.bank_momentum")
-        self.bank = Bank(samples or 0, dim, knobs.bank_momentum, unit) if banked else None
+        self.bank = Bank(samples or 0, dim, knobs.bank_momentum, unit) if recipe.reads("memory.bank_momentum") else None
         self.codes: Codes | None = made(self.switches, "clustering", recipe.clustering, samples)
         if self.codes is not None and not self.codes.learns_prototypes and self.online.codebook is not None:
             self.online.codebook.requires_grad_(False)

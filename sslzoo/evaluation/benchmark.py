@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..metrics import index
 from ..metrics.knn import nearest
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
@@ -73,17 +74,22 @@ def benchmark(
         drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
     labelled = [row for row in rows if row["knn"] is not None]
     bad = first.images.bad.rows() if first.images is not None else []
-    about = {"data": ", ".join(sorted(set(names))), "protocol": said(chosen, rows[0]), "rows": rows, "bad": bad}
+    about = {
+        "data": ", ".join(sorted(set(names))),
+        "protocol": said(chosen, rows[0], first.device),
+        "rows": rows,
+        "bad": bad,
+    }
     return {**about, "groups": seeds_together(labelled)}, drawn, missing
 
 
-def said(chosen: Sequence[known.Protocol], row: Row) -> Row:
+def said(chosen: Sequence[known.Protocol], row: Row, device: str = "cpu") -> Row:
     """What the numbers mean, for the output; a row says whether a set is its own bank."""
     bank = "the queries' own split, less the query" if row.get("leave_one_out") else "whole training split"
     return {
         "name": chosen[0].name, "names": [one.said() for one in chosen],
         "bank": f"{bank}, no augmentation, eval mode", "features": "l2-normalised",
-        "index": "faiss, exact inner product", "weights": "exp(similarity / temperature), or one vote each",
+        "index": index.said(device), "weights": "exp(similarity / temperature), or one vote each",
         "k": list(chosen[0].k), "temperature": chosen[0].temperature,
         "ties": "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m",
         "intervals": "95%, bootstrap over the queries",
@@ -94,7 +100,7 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     """A gallery of the queries with the fewest and the most neighbours of their class, and of these neighbours."""
     assert embedding.images is not None
     task = Task.of(embedding, leave_one_out)
-    similar, near = (found[:, :SHOWN] for found in nearest(task.bank, task.queries, SHOWN, task.own))
+    similar, near = (found[:, :SHOWN] for found in nearest(task.bank, task.queries, SHOWN, task.own, task.search))
     data = embedding.images
     queries = data.test if data.test is not None else data.bank
     bank = queries if task.own is not None else data.bank

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import torch
 
 from ..metrics import health, probe, ranking
-from ..metrics.index import Index
-from ..metrics.knn import RECALL_AT, TEMPERATURE, TIE, Floats, Ints, Judged, check, judge, nearest, unit_rows
+from ..metrics.index import Exact, Index
+from ..metrics.knn import RECALL_AT, TEMPERATURE, TIE, Floats, Ints, Judged, Search, check, judge, nearest, unit_rows
 from ..tools.bounds import whole_numbers
 from ..tools.errors import UserError
 from .protocols import Protocol
@@ -31,13 +31,17 @@ Doubles = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Task:
-    """A bank and queries with labels, rows of length 1; ``own`` is each query's own row where a set is its own bank."""
+    """A bank and queries with labels, rows of length 1, and the exact search in them.
+
+    ``own`` is each query's own row where a set is its own bank.
+    """
 
     bank: Floats
     labels: ranking.Labels
     queries: Floats
     truth: ranking.Labels
     own: Ints | None
+    search: Search
 
     @staticmethod
     def of(embedding: Embedding, leave_one_out: bool) -> "Task":
@@ -62,7 +66,8 @@ class Task:
             raise UserError(f"{embedding.source} has other labels in its two splits; give both the same columns.")
         if alone and len(bank) < 2:
             raise UserError(f"{embedding.source} has one row, and leaving it out leaves none; give more.")
-        return Task(bank, labels[0], queries, labels[1], np.arange(len(bank)) if alone else None)
+        own = np.arange(len(bank)) if alone else None
+        return Task(bank, labels[0], queries, labels[1], own, Exact(embedding.device))
 
 
 def read_labels(name: str, labels: npt.NDArray[Any]) -> ranking.Labels:
@@ -115,7 +120,7 @@ def evaluate(
 def once(task: Task, protocols: Sequence[Protocol]) -> Neighbours:
     """The exact search that all protocols and indexes share."""
     most = max(COMPARED, *RECALL_AT, *(k for protocol in protocols for k in protocol.k))
-    return nearest(task.bank, task.queries, most, task.own)
+    return nearest(task.bank, task.queries, most, task.own, task.search)
 
 
 def _judged(

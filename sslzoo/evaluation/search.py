@@ -42,7 +42,7 @@ def search(
     where = split_of(dataset, split)
     bank = unit_rows(source, rows_of(made, dataset, where, look, device))
     places = where.places().tolist()  # of the bank's rows
-    queries, tiles = [], []
+    exact, queries, tiles = index.Exact(str(device)), [], []
     for name in images:
         place = re.fullmatch(r"(train|test):(\d{1,9})", name)
         if place is None and not os.path.isfile(name):
@@ -54,7 +54,7 @@ def search(
         one = home.take(torch.tensor([at]))
         row = unit_rows(name, rows_of(made, dataset, one, replace(look, workers=0), device))  # one image
         own = at if place and place[1] == split else None
-        similar, near = index.search(bank, row, min(number + (own is not None), len(bank)))
+        similar, near = exact(bank, row, min(number + (own is not None), len(bank)))
         pairs = [(float(s), places[i]) for s, i in zip(similar[0], near[0], strict=True)]
         kept = [pair for pair in pairs if pair[1] != own][:number]
         label = None if one.labels is None else int(one.labels[0])

@@ -42,6 +42,7 @@ class Embedding:
     images: Dataset | None = None
     seed: int | None = None
     group: str | None = None  # the run's name but for its seed
+    device: str = "cpu"  # where its neighbours are searched
 
     @property
     def features(self) -> npt.NDArray[Any]:
@@ -113,7 +114,7 @@ def embed(name: str, look: Look) -> Embedding:
     if holds_features(path):
         if look.backbone or not look.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
-        return read_features(path)
+        return replace(read_features(path), device=str(find_device(look.device)))
     source, dataset, device = opened(name, look)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for split, part in (("train", dataset.bank), ("test", dataset.test)):
@@ -123,7 +124,7 @@ def embed(name: str, look: Look) -> Embedding:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
     test = dataset.test and dataset.test.readable()
     dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
-    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group)
+    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device))
 
 
 def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:

@@ -9,42 +9,91 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ..tools.errors import UserError
 
 EXACT = "flat"
 TRAINED_ON = 256  # rows for each list or centroid, at most: faiss' own k-means takes no more
 ADDED = 100_000  # rows at a time
+AT_ONCE = 1024  # queries that a GPU is asked at a time
+FEWEST = 1024  # rows of a bank in which it looks at a time
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 
 def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
-    """The k largest inner products of each query with the bank and their rows, largest first; exact.
-
-    By torch on a GPU where there is one, with the same result up to float32's rounding.
-    """
-    if torch.cuda.is_available():
-        return search_on("cuda", bank, queries, k)
+    """The k largest inner products of each query with the bank and their rows, largest first; exact, by faiss."""
     similar, near = faiss.knn(queries, bank, k, metric=faiss.METRIC_INNER_PRODUCT)  # an index would copy the bank
     return similar, near
 
 
-def search_on(device: str, bank: Floats, queries: Floats, k: int, rows: int = 1 << 20) -> tuple[Floats, Ints]:
-    """The same in torch on a device: bank and queries in parts, so that neither has to fit it whole."""
-    similar, near = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), 1024):
-        asked = torch.from_numpy(queries[start : start + 1024]).to(device)
-        best, at = asked.new_empty(len(asked), 0), torch.empty(len(asked), 0, dtype=torch.long, device=device)
-        for first in range(0, len(bank), rows):
-            part = asked @ torch.from_numpy(bank[first : first + rows]).to(device).T
-            values, places = part.topk(min(k, part.shape[1]), dim=1)
-            best, at = torch.cat([best, values], 1), torch.cat([at, places + first], 1)
-            best, kept = best.topk(min(k, best.shape[1]), dim=1)
-            at = at.gather(1, kept)
-        similar[start : start + 1024], near[start : start + 1024] = best.cpu().numpy(), at.cpu().numpy()
+class Exact:
+    """The same on a device: by faiss on a CPU, by torch on a GPU, with the same result up to float32's rounding.
+
+    A bank that fits a GPU whole is sent there once, however often it is asked.
+    """
+
+    def __init__(self, device: str = "cpu"):
+        self.device = device
+        self.bank: Floats | None = None
+        self.there: Tensor | None = None
+
+    def __call__(self, bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
+        """The k nearest rows of a bank, as `search`. Raises `UserError` where the GPU's memory holds too little."""
+        if not self.device.startswith("cuda"):
+            return search(bank, queries, k)
+        rows = rows_at_once(self.device, bank.shape[1])
+        while rows >= FEWEST:
+            try:
+                if len(bank) > rows:
+                    return search_on(self.device, bank, queries, k, rows)
+                if self.there is None or self.bank is not bank:
+                    self.bank, self.there = bank, None  # the one before is let go of first
+                    self.there = torch.from_numpy(bank).to(self.device)
+                return best(self.there, queries, k)
+            except torch.OutOfMemoryError:
+                self.bank = self.there = None
+                rows = min(rows, len(bank)) // 2
+        raise UserError(f"The memory of {self.device} does not hold {FEWEST} rows to search in; use --device cpu.")
+
+
+def said(device: str) -> str:
+    """What the exact search is on a device, in words."""
+    return f"{f'torch on {device}' if device.startswith('cuda') else 'faiss'}, exact inner product"
+
+
+def rows_at_once(device: str, columns: int) -> int:
+    """How many rows of a bank are searched at a time, their similarities included, in half of a GPU's free memory."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(int(free // 2 // (4 * (columns + 3 * AT_ONCE))), FEWEST)
+
+
+def search_on(device: str, bank: Floats, queries: Floats, k: int, rows: int) -> tuple[Floats, Ints]:
+    """The same in torch, ``rows`` of the bank at a time, each of which is sent to the device once."""
+    similar, near = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
+    for start in range(0, len(bank), rows):
+        values, places = best(torch.from_numpy(bank[start : start + rows]).to(device), queries, k)
+        similar, near = np.concatenate([similar, values], 1), np.concatenate([near, places + start], 1)
+        kept = np.argsort(-similar, axis=1, kind="stable")[:, :k]
+        similar, near = np.take_along_axis(similar, kept, 1), np.take_along_axis(near, kept, 1)
     return similar, near
+
+
+def best(bank: Tensor, queries: Floats, k: int) -> tuple[Floats, Ints]:
+    """The same in rows that are on a device, a thousand queries at a time, in full float32 whatever is set."""
+    usual = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        found = []
+        for start in range(0, len(queries), AT_ONCE):
+            asked = torch.from_numpy(queries[start : start + AT_ONCE]).to(bank.device)
+            values, places = (asked @ bank.T).topk(min(k, len(bank)), dim=1)
+            found.append((values.cpu().numpy(), places.cpu().numpy()))
+    finally:
+        torch.set_float32_matmul_precision(usual)
+    return np.concatenate([values for values, _ in found]), np.concatenate([places for _, places in found])
 
 
 class Index:

@@ -47,6 +47,7 @@ def knn(
     temperature: float = TEMPERATURE,
     recall_at: Sequence[int] = RECALL_AT,
     weights: str = "exp",
+    device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
     """kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
@@ -55,14 +56,15 @@ def knn(
     "uniform". The result depends on no order of rows: rows within 1e-6 of the k-th similarity share the votes that
     remain, and of m classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes
     the bank's class prior. recall@K is the chance that at least one of the first K, ties in random order, has the
-    query's class. A k beyond the bank takes all of it.
+    query's class. A k beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU.
     """
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)
     check(b, bl, q, ql)
     if any(k < 1 for k in (*ks, *recall_at)) or not COLDEST <= temperature < inf:
         raise UserError(f"k has to be at least 1 and the temperature at least {COLDEST}, and finite.")
-    found = judge(b, bl, q, ql, ks, temperature, recall_at, weights)
+    near = nearest(b, q, max([*ks, *recall_at]), search=index.Exact(device))
+    found = judge(b, bl, q, ql, ks, temperature, recall_at, weights, found=near)
     return {
         "knn": {f"k{k}": float(found.right[k].mean()) for k in ks},
         "recall": {f"r{k}": float(found.found[k].mean()) for k in recall_at},

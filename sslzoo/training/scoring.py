@@ -47,7 +47,7 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
         labels = [cast(Tensor, split.readable().labels).numpy() for split in (bank, queries)]  # of those with a row
         if not all(np.isfinite(some).all() for some in rows):
             raise Diverged("The features of this run are not finite; lower optimizer.lr.")
-        return knn(rows[0], labels[0], rows[1], labels[1])["knn"]
+        return knn(rows[0], labels[0], rows[1], labels[1], device=str(plan.device))["knn"]
 
     return agree.on_first(count)
 

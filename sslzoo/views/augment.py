@@ -4,8 +4,9 @@ The parameters are drawn on the host, so that a seed gives the same views on eve
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Generator, Tensor
@@ -46,9 +47,6 @@ class Draw:
         return [int(i) for i in torch.randperm(n, generator=self.generator).tolist()]
 
 
-Operation = tuple[str, Tensor | None]  # its name in `pixels`, and its amounts [N] where it has any
-
-
 @dataclass(frozen=True)
 class Finish:
     """How a view is handed on: less the mean, over the deviation ([3, 1, 1] or numbers), in a memory layout."""
@@ -60,32 +58,96 @@ class Finish:
 
 AS_IS = Finish(torch.zeros(()), torch.ones(()))
 
+Operation = tuple[str, Tensor | None]  # its name in `pixels`, and its amounts [M] where it has any
 
-# The photometric operations in order, in groups: which of N images get a group is drawn once for each image.
-Colours = list[tuple[Tensor, list[Operation]]]
+
+@dataclass(frozen=True)
+class Colour:
+    """Photometric operations in order, and the places [M], ascending, of the images that get them."""
+
+    rows: Tensor
+    operations: list[Operation]
+
+    def within(self, part: slice) -> "Colour":
+        """Those of a part of the images, on the host; the places count from its start."""
+        first, last = torch.searchsorted(self.rows, torch.tensor([part.start, part.stop])).tolist()
+        amounts = [(name, x if x is None else x[first:last]) for name, x in self.operations]
+        return Colour(self.rows[first:last] - part.start, amounts)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn for a view of N images: its colours, and crops [N, 4] and flips [N] unless it comes cropped."""
+
+    colours: list[Colour]
+    cut: tuple[Tensor, Tensor] | None = None
+
+    def tensors(self) -> list[Tensor]:
+        """All of its tensors, in order."""
+        found = [*(self.cut or ())]
+        for one in self.colours:
+            found += [one.rows, *(x for _, x in one.operations if x is not None)]
+        return found
+
+    def filled(self, there: Iterator[Tensor]) -> "Drawn":
+        """The same with other tensors, in the order of `tensors`."""
+        cut = self.cut and (next(there), next(there))
+        return Drawn(
+            [
+                Colour(next(there), [(name, x if x is None else next(there)) for name, x in one.operations])
+                for one in self.colours
+            ],
+            cut,
+        )
+
+
+def sent(index: Tensor, drawn: Sequence[Drawn], device: torch.device) -> tuple[Tensor, list[Drawn]]:
+    """Places and what was drawn for them on a device: all in one copy, for which nobody waits."""
+    if device.type == "cpu":
+        return index, [*drawn]
+    tensors = [index, *(x for one in drawn for x in one.tensors())]
+    there = iter(unpacked(packed(tensors, device.type == "cuda").to(device, non_blocking=True), tensors))
+    return next(there), [one.filled(there) for one in drawn]
+
+
+def packed(tensors: Sequence[Tensor], pinned: bool = False) -> Tensor:
+    """Tensors of the host as bytes in a row, perhaps in pinned memory."""
+    found = torch.empty(_starts(tensors)[-1], dtype=torch.uint8, pin_memory=pinned)
+    for start, x in zip(_starts(tensors), tensors, strict=False):
+        found[start : start + x.nbytes] = x.contiguous().view(-1).view(torch.uint8)
+    return found
+
+
+def unpacked(found: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What `packed` made of tensors, as views of its bytes, wherever these are now."""
+    starts = _starts(tensors)
+    return [found[i : i + x.nbytes].view(x.dtype).view(x.shape) for i, x in zip(starts, tensors, strict=False)]
+
+
+def _starts(tensors: Sequence[Tensor]) -> list[int]:
+    """Where in a row of bytes each of the tensors begins, and the end: only where a number of eight bytes may."""
+    return [*accumulate((-(-x.nbytes // 8) * 8 for x in tensors), initial=0)]
 
 
 def augment(
     images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
 ) -> Tensor:
     """A view [N, 3, size, size] of images [N, 3, H, W], uint8 or in [0, 1]; the generator is the host's."""
-    draw, device = Draw(len(images), generator, share), images.device
-    boxes, flip = draw_boxes(draw, images.shape[-2], images.shape[-1], view), draw.chance(view.flip)
-    boxes, flip = boxes.to(device, non_blocking=True), flip.to(device, non_blocking=True)
-    colours = draw_colours(draw, view)
-
-    def cut(part: slice) -> Tensor:
-        return pixels.crop(as_float(images[part]), boxes[part], flip[part], size)
-
-    return developed(cut, (len(images), 3, size, size), colours, finish, device)
+    drawn = draw_view(Draw(len(images), generator, share), view, (images.shape[-2], images.shape[-1]))
+    return develop(images, drawn, size, finish)
 
 
 def photometric(
     crops: Tensor, view: View, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
 ) -> Tensor:
     """The rest of a view [N, 3, H, W] after its crop and flip, uint8 or in [0, 1]."""
-    colours = draw_colours(Draw(len(crops), generator, share), view)
-    return developed(lambda part: as_float(crops[part]), crops.shape, colours, finish, crops.device)
+    return develop(crops, draw_view(Draw(len(crops), generator, share), view), crops.shape[-1], finish)
+
+
+def draw_view(draw: Draw, view: View, shape: tuple[int, int] | None = None) -> Drawn:
+    """All that is random in a view of images of a height and width, or of crops."""
+    cut = None if shape is None else (draw_boxes(draw, *shape, view), draw.chance(view.flip))
+    return Drawn(draw_colours(draw, view), cut)
 
 
 def as_float(images: Tensor) -> Tensor:
@@ -115,9 +177,9 @@ def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View
     return torch.where(fits.any(dim=1, keepdim=True), boxes, fallback)
 
 
-def draw_colours(draw: Draw, view: View) -> Colours:
-    """Colour jitter in a random order, grayscale, blur and solarize."""
-    groups: Colours = []
+def draw_colours(draw: Draw, view: View) -> list[Colour]:
+    """Colour jitter in a random order, grayscale, blur and solarize; which images get each is drawn for each image."""
+    groups: list[tuple[Tensor, list[Operation]]] = []
     if view.jitter:
         strengths = (view.brightness, view.contrast, view.saturation)
         amounts = [draw.uniform(max(0.0, 1 - s), 1 + s) for s in strengths] + [draw.uniform(-view.hue, view.hue)]
@@ -131,30 +193,41 @@ def draw_colours(draw: Draw, view: View) -> Colours:
         groups.append((draw.chance(view.blur), [("blur", sigma)]))
     if view.solarize:
         groups.append((draw.chance(view.solarize), [("solarize", None)]))
-    return groups
+    colours = []
+    for chosen, operations in groups:
+        rows = chosen.nonzero().squeeze(1)
+        colours.append(Colour(rows, [(name, x if x is None else x[rows]) for name, x in operations]))
+    return colours
 
 
-def developed(
-    cut: Callable[[slice], Tensor], shape: Sequence[int], colours: Colours, finish: Finish, device: torch.device
-) -> Tensor:
-    """Views of a shape [N, 3, H, W]: cut, coloured and finished; on a CPU in parts that stay in its cache."""
-    made = torch.empty(tuple(shape), device=device, memory_format=finish.layout)
-    at_once = max(1, BLOCK // (4 * math.prod(shape[1:]))) if device.type == "cpu" else shape[0]
-    for start in range(0, shape[0], at_once):
-        part = slice(start, start + at_once)
-        made[part] = paint(cut(part), colours, start).sub(finish.mean).div_(finish.std)
+def develop(images: Tensor, drawn: Drawn, size: int, finish: Finish) -> Tensor:
+    """A view of what was drawn for it, on the images' device: cut to a size unless it is, coloured and finished.
+
+    On a CPU in parts that stay in its cache.
+    """
+    shape = images.shape if drawn.cut is None else (len(images), 3, size, size)
+    made = torch.empty(shape, device=images.device, memory_format=finish.layout)
+    if images.device.type != "cpu":
+        parts, colours = [slice(0, len(images))], [drawn.colours]
+    else:
+        at_once = max(1, BLOCK // (4 * math.prod(shape[1:])))
+        parts = [slice(start, start + at_once) for start in range(0, len(images), at_once)]
+        colours = [[one.within(part) for one in drawn.colours] for part in parts]
+    for part, painted in zip(parts, colours, strict=True):
+        raw = as_float(images[part])
+        if drawn.cut is not None:
+            boxes, flip = drawn.cut
+            raw = pixels.crop(raw, boxes[part], flip[part], size)
+        made[part] = paint(raw, painted).sub(finish.mean).div_(finish.std)
     return made
 
 
-def paint(images: Tensor, colours: Colours, start: int = 0) -> Tensor:
-    """Apply to images [M, 3, H, W], of which the first is number ``start``, the operations that each of them drew."""
-    for chosen, operations in colours:
-        rows = chosen[start : start + len(images)].nonzero().squeeze(1)
-        if len(rows):
-            here = rows.to(images.device, non_blocking=True)
-            changed = images[here]
-            for name, amounts in operations:
-                given = () if amounts is None else (amounts[start + rows].to(images.device, non_blocking=True),)
-                changed = getattr(pixels, name)(changed, *given)
-            images = images.index_copy(0, here, changed.expand(-1, 3, -1, -1))
+def paint(images: Tensor, colours: Sequence[Colour]) -> Tensor:
+    """Apply to images [M, 3, H, W] the operations that each of them drew."""
+    for one in colours:
+        if len(one.rows):
+            changed = images[one.rows]
+            for name, amounts in one.operations:
+                changed = getattr(pixels, name)(changed, *(() if amounts is None else (amounts,)))
+            images = images.index_copy(0, one.rows, changed.expand(-1, 3, -1, -1))
     return images

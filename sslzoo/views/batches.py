@@ -1,6 +1,6 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +11,7 @@ from ..core.pairs import full_views
 from ..data.splits import Dataset
 from ..processes import collectives
 from ..recipes.recipe import Recipe
-from .augment import Finish, augment, photometric
+from .augment import Draw, Drawn, Finish, develop, draw_view, sent
 from .streams import Crops, Pipeline, Stream
 
 
@@ -58,15 +58,25 @@ class Batches:
         """The batches of an epoch, less the first ``skip``."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         if self.resident is not None:
+            shape = (self.resident.shape[-2], self.resident.shape[-1])
             for places in batches:
-                index = collectives.own_rows(places).to(self.device, non_blocking=True)
-                images, drawn = self.resident[index], (self.generator, self.finish, self.share)
-                yield index, [augment(images, view, size, *drawn) for view, size in self.pipelines]
+                index, drawn = self.draw(collectives.own_rows(places), shape)
+                images = self.resident[index]
+                yield index, self.developed([images] * len(drawn), drawn)
         else:
             train = self.data.train
             for crops in cast(Stream, self.stream).epoch(epoch, batches):
                 train.bad.reasons |= {cast(Path, train.images[place]): why for place, why in crops.bad}
                 there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
-                views, drawn = [view for view, _ in self.pipelines], (self.generator, self.finish, self.share)
-                made = [photometric(x, view, *drawn) for x, view in zip(there, views, strict=True)]
-                yield crops.places.to(self.device, non_blocking=True), made
+                index, drawn = self.draw(crops.places)
+                yield index, self.developed(there, drawn)
+
+    def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:
+        """Places, and what is random in the views of their images, or of their crops, all on the device."""
+        draw = Draw(len(index), self.generator, self.share)
+        return sent(index, [draw_view(draw, view, shape) for view, _ in self.pipelines], self.device)
+
+    def developed(self, images: Sequence[Tensor], drawn: Sequence[Drawn]) -> list[Tensor]:
+        """The views of images as they were drawn."""
+        sizes = [size for _, size in self.pipelines]
+        return [develop(*one, self.finish) for one in zip(images, drawn, sizes, strict=True)]
