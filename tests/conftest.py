@@ -107,7 +107,7 @@ class FakeTrain:
     def __init__(self):
         self.asked, self.diverging, self.stopping = [], set(), set()
 
-    def __call__(self, words, reporter, **options):
+    def __call__(self, words, *, reporter, **options):
         if words[0] in self.stopping:
             raise Interrupted("somewhere")
         self.asked.append((words[0], options["seed"]))

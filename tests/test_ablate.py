@@ -16,6 +16,7 @@ from sslzoo.recipes.rules import refusal
 from sslzoo.studies import pictures, tables
 from sslzoo.studies.lattice import lattice, read_flips, spoken
 from sslzoo.studies.summary import order, published, ranks, scoreboard, spearman
+from sslzoo.training.reporter import Reporter
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
 KEYS = "expression flip data epochs seeds folder cells"
@@ -214,7 +215,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(loaded, trained, mon
     words = ("ablate", "simsiam", "--flip", "predictor", *QUICK)
     resumed = []
 
-    def stop(words, reporter, **options):
+    def stop(words, *, reporter, **options):
         run = Path(options["out"]) / "stopped"
         run.mkdir()
         (run / "last.pt").touch()
@@ -224,7 +225,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(loaded, trained, mon
     def resume(run, reporter):
         resumed.append(run)
         reporter.begin(None, run, 1)
-        return trained(["simsiam"], type("Quiet", (), {"begin": lambda *_: None}), out=run.parent, seed=0)
+        return trained(["simsiam"], reporter=Reporter(), out=run.parent, seed=0)
 
     monkeypatch.setattr("sslzoo.studies.cells.train", stop)
     monkeypatch.setattr("sslzoo.studies.cells.resume", resume)

@@ -66,7 +66,7 @@ def only_run(options: dict[str, Any]) -> Path:
 def test_a_signal_saves_inside_an_epoch(given, tmp_path, number):
     whole = train("moco_v2 queue_length=32", **given)
     with pytest.raises(Interrupted) as stop:
-        train("moco_v2 queue_length=32", At(6, lambda: os.kill(os.getpid(), number)), **given)
+        train("moco_v2 queue_length=32", reporter=At(6, lambda: os.kill(os.getpid(), number)), **given)
     assert checkpoints.read(Path(str(stop.value)))["position"] == 2
     assert same(whole["run"], resume(str(stop.value))["run"])
 
@@ -98,7 +98,7 @@ def test_minutes_between_checkpoints_and_a_death(given, step):
     given |= {"checkpoint_every": "0.00001m"}
     whole = train("swav prototypes=8", **given)
     with pytest.raises(Death):
-        train("swav prototypes=8", At(step, die), **given)
+        train("swav prototypes=8", reporter=At(step, die), **given)
     run = next(path for path in Path(given["out"]).iterdir() if str(path) != whole["run"])
     state = checkpoints.read(run)
     assert 4 * state["epoch"] + state["position"] == step - 1
@@ -108,7 +108,7 @@ def test_minutes_between_checkpoints_and_a_death(given, step):
 
 def test_epochs_between_checkpoints(given):
     with pytest.raises(Death):
-        train("simsiam", At(11, die), **given, checkpoint_every="2")
+        train("simsiam", reporter=At(11, die), **given, checkpoint_every="2")
     run = only_run(given)
     assert [checkpoints.read(run)[name] for name in ("epoch", "position")] == [1, 4]
     assert checkpoints.read(run / "last-1.pt")["position"] == 0  # before the first step
@@ -133,7 +133,7 @@ def test_a_look_at_knn_that_fails_loses_no_step(given, monkeypatch):
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(given):
     whole = train("simsiam", **given)
     with pytest.raises(Death):
-        train("simsiam", At(2, die), **given)
+        train("simsiam", reporter=At(2, die), **given)
     run = next(path for path in Path(given["out"]).iterdir() if str(path) != whole["run"])
     assert runs.listed(Path(given["out"]))
     assert same(whole["run"], resume(run)["run"])
@@ -169,7 +169,7 @@ def test_a_run_is_held_by_one_process(given):
         seen.append(True)
 
     seen: list[bool] = []
-    train("simsiam", At(5, second), **given)
+    train("simsiam", reporter=At(5, second), **given)
     assert seen
     assert resume(only_run(given))["epochs"] == 3  # and let go of at the end
 
@@ -258,7 +258,7 @@ def test_weights_that_are_not_finite_are_not_kept(given):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "__init__", remember)
         with pytest.raises(Diverged, match=r"The weights are not finite .*last\.pt keeps the state after epoch 1\."):
-            train("simsiam", At(8, spoil), **given)
+            train("simsiam", reporter=At(8, spoil), **given)
     state = checkpoints.read(only_run(given))["model"]
     assert all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor))
 
@@ -342,7 +342,7 @@ def test_a_dead_reader_of_images_is_named(given, tmp_path):
             child.kill()
 
     with pytest.raises(UserError, match=r"fewer --workers, or go on with 'sslzoo train --resume .*'"):
-        train("simsiam", At(9, kill), **some)
+        train("simsiam", reporter=At(9, kill), **some)
     assert [checkpoints.read(only_run(given))[name] for name in ("epoch", "position")] == [1, 4]
     assert resume(only_run(given), stop_after=3)["epochs"] == 3
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import sslzoo
 from sslzoo.cli import main
 from sslzoo.recipes.recipe import method_names
 
@@ -61,12 +62,15 @@ def test_importing_is_light(statement: str) -> None:
 
 
 def test_the_package_shows_its_public_names_before_they_are_used() -> None:
+    names = ("train(", "load(", "knn(", "encoder(", "optimizer(", "collapse_guards(", "diff(")
     code = "import sslzoo, pydoc; print(sorted(set(dir(sslzoo)) & set(sslzoo.__all__)) == sorted(sslzoo.__all__)); "
     code += "print(pydoc.plain(pydoc.render_doc(sslzoo)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.startswith("True\n")
-    for signature in ("train(", "load(", "knn(", "encoder(", "optimizer(", "collapse_guards(", "class Siamese("):
+    for signature in (*names, "class Siamese(", "class Recipe(", "class UserError("):
         assert re.search(rf"^ +{re.escape(signature)}", shown, re.M), signature
+    assert sorted([*re.findall(r"\w+", " ".join(names)), "Recipe", "Siamese", "UserError"]) == sorted(sslzoo.__all__)
+    assert "**options" not in shown
 
 
 def test_the_readme_has_the_table_of_methods() -> None:

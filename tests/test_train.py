@@ -92,7 +92,7 @@ class Stopper(Reporter):
 def test_ctrl_c_inside_an_epoch_saves_and_the_rest_is_the_same(data: str, tmp_path: Path, after: int) -> None:
     whole = train("simclr", **options(data, tmp_path))
     with pytest.raises(Interrupted) as stop:
-        train("simclr", Stopper(after), **options(data, tmp_path))
+        train("simclr", reporter=Stopper(after), **options(data, tmp_path))
     same_state(whole["run"], resume(str(stop.value))["run"])
 
 

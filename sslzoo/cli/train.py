@@ -98,7 +98,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 show.recipe_page(plan.recipe, plan.expression.base, about, plan.data.notes)
             return
         else:
-            result = training.train(list(expression), screen, control["stop_after"], **options)
+            result = training.train(list(expression), reporter=screen, stop_after=control["stop_after"], **options)
     except Interrupted as stop:
         screen.close()
         if rank() == 0:

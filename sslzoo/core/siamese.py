@@ -36,7 +36,7 @@ class Siamese(nn.Module):
 
     ``encoder`` maps images [N, 3, H, W] to features; its width is found. ``samples`` is the length of the data, for
     recipes that keep a bank of it. The encoder to keep is ``model.online.encoder``. Raises `UserError`, a `ValueError`,
-    where the recipe does not fit.
+    where ``recipe`` does not fit.
     """
 
     def __init__(self, encoder: nn.Module, recipe: Recipe, samples: int | None = None):

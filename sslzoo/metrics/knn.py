@@ -49,14 +49,15 @@ def knn(
     weights: str = "exp",
     device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
-    """kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
+    """Return kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
-    bank [N, D] and queries [M, D] are l2-normalised here; labels [N] and [M] are whole numbers. A neighbour at cosine
-    similarity s votes exp(s / temperature) for its class (Wu et al. 2018, section 3.4), or one vote with ``weights``
-    "uniform". The result depends on no order of rows: rows within 1e-6 of the k-th similarity share the votes that
-    remain, and of m classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes
-    the bank's class prior. recall@K is the chance that at least one of the first K, ties in random order, has the
-    query's class. A k beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU.
+    ``bank`` [N, D] and ``queries`` [M, D] are l2-normalised here; ``bank_labels`` [N] and ``query_labels`` [M] are
+    whole numbers; ``ks`` and ``recall_at`` are the numbers of neighbours. A neighbour at cosine similarity s votes
+    exp(s / ``temperature``) for its class (Wu et al. 2018, section 3.4), or one vote with ``weights`` "uniform". The
+    result depends on no order of rows: rows within 1e-6 of the k-th similarity share the votes that remain, and of m
+    classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes the bank's class
+    prior. recall@K is the chance that at least one of the first K, ties in random order, has the query's class. A k
+    beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU.
     """
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)

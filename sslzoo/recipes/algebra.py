@@ -134,7 +134,7 @@ def method_with(switches: Switches, base: str | None = None) -> str | None:
 
 
 def diff(a: Switches, b: Switches) -> dict[str, tuple[Any, Any]]:
-    """The switches in which two differ, with both values."""
+    """Return the switches in which ``a`` and ``b`` differ, each with both values."""
     left, right = switch_values(a), switch_values(b)
     return {name: (left[name], right[name]) for name in SWITCHES if left[name] != right[name]}
 
@@ -178,10 +178,11 @@ def resolve(
 
 
 def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) -> Recipe:
-    """The recipe of an expression, as on the command line: ``load("byol - momentum")``.
+    """Return the recipe of an ``expression``, as on the command line: ``load("byol - momentum")``.
 
-    ``scale`` is "small" (views up to 64 px) or "large"; ``knobs`` are further ``key=value`` words. Raises `UserError`,
-    a `ValueError`, with one sentence that names the mend.
+    ``scale`` is "small" (views up to 64 px) or "large"; ``knobs`` are further words of the expression, as in
+    ``load("byol - predictor", tau=0.9)``; one whose name has a dot is written in the expression itself. Raises
+    `UserError`, a `ValueError`, with one sentence that names the mend.
     """
     if scale not in ("small", "large"):
         raise UserError(f"scale cannot be {scale!r}; it is small or large.")

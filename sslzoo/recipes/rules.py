@@ -64,7 +64,7 @@ def refuse(switches: Switches) -> None:
 
 
 def collapse_guards(switches: Switches) -> list[str]:
-    """What keeps these switches from collapsing, in words; empty where nothing known does.
+    """Return what keeps these ``switches`` from collapsing, in words; nothing where nothing known does.
 
     Negatives and balanced codes repel by construction; a learned predictor needs the stopped gradient beside it
     (Chen & He 2021, Table 1 and Fig. 2), an averaged target does without one (section 5.2); a momentum encoder alone is

@@ -207,7 +207,9 @@ def _run(cell: Cell, seed: int, name: str, setting: Setting, store: Store, watch
     options = asdict(replace(setting.options, seed=seed, out=str(store.folder / "runs"), knn_every=every))
     stopped = store.folder / store.begun.get(name, "nowhere")
     try:
-        found = resume(stopped, pulse) if (stopped / "last.pt").is_file() else train([cell.text], pulse, **options)
+        found = (
+            resume(stopped, pulse) if (stopped / "last.pt").is_file() else train([cell.text], reporter=pulse, **options)
+        )
     except Diverged:
         found = {}
     path = store.begun.pop(name, None)

@@ -18,11 +18,11 @@ FUSED = ("cpu", "cuda")  # where torch's own optimisers move all parameters in o
 
 
 def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
-    """An optimiser whose learning rate follows the recipe's schedule over ``steps`` of its own ``step()`` calls.
+    """Return an optimiser of ``model`` whose learning rate follows the schedule of ``recipe``.
 
-    Linear warm-up, then a cosine; the learning rate is base x batch / 256. Also tells the model the length of training,
-    for tau's schedule. Its state holds the schedule's place, so saving and loading it is enough to go on. The model has
-    to be on its device already.
+    ``steps`` is the number of its own ``step()`` calls: linear warm-up, then a cosine; the learning rate is base x
+    batch / 256. The model gets to know the length of training too, for tau's schedule. The optimiser's state holds how
+    far the schedule is, so saving and loading it is enough to go on. The model has to be on its device already.
     """
     knobs = recipe.optimizer
     options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": knobs.weight_decay}
@@ -60,7 +60,7 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
 
 
 def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Parameter groups: predictor apart from the rest, and biases and norms apart where the decay spares them."""
+    """Return the parameter groups: predictor apart, and biases and norms apart where the decay spares them."""
     knobs = recipe.optimizer
     found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

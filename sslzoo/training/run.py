@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ..data.unreadable import MOST
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
 from ..recipes.recipe import read_method
@@ -18,15 +19,60 @@ from .reporter import Reporter
 
 
 def train(
-    expression: str | Sequence[str], reporter: Reporter | None = None, stop_after: int | None = None, **options: Any
+    expression: str | Sequence[str],
+    *,
+    data: str = "digits",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    seed: int = 0,
+    out: str = "runs",
+    init: str | None = None,
+    knn_every: int | None = None,
+    eval: str = "val",
+    workers: int | None = None,
+    compile: bool = False,
+    checkpoint_every: str = "1",
+    keep: int = 2,
+    on_nan: str = "stop",
+    accumulate: int = 1,
+    max_bad: float = MOST,
+    reporter: Reporter | None = None,
+    stop_after: int | None = None,
 ) -> dict[str, Any]:
-    """Train an expression and return what ``sslzoo train --json`` prints; ``options`` are those of `plan.Options`.
+    """Train an expression in a new run directory below ``out``, and return what ``sslzoo train --json`` prints.
 
-    Writes a new run directory below ``out``. Raises `UserError` before anything is written where it cannot. Started by
-    torchrun, all processes train one run; after a restart they go on with it.
+    ``expression`` is one text, as in ``"byol - momentum"``, or its words. What is None is left to the recipe, the data
+    or the device. Raises `UserError` before anything is written where it cannot train. Started by torchrun, all
+    processes train one run; after a restart they go on with it.
+
+    What is trained: ``data`` is "digits", "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of images or an
+    .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels;
+    ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
+    ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
+
+    How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32" or "bf16";
+    ``workers`` is the number of processes that read image files; ``compile`` tries torch.compile; ``accumulate`` is the
+    number of parts of a batch whose gradients are added up, of which batch norm sees each alone; ``on_nan`` says
+    whether a step that is not finite is to "stop" the run or to be left out ("skip"); ``max_bad`` is the share of the
+    images that may be unreadable.
+
+    What is kept and said: ``knn_every`` is the number of epochs from one kNN to the next, on a part of the training
+    images, or on the test split where ``eval`` is "test" and not "val"; ``checkpoint_every`` is a number of epochs, or
+    minutes as in "10m", and ``keep`` the number of checkpoints that stay; ``reporter`` hears of the run as it goes;
+    ``stop_after`` ends the run after that epoch, on the same schedule.
     """
+    asked = Options(
+        data=data, epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
+        device=device, precision=precision, seed=seed, out=out, init=init, knn_every=knn_every, eval=eval,
+        workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
+        accumulate=accumulate, max_bad=max_bad,
+    )  # fmt: skip
     with agree.process_group():
-        asked = Options(**options)
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
             return _resumed(begun, reporter, stop_after)
         plan = alike(lambda resident: prepare(expression, asked, resident))

@@ -153,7 +153,7 @@ def _is_number(text: str | None) -> bool:
 
 
 def encoder(run: str | Path) -> nn.Module:
-    """The trained online backbone of a run directory, in eval mode. Raises `UserError`."""
+    """Return the trained online backbone of the directory ``run``, in eval mode. Raises `UserError`."""
     path = Path(run)
     about = read_run(path)
     require_plugins(path, about)
