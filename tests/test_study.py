@@ -86,7 +86,7 @@ def loaded_list(run_cli):
 
 def test_a_wheel_carries_the_studies():
     text = (Path(__file__).parent.parent / "pyproject.toml").read_text()
-    assert '"benchmarks/studies" = "sslzoo/studies"' in text
+    assert '"benchmarks/studies" = "sslzoo/_files/studies"' in text
     assert len(listed()) == len(list(STUDIES.glob("*.toml")))
 
 
