@@ -123,7 +123,7 @@ class Learner:
         In fp16 the loss alone: gradients that overflow are the scaler's, which leaves their step out and scales less.
         """
         if self.scaler.is_enabled():
-            return not agree.most(not bool(loss.isfinite()))
+            return not agree.all_reduce_max(not bool(loss.isfinite()))
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return not agree.all_reduce_max(not bool((loss + norm).isfinite()))
 
