@@ -243,7 +243,7 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
         ("train simsiam --data other.npz", "no array 'train_images'"),
         ("train simsiam --device cuda", "no cuda on this machine"),
         ("train simsiam --device gpu", "auto, cuda, mps or cpu"),
-        ("train simsiam --precision fp8", "auto, float32 or bf16"),
+        ("train simsiam --precision fp8", "auto, float32, bf16 or fp16"),
         ("train simsiam --eval train", "val or test"),
         ("train simsiam --seed -1", "at least 0"),
         ("train simsiam --seed 4294967296", "--seed cannot be 4294967296; it is at most 4294967295"),

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 
@@ -207,6 +207,16 @@ def test_a_step_that_may_be_left_out_asks_once() -> None:
         seen = stepped(planned("moco_v2", split=noise(32, 2), on_nan="skip"), watch)
     assert seen.views == []
     assert [wait.what for wait in seen.step] == ["_local_scalar_dense"] * 2
+
+
+@pytest.mark.parametrize("expression", ["byol", "byol optimizer.name=lars", "byol optimizer.name=adamw"])
+def test_a_step_in_fp16_waits_for_nothing(expression: str) -> None:
+    """Whether gradients overflow is the optimiser's to find on the device."""
+    with fake_cuda() as watch:
+        plan = replace(planned(expression, split=noise(32, 2)), precision="fp16")
+        seen = stepped(plan, watch)
+    assert seen.views == seen.step == []
+    assert_few(seen)
 
 
 def test_a_real_backbone_waits_for_nothing() -> None:

@@ -78,6 +78,6 @@ training_options = stacked(
     click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option("--precision", default="auto", show_default=True, help="auto, float32 or bf16."),
+    click.option("--precision", default="auto", show_default=True, help="auto, float32, bf16 or fp16."),
     PLUGIN,
 )

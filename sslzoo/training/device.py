@@ -8,7 +8,8 @@ from ..processes.collectives import world
 from ..processes.launched import local_rank
 from ..tools.errors import UserError, listing
 
-PRECISIONS = ("auto", "float32", "bf16")
+PRECISIONS = ("auto", "float32", "bf16", "fp16")
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(name: str) -> torch.device:
@@ -42,9 +43,22 @@ def find_device(name: str) -> torch.device:
 
 
 def find_precision(name: str, device: torch.device) -> str:
-    """ "bf16" or "float32"; for "auto" bf16 on a GPU that has it."""
+    """ "bf16", "fp16" or "float32". Raises `UserError`.
+
+    For "auto" on a GPU bf16 where it computes in it, not where that is emulated, else fp16; elsewhere float32.
+    """
     if name not in PRECISIONS:
         raise UserError(f"--precision cannot be {name!r}; it is {listing(PRECISIONS)}.")
-    if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return name
+    if name == "fp16" and device.type != "cuda":
+        raise UserError(f"--precision fp16 is for CUDA, and the device is {device.type}; use bf16 or float32.")
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "float32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """A block whose heavy operations are in a precision."""
+    half = HALVES.get(precision)
+    return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)

@@ -15,11 +15,13 @@ from ..core.siamese import Siamese
 from ..exchange import weights
 from ..processes import agree, collectives
 from ..views.batches import Batches
+from .device import autocast
 from .machine import compiled
 from .optim import optimizer
 from .plan import Plan
 
 SKIPS = 20  # steps in a row that are left out before a run is given up
+LEAST_SCALE = 1.0  # of the loss in fp16: gradients that overflow at a smaller one are too large themselves
 
 
 class Learner:
@@ -40,6 +42,7 @@ class Learner:
             synchronized(self.model, self.device)
         self.norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
         self.optimizer = optimizer(self.model, recipe, recipe.training.epochs * len(batches))
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.called: nn.Module = self.model
         self.in_a_row = 0
         self.begin_epoch()
@@ -61,15 +64,18 @@ class Learner:
 
     def state(self) -> dict[str, Any]:
         """Where the learner is, for `restore`; all processes have to ask."""
+        scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
         return {
             "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done,
-            "loss": collectives.gather(self.loss[None]), "skipped": self.skipped,
+            "loss": collectives.gather(self.loss[None]), "skipped": self.skipped, **scaler,
         }  # fmt: skip
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up a state; raises what torch does where it belongs to another model."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if "scaler" in state:
+            self.scaler.load_state_dict(state["scaler"])
         self.done, self.skipped, loss = state["done"], state["skipped"], state["loss"]
         self.loss = (loss[collectives.rank()] if len(loss) == collectives.world() else loss.mean()).to(self.device)
         self.finite += self.done
@@ -89,7 +95,7 @@ class Learner:
             with self.called.no_sync() if apart else nullcontext():  # type: ignore[operator]
                 with self.autocast():
                     loss, key = self.called([view.chunk(n)[i] for view in views], rows)
-                torch.autograd.backward(loss / n)
+                torch.autograd.backward(self.scaler.scale(loss / n))
             losses.append(loss.detach())
             keys.append(key)
             scores += [] if codes is None else codes.scores
@@ -101,7 +107,9 @@ class Learner:
             self.finite += self.in_a_row < SKIPS  # a step that is left out counts as finite, up to so many in a row
             return False
         self.in_a_row = 0
-        self.optimizer.step()
+        self.scaler.unscale_(self.optimizer)  # which looks at the gradients' norms, it may be
+        self.scaler.step(self.optimizer)  # in fp16 it moves nothing where they overflow, without anybody's waiting
+        self.scaler.update()
         if codes is not None:
             codes.scores = scores
         self.model.update(torch.cat(keys, dim=1), index, step)
@@ -110,13 +118,22 @@ class Learner:
         return True
 
     def usable(self, loss: Tensor) -> bool:
-        """Whether loss and gradients are finite in all processes; waits for the device."""
+        """Whether loss and gradients are finite in all processes; waits for the device.
+
+        In fp16 the loss alone: gradients that overflow are the scaler's, which leaves their step out and scales less.
+        """
+        if self.scaler.is_enabled():
+            return not agree.all_reduce_max(not bool(loss.isfinite()))
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return not agree.all_reduce_max(not bool((loss + norm).isfinite()))
 
     def lost(self, look: bool) -> bool:
         """Whether a loss was not finite. A device, for which one waits, is asked only if it is time to ``look``."""
-        return (look or self.device.type == "cpu") and int(self.finite) < self.done
+        return (look or self.device.type == "cpu") and (int(self.finite) < self.done or self.overflows())
+
+    def overflows(self) -> bool:
+        """Whether gradients overflow fp16 however little the loss is scaled; waits for the device."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
 
     def first_lost(self) -> int:
         """The epoch's first step that is not finite in some process; all have to ask."""
@@ -127,8 +144,8 @@ class Learner:
         return float(self.loss) / max(self.done - self.skipped, 1)
 
     def autocast(self) -> torch.autocast:
-        """bf16 where the plan says so."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.plan.precision == "bf16")
+        """The plan's precision."""
+        return autocast(self.device, self.plan.precision)
 
     def noise(self, n: int) -> list[Tensor]:
         """Views of n images of noise, to try what the model makes of them."""

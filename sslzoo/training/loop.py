@@ -221,7 +221,7 @@ class Training:
     def heed(self, wish: int) -> None:
         """Do what the processes agree on after a step."""
         if wish == LOST:
-            raise self.diverged("The loss is")
+            raise self.diverged("The gradients in fp16 are" if self.learner.overflows() else "The loss is")
         if wish != NOTHING:
             self.save()
         if wish == STOP:

@@ -36,6 +36,8 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     if knobs.name == "sgd":  # in one pass it takes no parameters of which some, frozen at first, have no momentum yet
         for parameter in (p for group in made.param_groups for p in group["params"]):
             made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    if knobs.name == "lars":
+        hold_where_gradients_overflow(made)
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
     schedule = timm.scheduler.CosineLRScheduler(
         made,
@@ -57,6 +59,34 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     made.register_step_post_hook(lambda optimizer, *_: follow(optimizer.param_groups[0]["done"] + 1))
     model.clock.steps = steps
     return made
+
+
+def hold_where_gradients_overflow(made: torch.optim.Optimizer) -> None:
+    """Let an optimiser take what `torch.amp.GradScaler` found of its gradients, as torch's fused ones do.
+
+    Where they overflow, parameters and momentum are as before the step. Otherwise the scaler would ask the device
+    before each step whether to make it, and wait.
+    """
+    made._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # the scaler's word for it
+    before: list[tuple[torch.Tensor, torch.Tensor | None, torch.nn.Parameter]] = []
+
+    def remember(*_: Any) -> None:
+        before.clear()
+        if hasattr(made, "found_inf"):
+            for parameter in (p for group in made.param_groups for p in group["params"] if p.grad is not None):
+                momentum = made.state[parameter].get("momentum_buffer")
+                before.append((parameter.detach().clone(), None if momentum is None else momentum.clone(), parameter))
+
+    @torch.no_grad()
+    def go_back(*_: Any) -> None:
+        for value, momentum, parameter in before:
+            overflows, buffer = made.found_inf.bool(), made.state[parameter]["momentum_buffer"]  # type: ignore[attr-defined]
+            parameter.copy_(torch.where(overflows, value, parameter))
+            buffer.copy_(torch.where(overflows, torch.zeros_like(buffer) if momentum is None else momentum, buffer))
+        before.clear()
+
+    made.register_step_pre_hook(remember)
+    made.register_step_post_hook(go_back)
 
 
 def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
