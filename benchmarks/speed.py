@@ -417,7 +417,7 @@ def growth(bench: Bench) -> dict:
     for length in bench.sizes.queues:
         found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", bench.sizes.batch // 2)
     for size in bench.sizes.pixels:
-        images = sets.load("digits", size, limit=256).train.images
+        images = sets.load("digits", size, limit=256).train.images.pixels
         batches = Batches(as_dataset(images, size), sslzoo.load("simsiam", batch_size=64, blur=0.5), bench.device, 0)
         seconds = bench.race({"augment": many(endless(lambda batches=batches: batches.epoch(0)), 4)}, warm=2)
         found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)
