@@ -32,6 +32,7 @@ from compact import compact
 import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.folders import image_paths
+from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.picture import read_sizes
 from sslzoo.data.splits import MOST, Dataset, Split
 from sslzoo.metrics.knn import knn, unit_rows
@@ -160,7 +161,7 @@ def augmentation(bench: Bench) -> dict:
     found = {}
     for size, blur, batches in bench.sizes.views:
         batch = 128
-        images = sets.load("digits", size).train.images[: batches * batch]
+        images = sets.load("digits", size).train.images.pixels[: batches * batch]
         recipe = sslzoo.load("simsiam", batch_size=batch, blur=blur)
         ours = Batches(as_dataset(images, size), recipe, bench.device, seed=0)
         workers = 1 if bench.device.type == "cuda" else WORKERS  # on a GPU the question is how many it replaces
@@ -186,7 +187,7 @@ def augmentation(bench: Bench) -> dict:
 
 def as_dataset(images: torch.Tensor, size: int) -> Dataset:
     """Images in memory."""
-    split = Split(images)
+    split = Split(MemoryImages(images))
     return Dataset("pictures", split, split, None, size)
 
 
@@ -261,7 +262,7 @@ def epoch(bench: Bench) -> dict:
             batch = bench.sizes.batch // (4 if heavy else 2)
             some = bench.sizes.limit or (4 * batch if heavy else None)
             run = training(bench, method, backbone, batch, some)
-            images = run.plan.data.train.images
+            images = run.plan.data.train.images.pixels
             bf16 = run.plan.precision == "bf16"
             loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
             seconds = bench.race({"ours": an_epoch(run), "lightly": loop.epoch}, turns=3)
@@ -327,10 +328,10 @@ def stream(bench: Bench) -> dict:
         batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
         size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MOST)
-        split = Split(tuple(paths[: len(paths) if not bench.quick else 20 * batch]))
+        split = Split(FileImages(tuple(paths[: len(paths) if not bench.quick else 20 * batch])))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
         ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
-        theirs = peers.loader(peers.Files(list(split.images), size), batch, workers, bench.device)
+        theirs = peers.loader(peers.Files(list(split.images.paths), size), batch, workers, bench.device)
         works = {"ours": through(lambda ours=ours: ours.epoch(0)), "torchvision": through(lambda theirs=theirs: theirs)}
         seconds = bench.race(works, turns=3)
         speeds = {name: len(split) / statistics.median(each) for name, each in seconds.items()}
@@ -372,7 +373,7 @@ def train_memory(who: str, backbone: str, batch: int) -> dict:
     """GiB of a training process at most, and of its workers."""
     bench = Bench(torch.device("cpu"), True, [])
     run = training(bench, "simsiam", backbone, batch, 4 * batch)
-    images = run.plan.data.train.images
+    images = run.plan.data.train.images.pixels
     if who == "ours":
         an_epoch(run)()
     else:
@@ -394,7 +395,7 @@ def memory(bench: Bench) -> dict:
             else:
                 bf16 = run.plan.precision == "bf16"
                 peers.Loop(
-                    "simsiam", run.plan.recipe, run.plan.data.train.images.cpu(), WORKERS, bench.device, bf16
+                    "simsiam", run.plan.recipe, run.plan.data.train.images.pixels.cpu(), WORKERS, bench.device, bf16
                 ).epoch()
             found[f"gpu_{who}"] = {"GiB": torch.cuda.max_memory_allocated() / 2**30}
     return found
@@ -416,7 +417,7 @@ def growth(bench: Bench) -> dict:
     for length in bench.sizes.queues:
         found["queue_length"][str(length)] = step_ms(f"moco_v2 queue_length={length}", bench.sizes.batch // 2)
     for size in bench.sizes.pixels:
-        images = sets.load("digits", size, limit=256).train.images
+        images = sets.load("digits", size, limit=256).train.images.pixels
         batches = Batches(as_dataset(images, size), sslzoo.load("simsiam", batch_size=64, blur=0.5), bench.device, 0)
         seconds = bench.race({"augment": many(endless(lambda batches=batches: batches.epoch(0)), 4)}, warm=2)
         found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)

@@ -84,7 +84,7 @@ def flat(tmp_path):
             picture(tmp_path / "flat" / f"{i:03}{suffix}")
         found = sets.load(str(tmp_path / "flat"), image_size=24)
         for k, place in enumerate(bad):
-            spoiled(found.train.images[place], KINDS[k % len(KINDS)])
+            spoiled(found.train.images.paths[place], KINDS[k % len(KINDS)])
         return found
 
     return make
@@ -241,26 +241,27 @@ def test_another_image_stands_in_and_the_index_says_which(flat):
     found, recipe = flat(bad=[]), load("byol", "large", batch_size=4)
     whole = drawn(Batches(found, recipe, CPU, 0))
     for k, place in enumerate(BAD):
-        spoiled(found.train.images[place], KINDS[k % len(KINDS)])
+        spoiled(found.train.images.paths[place], KINDS[k % len(KINDS)])
     index, views = drawn(Batches(found, recipe, CPU, 0))
     moved = index != whole[0]
     assert set(whole[0][moved].tolist()) == set(BAD)
     assert not set(index.tolist()) & set(BAD)
     assert torch.equal(views[~moved], whole[1][~moved])
-    assert set(found.bad.reasons) == {found.train.images[place] for place in BAD}
+    assert set(found.bad.reasons) == {found.train.images.paths[place] for place in BAD}
     assert len(set(index[moved].tolist())) > 1
 
 
 def test_the_crop_is_that_of_the_image_that_stands_in(flat):
     found = flat(bad=[2, 4])
-    crops = Crops(found.train.images, [(View(flip=0, scale_min=1, scale_max=1), 40)], 0)
+    paths = found.train.images.paths
+    crops = Crops(paths, [(View(flip=0, scale_min=1, scale_max=1), 40)], 0)
     made = crops.__getitems__([(0, 2), (0, 4), (0, 9)])
     assert made.places[2] == 9
     for row, place in enumerate(made.places.tolist()):
-        pixels = Picture(found.train.images[place]).pixels()
+        pixels = Picture(paths[place]).pixels()
         assert torch.equal(made.views[0][row], pixels) or made.views[0][row].shape == pixels.shape
-        near = [(made.views[0][row].int() - Picture(p).pixels().int()).abs().float().mean() for p in found.train.images
-                if p.exists() and p not in (found.train.images[2], found.train.images[4])]  # fmt: skip
+        near = [(made.views[0][row].int() - Picture(p).pixels().int()).abs().float().mean() for p in paths
+                if p.exists() and p not in (paths[2], paths[4])]  # fmt: skip
         good = [i for i in range(24) if i not in (2, 4)]
         assert good[int(torch.stack(near).argmin())] == place
 
@@ -282,7 +283,7 @@ def test_the_same_crops_whatever_the_workers_and_where_an_epoch_is_taken_up(flat
 
 def test_a_file_known_as_bad_is_not_read_again(flat, monkeypatch):
     found = flat(bad=BAD)
-    crops = Crops(found.train.images, [(View(), 24)], 0)
+    crops = Crops(found.train.images.paths, [(View(), 24)], 0)
     asked = [(0, place) for place in range(24)]
     made = crops.__getitems__(asked)
     assert sorted(place for place, _ in made.bad) == BAD
@@ -293,7 +294,7 @@ def test_a_file_known_as_bad_is_not_read_again(flat, monkeypatch):
     assert again.bad == []
     assert torch.equal(again.places, made.places)
     assert torch.equal(again.views[0], made.views[0])
-    assert not {found.train.images[place] for place in BAD} & set(read)
+    assert not {found.train.images.paths[place] for place in BAD} & set(read)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -301,7 +302,7 @@ def test_a_stream_of_nothing_readable_is_refused(flat, refused, workers):
     found = flat(n=4, bad=range(4))
     with refused("None of 4 images can be read"):
         drawn(Batches(found, load("byol", "large", batch_size=2), CPU, 0, workers))
-    with refused("None of 4 images can be read", str(found.train.images[0])):
+    with refused("None of 4 images can be read", str(found.train.images.paths[0])):
         features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
 
 
@@ -318,7 +319,7 @@ def test_a_resident_set_goes_without_what_cannot_be_read(classes, monkeypatch, k
     found = sets.load(str(root))
     place = sorted(root.glob("train/*/*.png") if kind != "gone" else [*root.glob("train/*/*.png"), path]).index(path)
     kept = [i for i in range(20) if i != place]
-    assert torch.equal(found.train.images, whole.train.images[kept])
+    assert torch.equal(found.train.images.pixels, whole.train.images.pixels[kept])
     assert torch.equal(found.train.labels, whole.train.labels[kept])
     assert found.train is found.bank
     assert (list(found.bad.reasons), found.bad.of, found.bad) == ([path], 30, found.test.bad)
@@ -331,11 +332,11 @@ def test_evaluation_leaves_images_out_with_their_labels(classes, monkeypatch):
     found = sets.load(str(root))
     everything = features.features(None, found.train, 24, found.mean, found.std, CPU)
     for k, place in enumerate((0, 7, 19)):
-        spoiled(found.train.images[place], KINDS[k])
+        spoiled(found.train.images.paths[place], KINDS[k])
     kept = [i for i in range(20) if i not in (0, 7, 19)]
     for workers in (0, 2):
         found = sets.load(str(root)) if workers == 0 else found  # once nothing is known, once all is
-        there = [i for i, path in enumerate(found.train.images) if path.exists()]
+        there = [i for i, path in enumerate(found.train.images.paths) if path.exists()]
         rows = features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
         assert np.array_equal(rows, everything[kept])
         assert len(found.train.readable().labels) == len(rows)
@@ -535,9 +536,9 @@ def test_a_resumed_run_makes_the_same_and_lists_the_same(flat, tmp_path):
     assert rest["loss"] == whole["loss"]
     assert listed(half["run"]) == listed(whole["run"])
     mended = Bad(found.bad.folder, 24)
-    picture(found.train.images[3])
+    picture(found.train.images.paths[3])
     mended.read(Path(half["run"]) / NAME)
-    assert list(mended.reasons) == [found.train.images[9]]
+    assert list(mended.reasons) == [found.train.images.paths[9]]
 
 
 def test_any_name_goes_through_a_list(tmp_path):

@@ -94,12 +94,12 @@ def test_digits_have_two_splits_of_different_glyphs(digits):
     assert not digits.own
     assert (digits.size, digits.classes, sets.KNOWN["digits"]) == (32, 10, (32, 5748))
     for split, n in ((digits.train, 5748), (digits.test, 1440)):
-        assert split.images.shape == (n, 3, 32, 32)
-        assert split.images.dtype == torch.uint8
+        assert split.images.pixels.shape == (n, 3, 32, 32)
+        assert split.images.pixels.dtype == torch.uint8
         assert set(Counter(split.groups.tolist()).values()) == {4}
         assert sorted(split.labels.unique().tolist()) == list(range(10))
     assert not set(digits.train.groups.tolist()) & set(digits.test.groups.tolist())
-    assert len(set(rows(digits.train.images)) | set(rows(digits.test.images))) == 5748 + 1440
+    assert len(set(rows(digits.train.images.pixels)) | set(rows(digits.test.images.pixels))) == 5748 + 1440
 
 
 def test_digits_are_the_same_whatever_the_seed(digits):
@@ -107,7 +107,8 @@ def test_digits_are_the_same_whatever_the_seed(digits):
     again = unwrap(sets.digits.load)()  # drawn anew, not from memory
     for split in ("train", "test"):
         for kind in ("images", "labels", "groups"):
-            assert torch.equal(getattr(getattr(digits, split), kind), again[f"{split}_{kind}"])
+            found = getattr(getattr(digits, split), kind)
+            assert torch.equal(found.pixels if kind == "images" else found, again[f"{split}_{kind}"])
 
 
 def test_digits_are_hard_for_raw_pixels(digits):
@@ -125,17 +126,17 @@ def test_validation_is_a_seeded_tenth_by_glyph(digits):
     assert not set(held.groups.tolist()) & set(digits.test.groups.tolist())
     assert torch.equal(held.groups, digits.validation(0)[1].groups)
     assert not torch.equal(held.groups, digits.validation(1)[1].groups)
-    place = {image: i for i, image in enumerate(rows(digits.bank.images))}
-    assert [digits.bank.labels[place[image]] for image in rows(held.images)] == held.labels.tolist()
+    place = {image: i for i, image in enumerate(rows(digits.bank.images.pixels))}
+    assert [digits.bank.labels[place[image]] for image in rows(held.images.pixels)] == held.labels.tolist()
 
 
 def test_limit_keeps_the_first_of_a_seeded_shuffle(digits):
     some, fewer = sets.load("digits", limit=300), sets.load("digits", limit=100)
     assert len(some.train) == 300
     assert some.bank is some.train
-    assert torch.equal(some.train.images[:100], fewer.train.images)
+    assert torch.equal(some.train.images.pixels[:100], fewer.train.images.pixels)
     assert torch.equal(some.train.groups[:100], fewer.train.groups)
-    assert set(rows(some.train.images)) < set(rows(digits.train.images))
+    assert set(rows(some.train.images.pixels)) < set(rows(digits.train.images.pixels))
     assert len(some.test) == 1440
     assert some.notes == ("300 training images (--limit)",)
     assert len(sets.load("digits", limit=10**6).train) == 5748
@@ -143,7 +144,11 @@ def test_limit_keeps_the_first_of_a_seeded_shuffle(digits):
 
 def test_image_size_is_free():
     small = sets.load("digits", image_size=16, limit=10)
-    assert (small.size, small.train.images.shape[-2:], small.test.images.shape[-2:]) == (16, (16, 16), (16, 16))
+    assert (small.size, small.train.images.pixels.shape[-2:], small.test.images.pixels.shape[-2:]) == (
+        16,
+        (16, 16),
+        (16, 16),
+    )
 
 
 @pytest.mark.parametrize(("name", "words"), [("digit", "'digits'"), ("CIFAR-10", "'cifar10'"), ("x/y", "an .npz file")])
@@ -160,12 +165,12 @@ def test_medmnist_gray_is_padded_and_repeated(npz):
     labels = (np.arange(40) % 3)[:, None].astype(np.uint8)
     found = npz(train_images=images, train_labels=labels, test_images=images[:9], test_labels=labels[:9])
     assert (found.name, found.size, found.classes, found.own, found.notes) == ("mine", 32, 3, True, ())
-    assert found.train.images.shape == (40, 3, 32, 32)
-    assert torch.equal(found.train.images[:, :, 2:-2, 2:-2], torch.tensor(images)[:, None].expand(-1, 3, -1, -1))
-    assert int(found.train.images.sum()) == 3 * int(images.sum(dtype=np.int64))
+    assert found.train.images.pixels.shape == (40, 3, 32, 32)
+    assert torch.equal(found.train.images.pixels[:, :, 2:-2, 2:-2], torch.tensor(images)[:, None].expand(-1, 3, -1, -1))
+    assert int(found.train.images.pixels.sum()) == 3 * int(images.sum(dtype=np.int64))
     assert found.train.labels.tolist() == labels[:, 0].tolist()
     assert found.test.labels.dtype == torch.int64
-    pixels = found.train.images.double() / 255
+    pixels = found.train.images.pixels.double() / 255
     assert found.mean == pytest.approx(pixels.mean((0, 2, 3)).tolist(), abs=1e-5)
     assert found.std == pytest.approx(pixels.std((0, 2, 3)).tolist(), abs=1e-5)
 
@@ -178,12 +183,12 @@ def test_layouts(npz, shape, expected):
     """Colour and gray, squared to the shorter side, at most 224 px."""
     images = noise(*shape)
     found = npz(train_images=images, test_images=images[:2])
-    assert found.train.images.shape == (9, 3, expected, expected)
-    assert found.test.images.shape == (2, 3, expected, expected)
+    assert found.train.images.pixels.shape == (9, 3, expected, expected)
+    assert found.test.images.pixels.shape == (2, 3, expected, expected)
     if shape == (9, 40, 40, 3):
-        assert torch.equal(found.train.images, torch.tensor(images).permute(0, 3, 1, 2))
+        assert torch.equal(found.train.images.pixels, torch.tensor(images).permute(0, 3, 1, 2))
     if shape == (9, 50, 36):
-        assert torch.equal(found.train.images[:, 1], torch.tensor(images[:, 7:43]))
+        assert torch.equal(found.train.images.pixels[:, 1], torch.tensor(images[:, 7:43]))
 
 
 def test_several_labels_per_image_are_none_and_noted_once(npz):
@@ -208,14 +213,14 @@ def test_without_a_test_split_equal_images_stay_together(npz):
     shuffled = np.random.default_rng(1).permutation(900)
     found = npz(train_images=images, train_labels=np.arange(900) % 300)
     again = npz(train_images=images[shuffled], train_labels=(np.arange(900) % 300)[shuffled])
-    train, test = set(rows(found.train.images)), set(rows(found.test.images))
+    train, test = set(rows(found.train.images.pixels)), set(rows(found.test.images.pixels))
     assert not train & test
     assert len(train | test) == 300
-    assert set(rows(again.test.images)) == test
+    assert set(rows(again.test.images.pixels)) == test
     assert 15 <= len(test) <= 45
     assert len(found.train) + len(found.test) == 900
     label = {image.tobytes(): i for i, image in enumerate(images[:300])}
-    assert [label[image[0].numpy().tobytes()] for image in found.test.images] == found.test.labels.tolist()
+    assert [label[image[0].numpy().tobytes()] for image in found.test.images.pixels] == found.test.labels.tolist()
     assert found.notes == (f"no test split: {len(found.test)} of 900 images are held out by their hash",)
 
 
@@ -229,7 +234,7 @@ def test_validation_without_groups_is_a_tenth_of_the_images(npz):
     found = npz(train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     bank, held = found.validation(3)
     assert (len(bank), len(held)) == (45, 5)
-    assert sorted(rows(bank.images) + rows(held.images)) == sorted(rows(found.bank.images))
+    assert sorted(rows(bank.images.pixels) + rows(held.images.pixels)) == sorted(rows(found.bank.images.pixels))
 
 
 def test_groups_of_an_npz_are_taken_or_left(npz):
@@ -311,7 +316,7 @@ def test_folders_with_two_splits(album, held):
     assert found.test.labels.tolist() == [0] * 3 + [1] * 3
     assert found.notes == (f"classes in one split alone: bee ({held}), cow (train)",)
     for split, path in ((found.train, "train/cow/00.png"), (found.test, f"{held}/bee/02.png")):
-        assert torch.equal(split.images[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))
+        assert torch.equal(split.images.pixels[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))
 
 
 def test_test_goes_before_val(album):
@@ -324,7 +329,7 @@ def test_class_folders_hold_a_tenth_out_by_hash(album):
     for i in range(60):
         (root / "b" / f"{i:02}.png").write_bytes((root / "a" / f"{i:02}.png").read_bytes())
     found = sets.load(str(root))
-    train, test = set(rows(found.train.images)), set(rows(found.test.images))
+    train, test = set(rows(found.train.images.pixels)), set(rows(found.test.images.pixels))
     assert not train & test
     assert len(train | test) == 60
     assert len(found.train) + len(found.test) == 120
@@ -409,7 +414,7 @@ def test_pictures_of_any_mode_are_read_as_what_they_show(tmp_path, name, image, 
     """A gray ramp from black to white, by whatever mode; 16 bits are scaled to 8."""
     image.save(tmp_path / name, **options)
     found = sets.load(str(tmp_path))
-    shown = found.train.images[0].int()
+    shown = found.train.images.pixels[0].int()
     assert int((shown - torch.tensor(RAMP).int()).abs().max()) <= 2
 
 
@@ -421,8 +426,8 @@ def test_pictures_of_mixed_sizes_are_squared(tmp_path):
     for i in range(3):
         Image.fromarray(noise(32, 40, seed=i)).save(tmp_path / f"{i}.png")
     found = sets.load(str(tmp_path))
-    assert found.train.images.shape == (5, 3, 32, 32)
-    tall, wide = found.train.images[3:]
+    assert found.train.images.pixels.shape == (5, 3, 32, 32)
+    tall, wide = found.train.images.pixels[3:]
     assert wide.unique().tolist() == [200]
     assert tall[:, 2:-2].unique().tolist() == [200]
 
@@ -439,14 +444,14 @@ def test_square_equals_torchvisions_resize_and_center_crop():
 def test_pictures_larger_than_the_view_are_streamed(album, monkeypatch):
     root = str(album(*many("train/a", "train/b", n=3), *many("test/a", "test/b", n=1), size=(48, 48)))
     near, far = sets.load(root, image_size=32), sets.load(root, image_size=31)
-    assert isinstance(near.train.images, torch.Tensor)
-    assert [path.name for path in far.train.images] == ["00.png", "01.png", "02.png"] * 2
-    assert [path.parent.name for path in far.test.images] == ["a", "b"]
+    assert near.train.images.pixels is not None
+    assert [path.name for path in far.train.images.paths] == ["00.png", "01.png", "02.png"] * 2
+    assert [path.parent.name for path in far.test.images.paths] == ["a", "b"]
     assert (far.mean, far.std) == IMAGENET
     assert far.train.labels.tolist() == near.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert len(sets.load(root, image_size=31, limit=4).train.images) == 4
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
-    assert not isinstance(sets.load(root).train.images, torch.Tensor)
+    assert sets.load(root).train.images.pixels is None
 
 
 def test_streamed_and_resident_splits_embed_alike(album, monkeypatch):
@@ -492,7 +497,7 @@ def test_cifar_is_downloaded_where_it_is_not_there(cached, monkeypatch, name, th
         [(True, False), (False, False)] if there else [(True, False), (True, True), (False, False), (False, True)]
     )
     assert (found.name, found.size, found.classes, found.own) == (name, 32, 8, False)
-    assert torch.equal(found.train.images, torch.tensor(noise(8, 32, 32, 3)).permute(0, 3, 1, 2))
+    assert torch.equal(found.train.images.pixels, torch.tensor(noise(8, 32, 32, 3)).permute(0, 3, 1, 2))
     assert found.test.labels.tolist() == [0, 1, 2, 3]
 
 
@@ -506,7 +511,7 @@ def test_stl10_trains_on_its_unlabelled_images_too(cached, monkeypatch):
     found = sets.load("stl10")
     assert (len(found.train), len(found.bank), len(found.test), found.size, found.classes) == (12, 5, 4, 96, 5)
     assert found.train.labels is None
-    assert torch.equal(found.train.images[:5], found.bank.images)
+    assert torch.equal(found.train.images.pixels[:5], found.bank.images.pixels)
     assert found.labelled
     few = sets.load("stl10", limit=3)
     assert (len(few.train), len(few.bank), len(few.bank.labels)) == (3, 3, 3)
@@ -561,12 +566,12 @@ def test_fashion_mnist_is_downloaded_once(fashion, cached):
         30,
         10,
     )
-    assert torch.equal(first.train.images[:, 2, 2:-2, 2:-2], torch.tensor(noise(30, 28, 28)))
+    assert torch.equal(first.train.images.pixels[:, 2, 2:-2, 2:-2], torch.tensor(noise(30, 28, 28)))
     assert first.test.labels.tolist() == list(range(10))
     assert {path.name for path in cached.iterdir()} == {"FashionMNIST", ".lock"}
     fashion[1]()
     again = sets.load("fashion-mnist")
-    assert torch.equal(again.train.images, first.train.images)
+    assert torch.equal(again.train.images.pixels, first.train.images.pixels)
     assert torch.equal(again.test.labels, first.test.labels)
 
 
@@ -636,7 +641,7 @@ def pictures(request, album):
     found = sets.load(str(album(*many("train/a", n=23), "test/a/x.png", size=(48, 40))))
     if request.param == "streamed":
         found = sets.load(str(album()), image_size=24)
-    assert isinstance(found.train.images, tuple) == (request.param == "streamed")
+    assert (found.train.images.pixels is None) == (request.param == "streamed")
     return found, load("byol", "large", batch_size=4)
 
 

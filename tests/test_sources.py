@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sslzoo.core import encoders
+from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Split
 from sslzoo.evaluation import sources, store
 from sslzoo.evaluation.search import search
@@ -115,19 +116,19 @@ def test_features_are_made_once(monkeypatch, run):
 
 
 def test_a_key_is_of_weights_images_and_transform(tmp_path):
-    net, split = nn.Linear(2, 2), Split(torch.zeros(4, 3, 2, 2, dtype=torch.uint8))
+    net, split = nn.Linear(2, 2), Split(MemoryImages(torch.zeros(4, 3, 2, 2, dtype=torch.uint8)))
     key = store.key(net, split, {"size": 2})
-    assert store.key(net, Split(split.images.clone()), {"size": 2}) == key
+    assert store.key(net, Split(MemoryImages(split.images.pixels.clone())), {"size": 2}) == key
     assert store.key(net, split, {"size": 3}) != key
-    assert store.key(net, Split(split.images + 1), {"size": 2}) != key
+    assert store.key(net, Split(MemoryImages(split.images.pixels + 1)), {"size": 2}) != key
     with torch.no_grad():
         net.weight[0, 0] += 1
     assert store.key(net, split, {"size": 2}) != key
     file = tmp_path / "x.png"
     file.write_bytes(b"1")
-    one = store.key(net, Split((file,)), {})
+    one = store.key(net, Split(FileImages((file,))), {})
     file.write_bytes(b"22")
-    assert store.key(net, Split((file,)), {}) != one
+    assert store.key(net, Split(FileImages((file,))), {}) != one
 
 
 def test_an_embedding_has_the_same_numbers_from_a_file(run, loaded, tmp_path):
@@ -212,7 +213,7 @@ def test_a_file_finds_itself(run, tmp_path):
 
     from sslzoo.data import sets
 
-    pixels = sets.load("digits", limit=64).bank.images[11]
+    pixels = sets.load("digits", limit=64).bank.images.pixels[11]
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
     (query,) = search(run, [str(tmp_path / "mine.png")], "digits", number=2, limit=64)["queries"]
     assert query["neighbours"][0]["place"] == 11

@@ -22,7 +22,13 @@ seeds = 2
 """
 VARIANTS = "".join(
     f'[[variants]]\nlabel = "{label}"\nexpression = "{label}"\npublished = "{published}"\n'
-    for label, published in (("simsiam", "67.7 ± 0.1"), ("byol", "0.1"), ("simclr", "70"), ("moco_v2", ""), ("swav", "NaN"))
+    for label, published in (
+        ("simsiam", "67.7 ± 0.1"),
+        ("byol", "0.1"),
+        ("simclr", "70"),
+        ("moco_v2", ""),
+        ("swav", "NaN"),
+    )
 )
 COMMANDS = {
     "ablate": ("ablate", "simsiam", "--flip", "stop_gradient,momentum", "--flip", "predictor_lr_scale=1|2.5", *QUICK,

@@ -1,12 +1,10 @@
 """Folders of images: their classes and splits, read into a tensor where that loses nothing, else left as files."""
 
-import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import psutil
@@ -15,6 +13,7 @@ from torch import Tensor
 
 from ..processes.launched import local_world_size
 from ..tools.errors import UserError
+from .images import FileImages, MemoryImages
 from .picture import Picture, Unreadable, is_image, read_sizes, square
 from .splits import MOST, Dataset, Split, hold_out
 from .unreadable import Bad
@@ -52,13 +51,13 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
     bad = train.bad
     if names and test is None:
-        train, test, note = hold_out(train, [_digest(path) for path in _paths(train)])
+        train, test, note = hold_out(train, train.images.digests())
         notes.append(note)
     if not names:
         notes.append("no labels: health is shown, kNN is left out")
-    sizes = read_sizes(_paths(train), bad.reasons)
+    sizes = read_sizes(train.images.paths, bad.reasons)
     if not len(sizes):
-        raise bad.all_of(_paths(train))
+        raise bad.all_of(train.images.paths)
     size = image_size or min(int(np.median(sizes.min(axis=1))), MOST)
     if resident is None:
         total = (len(train) + (len(test) if test else 0)) * 3 * size * size * local_world_size()
@@ -110,18 +109,6 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _paths(split: Split) -> tuple[Path, ...]:
-    return cast(tuple[Path, ...], split.images)
-
-
-def _digest(path: Path) -> bytes:
-    """The hash of a file's content; of one that cannot be read, of nothing."""
-    try:
-        return hashlib.sha1(path.read_bytes()).digest()
-    except OSError:
-        return hashlib.sha1(b"").digest()
-
-
 def _class_names(start: Path) -> list[str]:
     """The names of folders that hold images; none where images lie beside them."""
     if any(is_image(path) for path in start.iterdir()):
@@ -146,10 +133,10 @@ def _list_split(start: Path, names: list[str], bad: Bad) -> Split:
     number = {name: i for i, name in enumerate(names)}
     paths = sorted(image_paths(start))
     if not names:
-        return Split(tuple(paths), bad=bad)
+        return Split(FileImages(tuple(paths)), bad=bad)
     paths = [path for path in paths if path.relative_to(start).parts[0] in number]
     labels = torch.tensor([number[path.relative_to(start).parts[0]] for path in paths], dtype=torch.long)
-    return Split(tuple(paths), labels, bad=bad)
+    return Split(FileImages(tuple(paths)), labels, bad=bad)
 
 
 def _resident(split: Split, size: int) -> Split:
@@ -163,7 +150,8 @@ def _resident(split: Split, size: int) -> Split:
             return None
 
     with ThreadPoolExecutor() as pool:
-        found = [image for image in pool.map(read, _paths(split)) if image is not None]
+        found = [image for image in pool.map(read, split.images.paths) if image is not None]
     if not found:
-        raise split.bad.all_of(_paths(split))
-    return replace(split.readable(), images=torch.stack(found))
+        raise split.bad.all_of(split.images.paths)
+    readable = split.readable()
+    return replace(readable, images=MemoryImages(torch.stack(found), readable.images.names))

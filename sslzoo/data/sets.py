@@ -1,10 +1,9 @@
 """Data sets: the embedded digits, torchvision's by name, a folder of images, or an .npz."""
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from ..tools.errors import UserError, did_you_mean, listing
 from . import digits
 from .downloads import TORCHVISION
 from .folders import read_folder
+from .images import MemoryImages
 from .picture import square
 from .splits import MOST, Dataset, Split, count_classes, hold_out
 
@@ -66,15 +66,15 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
 
     train = first(dataset.train)
     bank = train if dataset.bank is dataset.train else first(dataset.bank)
-    if isinstance(train.images, tuple):
-        dataset.bad.only([*train.images, *(dataset.test.images if dataset.test else ())])
+    if train.images.paths:
+        dataset.bad.only([*train.images.paths, *(dataset.test.images.paths if dataset.test else ())])
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
 
 
 def _normalised(dataset: Dataset) -> Dataset:
     """With the mean and deviation of its own training pixels, where they are at hand."""
-    images = dataset.train.images
-    if not isinstance(images, Tensor):
+    images = dataset.train.images.pixels
+    if images is None:
         return dataset
     pixels = images[:: max(len(images) // 10_000, 1)].float() / 255
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
@@ -93,24 +93,26 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
         )
     notes: list[str] = []
     held = "test" if "test_images" in arrays else "val"
-    splits: dict[str, Split] = {}
+    pixels: dict[str, Tensor] = {}
+    labels: dict[str, Tensor | None] = {}
     for split in ("train", held):
         if f"{split}_images" in arrays:
-            images = _as_images(f"{split}_images", arrays[f"{split}_images"])
-            labels = _as_labels(f"{split}_labels", arrays.get(f"{split}_labels"), len(images), notes)
-            splits[split] = Split(images, labels, arrays.get(f"{split}_groups"))
-    size = image_size or min(min(splits["train"].images.shape[-2:]), MOST)  # type: ignore[union-attr]
-    splits = {key: replace(split, images=square(cast(Tensor, split.images), size)) for key, split in splits.items()}
+            pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"])
+            labels[split] = _as_labels(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]), notes)
+    size = image_size or min(min(pixels["train"].shape[-2:]), MOST)
+    splits = {
+        split: Split(MemoryImages(square(images, size)), labels[split], arrays.get(f"{split}_groups"))
+        for split, images in pixels.items()
+    }
     train, test = splits["train"], splits.get(held)
     if test is None and train.labels is not None:
-        hashes = [hashlib.sha1(image.numpy().tobytes()).digest() for image in cast(Tensor, train.images)]
-        train, test, note = hold_out(train, hashes)
+        train, test, note = hold_out(train, train.images.digests())
         notes.append(note)
     bank = train
     if "extra_images" in arrays:  # images without labels, for training alone
-        train = Split(
-            torch.cat([cast(Tensor, train.images), square(_as_images("extra_images", arrays["extra_images"]), size)])
-        )
+        labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"])
+        assert labelled is not None  # it was made above
+        train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
     return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
 
 

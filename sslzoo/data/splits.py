@@ -1,12 +1,12 @@
 """What a data set is: splits of images with labels, at one image size."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
+from .images import ImageSource
 from .unreadable import Bad
 
 MOST = 224  # px of a view, unless asked for more
@@ -15,12 +15,12 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Split:
-    """Images as one uint8 tensor [N, 3, S, S] or as paths, with labels [N] and the group [N] that each belongs to.
+    """Images with labels [N] and the group [N] that each belongs to.
 
     ``bad`` are those that could not be read so far, of all files that came with these.
     """
 
-    images: Tensor | tuple[Path, ...]
+    images: ImageSource
     labels: Tensor | None = None
     groups: Tensor | None = None
     bad: Bad = field(default_factory=Bad, repr=False, compare=False)
@@ -30,17 +30,15 @@ class Split:
 
     def take(self, index: Tensor) -> "Split":
         """The images at these places."""
-        images = (
-            self.images[index] if isinstance(self.images, Tensor) else tuple(self.images[i] for i in index.tolist())
-        )
         labels, groups = (None if x is None else x[index] for x in (self.labels, self.groups))
-        return Split(images, labels, groups, self.bad)
+        return Split(self.images.take(index), labels, groups, self.bad)
 
     def places(self) -> Tensor:
         """The places of the images that are not known as bad; of files, after they were read."""
-        if isinstance(self.images, Tensor):
+        paths = self.images.paths
+        if not paths:
             return torch.arange(len(self))
-        return torch.tensor([i for i, path in enumerate(self.images) if path not in self.bad.reasons], dtype=torch.long)
+        return torch.tensor([i for i, path in enumerate(paths) if path not in self.bad.reasons], dtype=torch.long)
 
     def readable(self) -> "Split":
         """The images that are not known as bad."""

@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
@@ -55,7 +54,7 @@ def survey(
     except UserError as error:
         return {**_nothing(), "skipped": skipped(path, ())}, str(error)
     splits = {"train": listing.train, **({"test": listing.test} if listing.test else {})}
-    paths = [one for split in splits.values() for one in files(split)]
+    paths = [one for split in splits.values() for one in split.images.paths]
     looks: dict[Path, Look] = {}
     with ThreadPoolExecutor(max(workers, 1)) as pool:
         for one, found in zip(paths, pool.map(look, paths), strict=True):
@@ -63,13 +62,14 @@ def survey(
             progress("images", len(looks), len(paths))
     listing.train.bad.reasons |= {one: found.bad for one, found in looks.items() if found.bad is not None}
     why = refusal(listing, looks)
+    digests = {key: [(one, looks[one].digest) for one in split.images.paths] for key, split in splits.items()}
     report = {
         "images": len(paths),
         "splits": {key: counted(split, listing.names) for key, split in splits.items()},
         "bad": listing.train.bad.rows(),
         "kinds": dict(Counter(kind for found in looks.values() for kind in found.kinds).most_common()),
         "skipped": skipped(path, paths),
-        "duplicates": duplicates({key: [(one, looks[one].digest) for one in files(s)] for key, s in splits.items()}),
+        "duplicates": duplicates(digests),
         "sizes": sizes([found.size for found in looks.values() if found.bad is None], image_size),
         "empty_classes": listing.empty,
         "lone_classes": listing.lone,
@@ -77,11 +77,6 @@ def survey(
         "ok": why is None,
     }
     return report, why
-
-
-def files(split: Split) -> tuple[Path, ...]:
-    """The files of a split."""
-    return cast(tuple[Path, ...], split.images)
 
 
 def look(path: Path) -> Look:
@@ -122,9 +117,9 @@ def refusal(listing: Listing, looks: dict[Path, Look]) -> str | None:
     try:
         for split in (train, listing.test):
             if split is not None and not len(split.readable()):
-                raise bad.all_of(files(split))
+                raise bad.all_of(split.images.paths)
         if listing.names and listing.test is None:
-            train = hold_out(train, [looks[one].digest or hashlib.sha1(b"").digest() for one in files(train)])[0]
+            train = hold_out(train, [looks[one].digest or hashlib.sha1(b"").digest() for one in train.images.paths])[0]
         bad.check(MOST_BAD)
     except UserError as error:
         return str(error)
@@ -195,15 +190,15 @@ def _arrays(name: str, image_size: int | None) -> tuple[Report, str | None]:
     dataset = sets.load(name, image_size)
     splits = {"train": dataset.bank, **({"test": dataset.test} if dataset.test else {})}
     rows = {
-        key: [(Path(f"{key}:{i}"), image.numpy().tobytes()) for i, image in enumerate(cast(Tensor, split.images))]
-        for key, split in splits.items()
+        key: [(Path(f"{key}:{name}"), digest) for name, digest in zip(s.images.names, s.images.digests(), strict=True)]
+        for key, s in splits.items()
     }
     last = max((int(s.labels.max()) for s in splits.values() if s.labels is not None), default=-1)
     numbers = [str(i) for i in range(last + 1)]
     report = {
         "images": sum(map(len, splits.values())),
         "splits": {key: counted(split, numbers) for key, split in splits.items()},
-        "duplicates": duplicates({k: [(one, hashlib.sha1(row).digest()) for one, row in r] for k, r in rows.items()}),
+        "duplicates": duplicates(rows),
         "sizes": sizes([(dataset.size, dataset.size)], image_size),
         "notes": list(dataset.notes),
         "ok": True,

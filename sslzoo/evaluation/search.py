@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..data.images import FileImages
 from ..data.splits import Dataset, Split
 from ..metrics import index
 from ..metrics.knn import unit_rows
@@ -47,7 +48,7 @@ def search(
         place = re.fullmatch(r"(train|test):(\d{1,9})", name)
         if place is None and not os.path.isfile(name):
             raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
-        home = split_of(dataset, place[1]) if place else Split((Path(name),))
+        home = split_of(dataset, place[1]) if place else Split(FileImages((Path(name),)))
         at = int(place[2]) if place else 0
         if at >= len(home):
             raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
@@ -82,7 +83,7 @@ def split_of(dataset: Dataset, name: str) -> Split:
 def _neighbour(split: Split, place: int, similarity: float, label: int | None) -> Row:
     """One neighbour, as JSON has it."""
     own = None if split.labels is None else int(split.labels[place])
-    file = str(split.images[place]) if isinstance(split.images, tuple) else None
+    file = split.images.names[place] if split.images.paths else None
     distance = float(np.sqrt(max(2 - 2 * similarity, 0)))
     right = None if own is None or label is None else own == label
     return {"place": place, "file": file, "label": own, "similarity": similarity, "distance": distance, "right": right}

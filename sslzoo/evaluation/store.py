@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -53,14 +52,6 @@ def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
         found.update(name.encode())
         if isinstance(value, Tensor):
             found.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    if isinstance(split.images, Tensor):
-        found.update(str(tuple(split.images.shape)).encode())
-        for part in torch.split(split.images, 4096):
-            found.update(part.cpu().numpy().tobytes())
-    else:
-        for path in split.images:
-            found.update(os.fsencode(path.resolve()))
-            with suppress(OSError):  # gone since it was listed
-                state = path.stat()
-                found.update(f" {state.st_size} {state.st_mtime_ns}\n".encode())
+    for part in split.images.fingerprint():
+        found.update(part)
     return found.hexdigest()

@@ -72,7 +72,7 @@ class Plan:
     @property
     def resident(self) -> bool:
         """Whether the images are in memory."""
-        return isinstance(self.data.train.images, torch.Tensor)
+        return self.data.train.images.pixels is not None
 
     @property
     def rows(self) -> int:

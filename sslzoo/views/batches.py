@@ -1,7 +1,6 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -44,12 +43,9 @@ class Batches:
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
         images = data.train.images
-        self.resident = images.to(device) if isinstance(images, Tensor) else None
-        self.stream = (
-            None
-            if isinstance(images, Tensor)
-            else Stream(Crops(images, self.pipelines, seed, self.share), workers, device)
-        )
+        pixels, files = images.pixels, images.paths
+        self.resident = None if pixels is None else pixels.to(device)
+        self.stream = Stream(Crops(files, self.pipelines, seed, self.share), workers, device) if files else None
 
     def __len__(self) -> int:
         return len(self.data.train) // self.batch_size
@@ -66,7 +62,7 @@ class Batches:
         else:
             train = self.data.train
             for crops in cast(Stream, self.stream).epoch(epoch, batches):
-                train.bad.reasons |= {cast(Path, train.images[place]): why for place, why in crops.bad}
+                train.bad.reasons |= {train.images.paths[place]: why for place, why in crops.bad}
                 there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
                 index, drawn = self.draw(crops.places)
                 yield index, self.developed(there, drawn)

@@ -1,7 +1,6 @@
 """Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from ..data.picture import Picture, Unreadable, square
+from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
 from .streams import as_it_is, deaf
@@ -18,40 +17,31 @@ from .streams import as_it_is, deaf
 BATCH = 256
 
 
-Found = tuple[Tensor, list[tuple[int, str]]]  # images, and the places and reasons of those that cannot be read
-
-
-class Squares(TorchDataset[Found]):
+class Squares(TorchDataset[ReadImages]):
     """Files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
-    def __init__(self, paths: tuple[Path, ...], size: int):
-        self.paths, self.size = paths, size
+    def __init__(self, source: ImageSource, size: int):
+        self.source, self.size = source, size
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.source)
 
-    def __getitems__(self, places: list[int]) -> Found:
-        made, bad = [torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)], []
-        for place in places:
-            try:
-                made.append(square(Picture(self.paths[place]).pixels()[None], self.size))
-            except Unreadable as error:
-                bad.append((place, error.reason))
-        return torch.cat(made), bad
+    def __getitems__(self, places: list[int]) -> ReadImages:
+        return self.source.read(places, self.size)
 
 
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
     """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
     split = split.readable()
-    if isinstance(split.images, Tensor):
-        for part in torch.split(split.images, BATCH):
-            yield square(part, size)
+    if split.images.pixels is not None:  # there is nothing that processes could read
+        for places in torch.split(torch.arange(len(split)), BATCH):
+            yield split.images.read(places.tolist(), size)[0]
     else:
         squares = Squares(split.images, size)
         for found, bad in from_workers(
             DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
         ):
-            split.bad.reasons |= {split.images[place]: why for place, why in bad}
+            split.bad.reasons |= {split.images.paths[place]: why for place, why in bad}
             yield found
 
 
@@ -90,5 +80,5 @@ def features(
     if encoder is not None:
         encoder.train(training)
     if not parts:
-        raise split.bad.all_of(cast(tuple[Path, ...], split.images))
+        raise split.bad.all_of(split.images.paths)
     return torch.cat(parts).numpy()

@@ -1,0 +1,88 @@
+"""The two kinds of image sources: the same pictures in memory and in files have the same places, pixels and hashes."""
+
+import hashlib
+import os
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sslzoo.data import sets
+from sslzoo.data.images import FileImages, MemoryImages
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 24, 24, 3), np.uint8)
+
+
+@pytest.fixture
+def files(tmp_path):
+    paths = [tmp_path / f"{i}.png" for i in range(len(PIXELS))]
+    for path, pixels in zip(paths, PIXELS, strict=True):
+        Image.fromarray(pixels).save(path)
+    return FileImages(tuple(paths))
+
+
+@pytest.fixture
+def memory():
+    return MemoryImages(torch.tensor(PIXELS).permute(0, 3, 1, 2).contiguous())
+
+
+def test_both_kinds_read_the_same_pixels(files, memory):
+    expected = torch.tensor(PIXELS).permute(0, 3, 1, 2)
+    for source in (files, memory):
+        assert len(source) == len(source.names) == 7
+        pixels, unreadable = source.read([5, 0, 5], 24)
+        assert torch.equal(pixels, expected[[5, 0, 5]])
+        assert unreadable == []
+        taken = source.take(torch.tensor([6, 2]))
+        assert torch.equal(taken.read([0, 1], 24)[0], expected[[6, 2]])
+        assert (type(taken), len(taken)) == (type(source), 2)
+    assert torch.equal(memory.read([3], 12)[0], files.read([3], 12)[0])
+    assert torch.equal(memory.pixels, expected)
+    assert files.pixels is None
+    assert memory.paths == ()
+
+
+def test_files_that_cannot_be_read_are_named_by_place(files):
+    files.paths[2].write_bytes(b"")
+    files.paths[4].unlink()
+    pixels, unreadable = files.read([4, 1, 2], 24)
+    assert torch.equal(pixels, torch.tensor(PIXELS[1:2]).permute(0, 3, 1, 2))
+    assert unreadable == [(4, "no such file or directory"), (2, "it is empty")]
+    nothing, unreadable = files.read([2], 24)
+    assert (tuple(nothing.shape), len(unreadable)) == ((0, 3, 24, 24), 1)
+
+
+def test_digests_are_of_content(files, memory):
+    assert memory.digests() == [hashlib.sha1(x.transpose(2, 0, 1).tobytes()).digest() for x in PIXELS]
+    files.paths[4].unlink()
+    expected = [path.read_bytes() if path.exists() else b"" for path in files.paths]
+    assert files.digests() == [hashlib.sha1(content).digest() for content in expected]
+
+
+def test_a_fingerprint_is_what_features_were_kept_by(files, memory):
+    """Byte for byte, so that features that are on disk already are found again."""
+    pixels = PIXELS.transpose(0, 3, 1, 2)
+    assert b"".join(memory.fingerprint()) == b"(7, 3, 24, 24)" + pixels.tobytes()
+    files.paths[4].unlink()
+    expected = b""
+    for path in files.paths:
+        expected += os.fsencode(path.resolve())
+        if path.exists():
+            expected += f" {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode()
+    assert b"".join(files.fingerprint()) == expected
+
+
+def test_pictures_read_into_memory_keep_their_names(tmp_path):
+    for i, pixels in enumerate(PIXELS):
+        folder = tmp_path / ("test" if i == 6 else "train") / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (tmp_path / "train" / "a" / "2.png").write_bytes(b"")
+    train = sets.load(str(tmp_path), resident=True, limit=4).train
+    assert train.images.pixels is not None
+    assert train.images.paths == ()
+    for name, image, label in zip(train.images.names, train.images.pixels, train.labels.tolist(), strict=True):
+        assert np.array_equal(np.asarray(Image.open(name)), image.permute(1, 2, 0).numpy())
+        assert os.path.basename(os.path.dirname(name)) == "ab"[label]
+    assert sets.load("digits", limit=3).train.images.names == ("0", "1", "2")
