@@ -69,7 +69,9 @@ def test_the_package_shows_its_public_names_before_they_are_used() -> None:
     assert shown.startswith("True\n")
     for signature in (*names, "class Siamese(", "class Recipe(", "class UserError("):
         assert re.search(rf"^ +{re.escape(signature)}", shown, re.M), signature
-    assert sorted([*re.findall(r"\w+", " ".join(names)), "Recipe", "Siamese", "UserError"]) == sorted(sslzoo.__all__)
+    assert sorted([*re.findall(r"\w+", " ".join(names)), "Recipe", "Siamese", "SwitchValue", "UserError"]) == sorted(
+        sslzoo.__all__
+    )
     assert "**options" not in shown
 
 

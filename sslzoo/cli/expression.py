@@ -52,7 +52,7 @@ EXPRESSION = click.argument(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 PLUGIN = click.option(
     "--plugin", multiple=True, metavar="FILE.py", expose_value=False, is_eager=True,
-    callback=lambda ctx, param, paths: [plugins.load(path) for path in paths],
+    callback=lambda ctx, param, paths: [plugins.load_plugin(path) for path in paths],
     help="A Python file with values, backbones or data sets of your own; it is run.",
 )  # fmt: skip
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."

@@ -40,7 +40,7 @@ class Plugin(Record):
     sha256: str
 
 
-def load(path: str | Path) -> Plugin:
+def load_plugin(path: str | Path) -> Plugin:
     """Load a person's Python file and make known what it has; one that is loaded already is not loaded again.
 
     Raises `UserError` for a file that is not there, that fails, or that has nothing of use.
