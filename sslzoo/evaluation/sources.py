@@ -17,6 +17,7 @@ from ..core.siamese import Siamese
 from ..data import sets
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
+from ..processes.launched import readers
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools import files
@@ -59,7 +60,7 @@ class Look:
     seed: int = 0
     image_size: int | None = None
     limit: int | None = None
-    workers: int = 2
+    workers: int | None = None
     backbone: str | None = None
     layer: str = "encoder"
     network: str = "online"
@@ -147,7 +148,9 @@ def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: t
     def make() -> store.Floats:
         told = look.progress
         done = None if told is None else lambda n: told(source.label, n, len(part))
-        return features(net, part, dataset.size, mean, std, device, look.workers, done)
+        return features(
+            net, part, dataset.size, mean, std, device, readers() if look.workers is None else look.workers, done
+        )
 
     if net is None or not look.cached:
         return make()
