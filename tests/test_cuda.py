@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from sslzoo.core.siamese import Siamese
+from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
 from sslzoo.evaluation.evaluate import evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
@@ -55,7 +56,7 @@ TINY = {  # heads and memories that take no time; those that a recipe does not r
 def noise(size: int, batches: int) -> Split:
     """So many batches of black images, with labels."""
     n = batches * ROWS
-    return Split(torch.zeros(n, 3, size, size, dtype=torch.uint8), torch.arange(n) % 5)
+    return Split(MemoryImages(torch.zeros(n, 3, size, size, dtype=torch.uint8)), torch.arange(n) % 5)
 
 
 PLAIN = {"views.jitter": 0.0, "views.grayscale": 0.0, "views.blur": 0.0, "views.solarize": 0.0}
@@ -232,7 +233,7 @@ def files(tmp_path: Path) -> Split:
     drawn = np.random.default_rng(0)
     for i in range(2 * ROWS):
         Image.fromarray(drawn.integers(0, 255, (40, 44, 3), dtype=np.uint8)).save(tmp_path / f"{i:03}.png")
-    return Split(tuple(sorted(tmp_path.glob("*.png"))), torch.arange(2 * ROWS) % 5)
+    return Split(FileImages(tuple(sorted(tmp_path.glob("*.png")))), torch.arange(2 * ROWS) % 5)
 
 
 def test_streamed_views_come_pinned(files: Split) -> None:
@@ -310,7 +311,7 @@ def rows_of(split: Split, watch: FakeCuda) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["in memory", "in files"])
 def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
-    split = Split(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8)) if kind == "in memory" else files
+    split = Split(MemoryImages(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8))) if kind == "in memory" else files
     with fake_cuda() as watch:
         rows = rows_of(split, watch)
     assert rows.shape == (len(split), 4)
@@ -386,7 +387,7 @@ def test_knn_searches_on_its_device() -> None:
 def test_an_evaluation_of_rows_asks_nothing_of_the_device() -> None:
     """Votes, retrieval and the probe are the host's."""
     with fake_cuda() as watch:
-        split = Split(torch.zeros(60, 3, 32, 32, dtype=torch.uint8))
+        split = Split(MemoryImages(torch.zeros(60, 3, 32, 32, dtype=torch.uint8)))
         rows = rows_of(split, watch) + np.random.default_rng(0).standard_normal((60, 4), dtype=np.float32)
         watch.clear()
         labels = np.arange(60) % 3
