@@ -1,7 +1,7 @@
 """On a GPU that is not there: no step waits for the device, no devices are mixed, and little is sent to the device."""
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -13,10 +13,12 @@ from fakecuda import Copy, FakeCuda, Wait, fake_cuda
 from PIL import Image
 from torch import nn
 
+from sslzoo.core.siamese import Siamese
+from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
 from sslzoo.evaluation.evaluate import evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import Embedding
+from sslzoo.evaluation.sources import Embedding, Look, embed
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact
@@ -54,7 +56,7 @@ TINY = {  # heads and memories that take no time; those that a recipe does not r
 def noise(size: int, batches: int) -> Split:
     """So many batches of black images, with labels."""
     n = batches * ROWS
-    return Split(torch.zeros(n, 3, size, size, dtype=torch.uint8), torch.arange(n) % 5)
+    return Split(MemoryImages(torch.zeros(n, 3, size, size, dtype=torch.uint8)), torch.arange(n) % 5)
 
 
 PLAIN = {"views.jitter": 0.0, "views.grayscale": 0.0, "views.blur": 0.0, "views.solarize": 0.0}
@@ -176,7 +178,7 @@ def combinations() -> Iterator[Switches]:
     """Legal combinations of switches, drawn at random."""
     drawn = random.Random(0)
     while True:
-        made = Switches(**{f.name: drawn.choice(SWITCHES[f.name].metadata["values"]) for f in fields(Switches)})
+        made = Switches(**{f.name: drawn.choice(SWITCHES[f.name].values) for f in fields(Switches)})
         if refusal(made) is None:
             yield made
 
@@ -231,7 +233,7 @@ def files(tmp_path: Path) -> Split:
     drawn = np.random.default_rng(0)
     for i in range(2 * ROWS):
         Image.fromarray(drawn.integers(0, 255, (40, 44, 3), dtype=np.uint8)).save(tmp_path / f"{i:03}.png")
-    return Split(tuple(sorted(tmp_path.glob("*.png"))), torch.arange(2 * ROWS) % 5)
+    return Split(FileImages(tuple(sorted(tmp_path.glob("*.png")))), torch.arange(2 * ROWS) % 5)
 
 
 def test_streamed_views_come_pinned(files: Split) -> None:
@@ -245,6 +247,34 @@ def test_streamed_views_come_pinned(files: Split) -> None:
         large = [copy for copy in copies if copy.size >= min(sizes)]
         assert [copy.size for copy in large] == sizes
         assert all(copy.pinned and not copy.blocking for copy in large)
+
+
+@pytest.mark.parametrize(("part", "place"), [(0.49, "cuda"), (0.51, "cpu")])
+def test_images_stay_on_the_host_where_a_gpu_would_be_half_full(part: float, place: str) -> None:
+    """They are sent batch by batch then, from pinned memory."""
+    plan = planned("simsiam", split=noise(32, 2))
+    size = 2 * ROWS * 3 * 32**2
+    with fake_cuda(free=round(size / part)) as watch:
+        assert Batches(plan.data, plan.recipe, CUDA, 0).resident.device.type == place  # type: ignore[union-attr]
+        seen = stepped(plan, watch)
+    assert seen.views == seen.step == []
+    assert_few(seen)
+    assert [copy.size for copy in seen.copies[0] if copy.size >= size / 2] == ([] if place == "cuda" else [size / 2])
+
+
+def out_of_memory(*_: object, **__: object) -> object:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_gpu_that_others_fill_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the model is made, and while features are; nobody sees torch's own error."""
+    with fake_cuda(), monkeypatch.context() as patch:
+        patch.setattr(Siamese, "to", out_of_memory)
+        with pytest.raises(UserError, match=r"Memory does not hold a small and its optimiser; end what else uses it"):
+            Training(planned("simsiam"))
+    monkeypatch.setattr("sslzoo.evaluation.sources.features", out_of_memory)
+    with pytest.raises(UserError, match=r"Memory does not hold 256 images of 32 px; take a smaller --image-size, or"):
+        embed("random", Look("digits", device="cpu", cached=False))
 
 
 def test_an_epoch_waits_for_its_looks_alone() -> None:
@@ -281,7 +311,7 @@ def rows_of(split: Split, watch: FakeCuda) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["in memory", "in files"])
 def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
-    split = Split(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8)) if kind == "in memory" else files
+    split = Split(MemoryImages(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8))) if kind == "in memory" else files
     with fake_cuda() as watch:
         rows = rows_of(split, watch)
     assert rows.shape == (len(split), 4)
@@ -290,21 +320,10 @@ def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
     assert len([copy for copy in watch.copies if copy.size > 12]) == batches  # beside the mean and the deviation
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Say how many bytes of a GPU are free."""
-
-    def say(free: int) -> None:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2 * free))
-
-    say(8 << 30)
-    return say
-
-
 ROWS_OF = np.random.default_rng(0).standard_normal
 
 
-def test_the_exact_search_sends_its_bank_once(memory: Callable[[int], None]) -> None:
+def test_the_exact_search_sends_its_bank_once() -> None:
     """Also where it is asked again; it waits for similarities and rows of each thousand queries."""
     bank, queries = ROWS_OF((50, 8), np.float32), ROWS_OF((1500, 8), np.float32)
     with fake_cuda() as watch:
@@ -316,17 +335,14 @@ def test_the_exact_search_sends_its_bank_once(memory: Callable[[int], None]) -> 
     assert [copy.size for copy in watch.copies] == [bank.nbytes, 1024 * 32, 476 * 32, 10 * 32]
 
 
-def test_a_bank_that_does_not_fit_comes_in_parts(memory: Callable[[int], None]) -> None:
-    memory(1)
+def test_a_bank_that_does_not_fit_comes_in_parts() -> None:
     bank, queries = ROWS_OF((2500, 8), np.float32), ROWS_OF((10, 8), np.float32)
-    with fake_cuda() as watch:
+    with fake_cuda(free=1) as watch:
         assert Exact("cuda")(bank, queries, 5)[0].shape == (10, 5)
     assert [copy.size for copy in watch.copies] == [1024 * 32, 320, 1024 * 32, 320, 452 * 32, 320]
 
 
-def test_a_search_that_runs_out_of_memory_takes_less(
-    memory: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_that_runs_out_of_memory_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(bank: torch.Tensor, queries: np.ndarray, k: int) -> object:
         if len(bank) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -357,7 +373,7 @@ def test_a_cpu_searches_by_faiss_where_there_is_a_gpu(monkeypatch: pytest.Monkey
     ]
 
 
-def test_knn_searches_on_its_device(memory: Callable[[int], None]) -> None:
+def test_knn_searches_on_its_device() -> None:
     bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
     arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
     with fake_cuda() as watch:
@@ -371,7 +387,7 @@ def test_knn_searches_on_its_device(memory: Callable[[int], None]) -> None:
 def test_an_evaluation_of_rows_asks_nothing_of_the_device() -> None:
     """Votes, retrieval and the probe are the host's."""
     with fake_cuda() as watch:
-        split = Split(torch.zeros(60, 3, 32, 32, dtype=torch.uint8))
+        split = Split(MemoryImages(torch.zeros(60, 3, 32, 32, dtype=torch.uint8)))
         rows = rows_of(split, watch) + np.random.default_rng(0).standard_normal((60, 4), dtype=np.float32)
         watch.clear()
         labels = np.arange(60) % 3

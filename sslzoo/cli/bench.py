@@ -19,7 +19,7 @@ source_options = stacked(
     click.option("--network", default="online", show_default=True, help="Of a run: online or target."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
-    click.option("--workers", type=int, default=2, show_default=True, help="Processes that read image files."),
+    click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
     PLUGIN,
 )

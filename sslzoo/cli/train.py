@@ -30,7 +30,7 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @click.option(
     "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
 )
-@click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
+@click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16.")
 @click.option("--max-bad", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images, that may "
               "be unreadable; more stop the run.")  # fmt: skip
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..processes.launched import readers
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from . import sets
@@ -37,7 +38,7 @@ class Look:
 
 
 def survey(
-    name: str, image_size: int | None = None, workers: int = 2, progress: Progress = lambda *_: None
+    name: str, image_size: int | None = None, workers: int | None = None, progress: Progress = lambda *_: None
 ) -> tuple[Report, str | None]:
     """What ``sslzoo data check --json`` prints, and the sentence that says why a run would not train, if it would not.
 
@@ -56,7 +57,7 @@ def survey(
     splits = {"train": listing.train, **({"test": listing.test} if listing.test else {})}
     paths = [one for split in splits.values() for one in split.images.paths]
     looks: dict[Path, Look] = {}
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
+    with ThreadPoolExecutor(readers() if workers is None else max(workers, 1)) as pool:
         for one, found in zip(paths, pool.map(look, paths), strict=True):
             looks[one] = found
             progress("images", len(looks), len(paths))

@@ -17,6 +17,7 @@ from ..core.siamese import Siamese
 from ..data import sets
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
+from ..processes.launched import readers
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools import files
@@ -24,8 +25,9 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
 from ..training.device import find_device
+from ..training.guards import enough_memory
 from ..training.plan import Options, circumstances
-from ..views.features import features
+from ..views.features import BATCH, features
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -59,7 +61,7 @@ class Look:
     seed: int = 0
     image_size: int | None = None
     limit: int | None = None
-    workers: int = 2
+    workers: int | None = None
     backbone: str | None = None
     layer: str = "encoder"
     network: str = "online"
@@ -147,7 +149,9 @@ def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: t
     def make() -> store.Floats:
         told = look.progress
         done = None if told is None else lambda n: told(source.label, n, len(part))
-        return features(net, part, dataset.size, mean, std, device, look.workers, done)
+        readers_of_files = readers() if look.workers is None else look.workers
+        with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
+            return features(net, part, dataset.size, mean, std, device, readers_of_files, done)
 
     if net is None or not look.cached:
         return make()

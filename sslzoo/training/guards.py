@@ -47,6 +47,23 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, old)
 
 
+def is_full(error: RuntimeError) -> bool:
+    """Whether an error says that the memory of the host or of a device is full."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in FULL)
+
+
+@contextmanager
+def enough_memory(what: str, recovery_hint: str) -> Iterator[None]:
+    """Turn memory that does not hold ``what`` into a sentence. Raises `UserError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_full(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        raise UserError(f"Memory does not hold {what}; {recovery_hint}.") from None
+
+
 @contextmanager
 def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator[None]:
     """Turn what the machine does to a run into a sentence with its mend.
@@ -60,7 +77,7 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
         full, reader = False, True
     except RuntimeError as error:
         said = str(error)
-        full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
+        full = is_full(error)
         reader, lost = "DataLoader worker" in said, is_peer_lost(error)
         if not (full or reader or lost):
             raise

@@ -20,7 +20,7 @@ from ..tools import files, records
 from ..tools.errors import Diverged, SaidElsewhere, UserError
 from ..views.batches import Batches
 from . import checkpoints, runs, scoring
-from .guards import Interrupted, guarded, signals
+from .guards import Interrupted, enough_memory, guarded, signals
 from .learner import Learner
 from .machine import device_name, versions
 from .plan import Plan, interval
@@ -31,6 +31,7 @@ NOTHING, SAVE, STOP, LOST = range(4)  # what a process wishes after a step; the 
 KINDS = {  # what a checkpoint has of the loop
     "epoch": int, "position": int, "images": int, "trained_seconds": records.NUMBER, "health": list, "log": list,
 }  # fmt: skip
+SMALLER_MODEL = "end what else uses it, or take a smaller --backbone or another --device"
 MORE_HEALTH = ("alignment", "uniformity", "code_entropy", "code_usage")  # beside std and rank
 
 
@@ -39,8 +40,7 @@ class Training:
 
     def __init__(self, plan: Plan, path: Path | None = None, checkpoint: dict[str, Any] | None = None):
         self.plan, self.recipe, self.options = plan, plan.recipe, plan.options
-        self.batches = Batches(plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers)
-        self.learner = agree.on_all(lambda: Learner(plan, self.batches))
+        self.batches, self.learner = agree.on_all(self.make)
         self.epoch, self.position, self.images, self.trained_seconds = 0, 0, 0, 0.0
         self.health: list[dict[str, float]] = []
         self.log: list[dict[str, Any]] = []
@@ -49,6 +49,13 @@ class Training:
             agree.on_all(lambda: self.restore(checkpoint))
         self.learner.join()
         self.kept = self.place()
+
+    def make(self) -> tuple[Batches, Learner]:
+        """Return batches and a fresh learner. Raises `UserError` where memory does not hold them."""
+        plan = self.plan
+        with enough_memory(f"a {self.recipe.training.backbone} and its optimiser", SMALLER_MODEL):
+            batches = Batches(plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers)
+            return batches, Learner(plan, batches)
 
     # ---- state
 
@@ -81,6 +88,8 @@ class Training:
                 torch.cuda.set_rng_state(checkpoint["random"]["cuda"], self.plan.device)
             for name in KINDS:
                 setattr(self, name, checkpoint[name])
+        except torch.OutOfMemoryError:
+            raise UserError(f"Memory does not hold the state of {self.path}; {SMALLER_MODEL}.") from None
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError):
             mend = checkpoints.mend(self.path, self.path / checkpoints.name(0))
             raise UserError(f"The checkpoint of {self.path} belongs to another recipe or is damaged; {mend}.") from None

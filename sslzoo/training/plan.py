@@ -11,6 +11,7 @@ from ..data import sets
 from ..data.splits import Dataset
 from ..data.unreadable import MOST
 from ..processes.collectives import world
+from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
 from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.recipe import Recipe, switch_values
@@ -67,7 +68,7 @@ class Plan:
     @property
     def workers(self) -> int:
         """Processes that read image files."""
-        return 2 if self.options.workers is None else self.options.workers
+        return readers() if self.options.workers is None else self.options.workers
 
     @property
     def resident(self) -> bool:

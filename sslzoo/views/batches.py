@@ -13,6 +13,8 @@ from ..recipes.recipe import Recipe
 from .augment import Draw, Drawn, Finish, develop, draw_view, sent
 from .streams import Crops, Pipeline, Stream
 
+DEVICE_SHARE = 0.5  # of a GPU's free memory, for a resident set; the rest is for the model and its steps
+
 
 def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
     """The views of a recipe in order: the full ones, first and second in turn, then the local crops."""
@@ -26,6 +28,25 @@ def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
     generator = Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled = torch.randperm(n, generator=generator)
     return [shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size)]
+
+
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Images where batches are made; on the host still where a GPU would have too little memory left for training."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes > DEVICE_SHARE * free:
+            return images
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError:  # others take of it, too
+        return images
+
+
+def send_rows(images: Tensor, places: Tensor, device: torch.device) -> Tensor:
+    """Images of the host on a GPU: gathered in pinned memory, so that nobody waits for their way."""
+    gathered = torch.empty((len(places), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+    torch.index_select(images, 0, places, out=gathered)
+    return gathered.to(device, non_blocking=True)
 
 
 class Batches:
@@ -44,7 +65,7 @@ class Batches:
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
         images = data.train.images
         pixels, files = images.pixels, images.paths
-        self.resident = None if pixels is None else pixels.to(device)
+        self.resident = None if pixels is None else on_device(pixels, device)
         self.stream = Stream(Crops(files, self.pipelines, seed, self.share), workers, device) if files else None
 
     def __len__(self) -> int:
@@ -56,8 +77,10 @@ class Batches:
         if self.resident is not None:
             shape = (self.resident.shape[-2], self.resident.shape[-1])
             for places in batches:
-                index, drawn = self.draw(collectives.own_rows(places), shape)
-                images = self.resident[index]
+                own = collectives.own_rows(places)
+                index, drawn = self.draw(own, shape)
+                near = self.resident.device.type == self.device.type
+                images = self.resident[index] if near else send_rows(self.resident, own, self.device)
                 yield index, self.developed([images] * len(drawn), drawn)
         else:
             train = self.data.train
