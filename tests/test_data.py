@@ -731,7 +731,7 @@ def test_a_large_jpeg_is_decoded_as_coarsely_as_its_smallest_crop_allows(tmp_pat
     """The same crop of a smooth picture, within what the rounding of the box to fewer pixels does."""
     asked = []
     pixels = Picture.pixels
-    monkeypatch.setattr(Picture, "pixels", lambda self, room=1: asked.append(room) or pixels(self, room))
+    monkeypatch.setattr(Picture, "pixels", lambda self, shrink=1: asked.append(shrink) or pixels(self, shrink))
     x, y = np.meshgrid(np.linspace(0, 255, 400), np.linspace(0, 255, 320))
     Image.fromarray(np.dstack([x, y, (x + y) / 2]).astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
     views = [(View(flip=0, scale_min=0.5), 32), (View(flip=0, scale_min=0.9), 32)]

@@ -61,7 +61,7 @@ def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[
     mine = split.take(collectives.shard_indices(n))
     found = torch.from_numpy(agree.on_all(lambda: features(encoder, mine, *how)))
     rows = found.new_zeros(len(mine), found.shape[1])
-    rows[mine.places()] = found
-    split.bad.reasons |= agree.union(split.bad.reasons)
+    rows[mine.readable_places()] = found
+    split.unreadable.reasons |= agree.union(split.unreadable.reasons)
     rows = collectives.gather_shards(rows, n)
-    return (rows[split.places()] if collectives.rank() == 0 else rows).numpy()
+    return (rows[split.readable_places()] if collectives.rank() == 0 else rows).numpy()

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
-from .streams import as_it_is, deaf
+from .streams import ignore_signals, keep_whole
 
 BATCH = 256
 
@@ -31,17 +31,17 @@ class Squares(TorchDataset[ReadImages]):
 
 
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
-    """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
+    """Yield the readable images of a split, uint8 [N, 3, size, size], in batches; note others in ``unreadable``."""
     split = split.readable()
     if split.images.pixels is not None:  # there is nothing that processes could read
         for places in torch.split(torch.arange(len(split)), BATCH):
             yield split.images.read(places.tolist(), size)[0]
     else:
         squares = Squares(split.images, size)
-        for found, bad in from_workers(
-            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
+        for found, unreadable in from_workers(
+            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=ignore_signals, collate_fn=keep_whole)
         ):
-            split.bad.reasons |= {split.images.paths[place]: why for place, why in bad}
+            split.unreadable.reasons |= {split.images.paths[place]: why for place, why in unreadable}
             yield found
 
 
@@ -56,7 +56,7 @@ def features(
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
+    """Return features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
 
     Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
     ``progress`` is told how many images are done. Raises `UserError` where no image can be read.
@@ -80,5 +80,5 @@ def features(
     if encoder is not None:
         encoder.train(training)
     if not parts:
-        raise split.bad.all_of(split.images.paths)
+        raise split.unreadable.none_readable(split.images.paths)
     return torch.cat(parts).numpy()
