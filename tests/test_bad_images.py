@@ -303,7 +303,7 @@ def test_a_stream_of_nothing_readable_is_refused(flat, refused, workers):
     with refused("None of 4 images can be read"):
         drawn(Batches(found, load("byol", "large", batch_size=2), CPU, 0, workers))
     with refused("None of 4 images can be read", str(found.train.images.paths[0])):
-        features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU, workers)
 
 
 # ---- resident and evaluated ------------------------------------------------------------------------------------------
@@ -334,14 +334,14 @@ def test_evaluation_leaves_images_out_with_their_labels(classes, monkeypatch):
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
     root = classes()
     found = sets.load(str(root))
-    everything = features.features(None, found.train, 24, found.mean, found.std, CPU)
+    everything = features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU)
     for k, place in enumerate((0, 7, 19)):
         spoiled(found.train.images.paths[place], KINDS[k])
     kept = [i for i in range(20) if i not in (0, 7, 19)]
     for workers in (0, 2):
         found = sets.load(str(root)) if workers == 0 else found  # once nothing is known, once all is
         there = [i for i, path in enumerate(found.train.images.paths) if path.exists()]
-        rows = features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        rows = features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU, workers)
         assert np.array_equal(rows, everything[kept])
         assert len(found.train.readable().labels) == len(rows)
         assert len(there) == len(found.train)

@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -25,7 +25,7 @@ from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
 from ..training.device import find_device
 from ..training.plan import Options, circumstances
-from ..views.features import features
+from ..views.features import Preprocessing, features
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -141,17 +141,17 @@ def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
 
 def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: torch.device) -> store.Floats:
     """The features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
-    mean, std = source.mean or dataset.mean, source.std or dataset.std
+    how = Preprocessing(dataset.size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:
         told = look.progress
         done = None if told is None else lambda n: told(source.label, n, len(part))
-        return features(net, part, dataset.size, mean, std, device, look.workers, done)
+        return features(net, part, how, device, look.workers, done)
 
     if net is None or not look.cached:
         return make()
-    transform = {"size": dataset.size, "mean": mean, "std": std, "device": device.type, "net": str(net)}
+    transform = {**asdict(how), "device": device.type, "net": str(net)}
     return store.kept(store.key(net, part, transform), part, make)
 
 

@@ -68,11 +68,11 @@ class Batches:
                 yield index, self.developed(there, drawn)
 
     def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:
-        """Places, and what is random in the views of their images, or of their crops, all on the device."""
+        """Return places and what is random in the views of their images, or of their crops, all on the device."""
         draw = Draw(len(index), self.generator, self.share)
         return sent(index, [draw_view(draw, view, shape) for view, _ in self.pipelines], self.device)
 
     def developed(self, images: Sequence[Tensor], drawn: Sequence[Drawn]) -> list[Tensor]:
-        """The views of images as they were drawn."""
+        """Return the views of images as they were drawn."""
         sizes = [size for _, size in self.pipelines]
         return [develop(*one, self.finish) for one in zip(images, drawn, sizes, strict=True)]

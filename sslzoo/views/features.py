@@ -1,6 +1,7 @@
 """Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -15,6 +16,15 @@ from ..tools.errors import from_workers
 from .streams import ignore_signals, keep_whole
 
 BATCH = 256
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before a network: its size in px, and the mean and deviation of its three channels."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Squares(TorchDataset[ReadImages]):
@@ -49,9 +59,7 @@ def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
 def features(
     encoder: nn.Module | None,
     split: Split,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    how: Preprocessing,
     device: torch.device,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -65,9 +73,9 @@ def features(
     training = encoder is not None and encoder.training
     if encoder is not None:
         encoder.eval()
-    centre = torch.tensor(mean, device=device)[:, None, None]
-    spread = torch.tensor(std, device=device)[:, None, None]
-    for batch in images(split, size, workers):
+    centre = torch.tensor(how.mean, device=device)[:, None, None]
+    spread = torch.tensor(how.std, device=device)[:, None, None]
+    for batch in images(split, how.size, workers):
         if not len(batch):
             continue
         if encoder is None:
