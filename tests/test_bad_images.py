@@ -15,10 +15,12 @@ from PIL import Image
 from sslzoo import load, train
 from sslzoo.data import folders, sets
 from sslzoo.data.picture import LARGE, MAX_PIXELS, Picture, UnreadableImage, read_sizes, square
+from sslzoo.data.survey import Report
 from sslzoo.data.unreadable import LIST_NAME, UnreadableImages
 from sslzoo.evaluation import sources
 from sslzoo.evaluation.search import search
 from sslzoo.recipes.schema import View
+from sslzoo.tools.records import Misfit
 from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume
 from sslzoo.views import features
@@ -616,6 +618,22 @@ def test_check_reports_what_a_folder_holds(zoo, run_cli):
     assert (report["sizes"]["view"], report["sizes"]["smaller"]) == (40, 2)
     assert (report["empty_classes"], report["lone_classes"]) == (["empty"], {"lone": "train"})
     assert report["ok"] is True
+
+
+def test_the_report_is_read_back_strictly(zoo, run_cli):
+    report = json.loads(run_cli("data", "check", str(zoo), "--json").stdout)
+    assert json.dumps(Report.from_json(report).to_json()) == json.dumps(report)
+    with pytest.raises(Misfit, match="images"):
+        Report.from_json({**report, "images": "many"})
+
+
+def test_the_report_of_an_empty_folder(tmp_path, run_cli):
+    result = run_cli("data", "check", str(tmp_path), "--json")
+    assert result.exit_code == 2
+    assert result.stdout == (
+        '{"images": 0, "splits": {}, "bad": [], "kinds": {}, "skipped": {}, "duplicates": {"within": {}, "across": 0, '
+        '"groups": []}, "sizes": {}, "empty_classes": [], "lone_classes": {}, "notes": [], "ok": false}\n'
+    )
 
 
 def test_check_prints_a_page(zoo, run_cli):
