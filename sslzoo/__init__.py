@@ -27,8 +27,8 @@ _HOMES = {  # the module of each, and its name there
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
     "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",
-    "load": "recipes.algebra:load", "optimizer": "training.optim:optimizer", "load_plugin": "recipes.plugins:load_plugin",
-    "train": "training.run:train",
+    "load": "recipes.algebra:load", "load_plugin": "recipes.plugins:load_plugin",
+    "optimizer": "training.optim:optimizer", "train": "training.run:train",
 }  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from sslzoo.training.loop import Training
 from sslzoo.training.plan import Options, Plan
 from sslzoo.training.reporter import Reporter
 from sslzoo.views.batches import Batches
-from sslzoo.views.features import BATCH, features
+from sslzoo.views.features import BATCH, Preprocessing, features
 
 pytestmark = [
     pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this build of torch has no CUDA, to be faked"),
@@ -306,7 +306,7 @@ def test_health_waits_for_what_it_reads() -> None:
 def rows_of(split: Split, watch: FakeCuda) -> np.ndarray:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)).to(CUDA)
     watch.clear()
-    return features(net, split, 32, (0.5,) * 3, (0.25,) * 3, CUDA)
+    return features(net, split, Preprocessing(32, (0.5,) * 3, (0.25,) * 3), CUDA)
 
 
 @pytest.mark.parametrize("kind", ["in memory", "in files"])

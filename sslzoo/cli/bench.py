@@ -8,6 +8,7 @@ import click
 
 from .. import show
 from ..tools.errors import UserError
+from ..tools.records import plain
 from .expression import AS_JSON, DATA_HELP, PLUGIN, Command, stacked
 
 source_options = stacked(
@@ -96,7 +97,7 @@ def embed(source: str, data: str | None, out: Path, as_json: bool, **options: An
     with show.Bar() as bar:
         found = sources.embed(source, sources.Look(sources.shared_data([source], data), progress=bar.at, **options))
     sources.write_features(out, found)
-    bad = found.images.bad.rows() if found.images is not None else []
+    bad = plain(found.images.unreadable.rows()) if found.images is not None else []
     shapes = {key: list(array.shape) for key, array in found.arrays.items()}
     if as_json:
         click.echo(

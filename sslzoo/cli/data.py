@@ -33,7 +33,7 @@ def check(folder: str, image_size: int | None, workers: int | None, as_json: boo
     with show.Bar() as bar:
         report, why = survey(folder, image_size, workers, bar.at)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(report.to_json()))
     else:
         show.survey_page(report)
     if why:

@@ -11,6 +11,7 @@ from ..metrics import index
 from ..metrics.knn import nearest
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
+from ..tools.records import plain
 from . import gallery, pictures
 from . import protocols as known
 from .evaluate import Task, evaluate, look_over, seeds_together
@@ -73,7 +74,7 @@ def benchmark(
     if tradeoff_path is not None and not missing:
         drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
     labelled = [row for row in rows if row["knn"] is not None]
-    bad = first.images.bad.rows() if first.images is not None else []
+    bad = plain(first.images.unreadable.rows()) if first.images is not None else []
     about = {
         "data": ", ".join(sorted(set(names))),
         "protocol": said(chosen, rows[0], first.device),

@@ -16,6 +16,7 @@ from ..metrics import index
 from ..metrics.knn import unit_rows
 from ..tools import files
 from ..tools.errors import UserError
+from ..tools.records import plain
 from . import gallery
 from .sources import Look, holds_features, opened, rows_of, shared_data
 
@@ -42,7 +43,7 @@ def search(
     made, dataset, device = opened(source, look)
     where = split_of(dataset, split)
     bank = unit_rows(source, rows_of(made, dataset, where, look, device))
-    places = where.places().tolist()  # of the bank's rows
+    places = where.readable_places().tolist()  # of the bank's rows
     exact, queries, tiles = index.Exact(str(device)), [], []
     for name in images:
         place = re.fullmatch(r"(train|test):(\d{1,9})", name)
@@ -66,7 +67,7 @@ def search(
             tiles.append((name, [asked, *_tiles(where, found, dataset.size)]))
     if out is not None:
         files.write(out, gallery.png(tiles))
-    about = {"source": made.label, "data": dataset.name, "split": split, "bad": dataset.bad.rows()}
+    about = {"source": made.label, "data": dataset.name, "split": split, "bad": plain(dataset.unreadable.rows())}
     return {**about, "queries": queries, "out": out and str(out)}
 
 

@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +27,7 @@ from ..training import checkpoints, runs
 from ..training.device import find_device
 from ..training.guards import enough_memory
 from ..training.plan import Options, circumstances
-from ..views.features import BATCH, features
+from ..views.features import BATCH, Preprocessing, features
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -143,7 +143,7 @@ def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
 
 def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: torch.device) -> store.Floats:
     """The features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
-    mean, std = source.mean or dataset.mean, source.std or dataset.std
+    how = Preprocessing(dataset.size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:
@@ -151,11 +151,11 @@ def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: t
         done = None if told is None else lambda n: told(source.label, n, len(part))
         readers_of_files = readers() if look.workers is None else look.workers
         with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
-            return features(net, part, dataset.size, mean, std, device, readers_of_files, done)
+            return features(net, part, how, device, readers_of_files, done)
 
     if net is None or not look.cached:
         return make()
-    transform = {"size": dataset.size, "mean": mean, "std": std, "device": device.type, "net": str(net)}
+    transform = {**asdict(how), "device": device.type, "net": str(net)}
     return store.kept(store.key(net, part, transform), part, make)
 
 

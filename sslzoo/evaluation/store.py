@@ -28,14 +28,14 @@ def kept(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
     path = cache() / "features" / f"{key}.npy"
     with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
         found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-        split.bad.read(path.with_suffix(".txt"))
+        split.unreadable.read_list(path.with_suffix(".txt"))
         if len(found) == len(split.readable()):
             return found
     rows = make()
     with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
         path.parent.mkdir(parents=True, exist_ok=True)
-        if split.bad.reasons:
-            split.bad.write(path.with_suffix(".txt"))
+        if split.unreadable.reasons:
+            split.unreadable.write_list(path.with_suffix(".txt"))
         write(path, lambda file: np.save(file, rows))
     return rows
 

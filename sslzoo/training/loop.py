@@ -108,7 +108,7 @@ class Training:
     def write(self, state: dict[str, Any]) -> None:
         """Write a state, what the encoder is, and which images could not be read."""
         assert self.path is not None
-        self.plan.data.bad.keep(self.path)
+        self.plan.data.unreadable.save(self.path)
         checkpoints.write(self.path, state, self.options.keep)
         about = {"backbone": self.recipe.training.backbone, "image_size": self.plan.data.size}
         about |= {"mean": self.plan.data.mean, "std": self.plan.data.std, "expression": self.recipe.expression}
@@ -161,8 +161,8 @@ class Training:
         if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, path, self.epoch)
-        bad = self.plan.data.bad
-        agree.on_first(lambda: bad.recall(path))
+        unreadable = self.plan.data.unreadable
+        agree.on_first(lambda: unreadable.reload(path))
         looks = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
         with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
@@ -176,9 +176,9 @@ class Training:
                     self.save()
                 reporter.epoch(row, epochs)
                 agree.on_first(lambda: runs.write_log(path / "log.csv", self.log))
-                agree.on_first(lambda: bad.tell(path, reporter.warn))
+                agree.on_first(lambda: unreadable.report(path, reporter.warn))
             result = self.result()
-            agree.on_first(lambda: bad.tell(path, reporter.warn))
+            agree.on_first(lambda: unreadable.report(path, reporter.warn))
             agree.on_first(lambda: records.write_json(path / "knn.json", result))
         reporter.end(result)
         return result
@@ -223,9 +223,9 @@ class Training:
 
     def mind_bad_images(self) -> None:
         """Let all processes know which images cannot be read. Raises `UserError` where they are too many."""
-        bad = self.plan.data.bad
-        bad.reasons |= agree.union(bad.reasons)
-        agree.on_first(lambda: bad.check(self.options.max_bad, self.path))
+        unreadable = self.plan.data.unreadable
+        unreadable.reasons |= agree.union(unreadable.reasons)
+        agree.on_first(lambda: unreadable.check_share(self.options.max_bad, self.path))
 
     def heed(self, wish: int) -> None:
         """Do what the processes agree on after a step."""

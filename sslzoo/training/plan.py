@@ -9,7 +9,7 @@ import torch
 from ..core import encoders
 from ..data import sets
 from ..data.splits import Dataset
-from ..data.unreadable import MOST
+from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
 from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
@@ -46,7 +46,7 @@ class Options:
     keep: int = 2
     on_nan: str = "stop"
     accumulate: int = 1
-    max_bad: float = MOST
+    max_bad: float = MAX_SHARE
 
     @property
     def flags(self) -> dict[str, Value | None]:
@@ -108,7 +108,7 @@ def surroundings(options: Options, resident: bool | None = None) -> tuple[Datase
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
     dataset = sets.load(options.data, options.image_size, options.limit, resident)
-    dataset.bad.check(options.max_bad)
+    dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
 
 

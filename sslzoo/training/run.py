@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..data.unreadable import MOST
+from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
 from ..recipes.recipe import read_method
@@ -40,7 +40,7 @@ def train(
     keep: int = 2,
     on_nan: str = "stop",
     accumulate: int = 1,
-    max_bad: float = MOST,
+    max_bad: float = MAX_SHARE,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ..data.splits import Split
 from ..metrics.knn import knn
 from ..processes import agree, collectives
 from ..tools.errors import Diverged
-from ..views.features import features
+from ..views.features import Preprocessing, features
 from .plan import Plan
 
 
@@ -55,13 +55,13 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
 def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """The features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
-    how = (data.size, data.mean, data.std, plan.device, plan.workers)
+    how = (Preprocessing(data.size, data.mean, data.std), plan.device, plan.workers)
     if collectives.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(collectives.shard_indices(n))
     found = torch.from_numpy(agree.on_all(lambda: features(encoder, mine, *how)))
     rows = found.new_zeros(len(mine), found.shape[1])
-    rows[mine.places()] = found
-    split.bad.reasons |= agree.union(split.bad.reasons)
+    rows[mine.readable_places()] = found
+    split.unreadable.reasons |= agree.union(split.unreadable.reasons)
     rows = collectives.gather_shards(rows, n)
-    return (rows[split.places()] if collectives.rank() == 0 else rows).numpy()
+    return (rows[split.readable_places()] if collectives.rank() == 0 else rows).numpy()

@@ -1,6 +1,7 @@
 """Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -12,9 +13,18 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
-from .streams import as_it_is, deaf
+from .streams import ignore_signals, keep_whole
 
 BATCH = 256
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before a network: its size in px, and the mean and deviation of its three channels."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Squares(TorchDataset[ReadImages]):
@@ -31,17 +41,17 @@ class Squares(TorchDataset[ReadImages]):
 
 
 def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
-    """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
+    """Yield the readable images of a split, uint8 [N, 3, size, size], in batches; note others in ``unreadable``."""
     split = split.readable()
     if split.images.pixels is not None:  # there is nothing that processes could read
         for places in torch.split(torch.arange(len(split)), BATCH):
             yield split.images.read(places.tolist(), size)[0]
     else:
         squares = Squares(split.images, size)
-        for found, bad in from_workers(
-            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
+        for found, unreadable in from_workers(
+            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=ignore_signals, collate_fn=keep_whole)
         ):
-            split.bad.reasons |= {split.images.paths[place]: why for place, why in bad}
+            split.unreadable.reasons |= {split.images.paths[place]: why for place, why in unreadable}
             yield found
 
 
@@ -49,14 +59,12 @@ def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
 def features(
     encoder: nn.Module | None,
     split: Split,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    how: Preprocessing,
     device: torch.device,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
+    """Return features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
 
     Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
     ``progress`` is told how many images are done. Raises `UserError` where no image can be read.
@@ -65,9 +73,9 @@ def features(
     training = encoder is not None and encoder.training
     if encoder is not None:
         encoder.eval()
-    centre = torch.tensor(mean, device=device)[:, None, None]
-    spread = torch.tensor(std, device=device)[:, None, None]
-    for batch in images(split, size, workers):
+    centre = torch.tensor(how.mean, device=device)[:, None, None]
+    spread = torch.tensor(how.std, device=device)[:, None, None]
+    for batch in images(split, how.size, workers):
         if not len(batch):
             continue
         if encoder is None:
@@ -80,5 +88,5 @@ def features(
     if encoder is not None:
         encoder.train(training)
     if not parts:
-        raise split.bad.all_of(split.images.paths)
+        raise split.unreadable.none_readable(split.images.paths)
     return torch.cat(parts).numpy()
