@@ -188,7 +188,7 @@ def test_a_restart_goes_on_with_the_run(tmp_path):
     assert agent.returncode == 0, err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["simclr-digits-s0-1"]
     one, two = (checkpoints.read(tmp_path / json.loads(text)["run"]) for text in (whole.stdout, out))
-    assert all(torch.equal(v, two["model"][k]) for k, v in one["model"].items() if isinstance(v, torch.Tensor))
+    assert all(torch.equal(v, two.model[k]) for k, v in one.model.items() if isinstance(v, torch.Tensor))
 
 
 def test_a_restart_over_two_nodes_meets_again(tmp_path):
@@ -209,7 +209,7 @@ def test_a_restart_over_two_nodes_meets_again(tmp_path):
     said = [agent.communicate(timeout=100) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert [path.name for path in log.parent.parent.iterdir()] == [log.parent.name]
-    assert checkpoints.read(log.parent)["epoch"] == 12
+    assert checkpoints.read(log.parent).epoch == 12
 
 
 def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
@@ -224,10 +224,10 @@ def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
     _, err = agent.communicate(timeout=60)
     assert err.count("Stopped and saved; 'sslzoo train --resume runs/simclr-digits-s0-1' goes on.") == 1
     state = checkpoints.read(run)
-    stop = str(state["epoch"] + 1)
+    stop = str(state.epoch + 1)
     alone = run_in(tmp_path, [sys.executable, "-m", "sslzoo", "train", "--resume", str(run), "--stop-after", stop])
     assert alone.returncode == 0, alone.stderr
-    assert checkpoints.read(run)["epoch"] == state["epoch"] + 1
+    assert checkpoints.read(run).epoch == state.epoch + 1
 
 
 def test_ablate_and_study_are_for_one_process(monkeypatch, run_cli):

@@ -4,7 +4,7 @@ import importlib
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,8 @@ def run(tmp_path, monkeypatch):
 
 
 def found(run: Path, expression: str = "simsiam", launch: tuple[str, ...] = ("node1 17 1.00",), **more) -> Path | None:
-    options = {**asdict(Options(out=str(run.parent), **SMALL)), **more}
-    return runs.of_launch(run.parent, launch, expression, options)
+    options = {"out": str(run.parent), **SMALL, **more}
+    return runs.of_launch(run.parent, launch, expression, Options(**options))
 
 
 def test_a_launch_finds_its_run_and_no_other(run):

@@ -51,6 +51,7 @@ def test_a_whole_number_is_a_float_and_an_unknown_key_is_passed_over() -> None:
         ({"name": 3}, "name"), ({"sizes": 3}, "sizes"), ({"sizes": [1.5]}, "sizes[]"), ({"sizes": [True]}, "sizes[]"),
         ({"flag": 1}, "flag"), ({"flag": None}, "flag"), ({"inner": []}, "Inner"),
         ({"inner": {"scores": {"k1": "x"}}}, "scores.k1"), ({"inner": {"scores": {"k1": True}}}, "scores.k1"),
+        ({"inner": {"scores": {"k1": 10**400}}}, "scores.k1"),
         ({"inner": {}}, "scores"), ({"inner": {"scores": {}, "recall@1": "x"}}, "recall@1"),
     ],
 )  # fmt: skip

@@ -43,7 +43,7 @@ def test_layers_and_networks_of_a_run(run):
     assert (
         embed(run, Look("digits", limit=64, layer="projector", network="target")).source == f"{run} (target projector)"
     )
-    state = checkpoints.read(Path(run))["model"]
+    state = checkpoints.read(Path(run)).model
     net = encoders.build("small", 32)
     net.load_state_dict({k.removeprefix("copy.encoder."): v for k, v in state.items() if k.startswith("copy.encoder.")})
     assert not torch.equal(net.layers[0].weight, runs.encoder(run).layers[0].weight)

@@ -160,7 +160,7 @@ def runs(out: Path, as_json: bool) -> None:
 
     rows = listed(out)
     if as_json:
-        click.echo(json.dumps({"runs": rows}))
+        click.echo(json.dumps({"runs": [row.to_json() for row in rows]}))
     elif rows:
         show.runs_table(rows)
     else:

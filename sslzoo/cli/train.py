@@ -107,21 +107,17 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     finally:
         screen.close()
     if control["as_json"] and rank() == 0:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result.to_json()))
 
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
     """Refuse flags beside --resume that differ from the run's own."""
-    from ..training.checkpoints import place
+    from ..training.checkpoints import locate
     from ..training.runs import read_run
 
-    about = read_run(place(run)[0])
-    own = {
-        **about["options"],
-        "epochs": about["epochs"],
-        "batch_size": about["batch_size"],
-        "backbone": about["backbone"],
-    }
+    about = read_run(locate(run)[0])
+    own = about.options.to_json()
+    own |= {"epochs": about.epochs, "batch_size": about.batch_size, "backbone": about.backbone}
     for param in ctx.command.params:
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:

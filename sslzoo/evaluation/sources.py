@@ -26,7 +26,7 @@ from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
 from ..training.device import find_device
 from ..training.guards import enough_memory
-from ..training.plan import Options, circumstances
+from ..training.plan import circumstances
 from ..views.features import BATCH, Preprocessing, features
 from . import store
 
@@ -97,7 +97,7 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
     if given is not None:
         return given
     paths = [Path(os.path.expanduser(source)) for source in sources]
-    own = {runs.read_run(path)["options"]["data"] for path in paths if runs.is_run(path)}
+    own = {runs.read_run(path).options.data for path in paths if runs.is_run(path)}
     if len(own) > 1:
         raise UserError(
             f"These runs were trained on different data ({', '.join(sorted(own))}); choose one with --data."
@@ -187,18 +187,18 @@ def _run(path: Path, look: Look) -> Source:
     """A run's online backbone, or what else of its networks is asked for."""
     about = runs.read_run(path)
     with within(str(path)):
-        check_numbers(image_size=about["image_size"])
-    if not all(_is_colour(about[key]) for key in ("mean", "std")) or min(about["std"]) <= 0:
+        check_numbers(image_size=about.image_size)
+    if not (_is_colour(about.mean) and _is_colour(about.std)) or min(about.std) <= 0:
         raise UserError(f"{path} has no mean and std in its run.json that are three numbers; train it anew.")
     label, net = str(path), runs.encoder(path)
     if not look.usual:
-        device = torch.device("cuda" if "cuda" in str(about.get("device")) else "cpu")  # it chose some knobs
-        here = Circumstances(about["data"], about["image_size"], about["images"], device.type)
-        recipe = resolve_here(parse([str(path / "recipe.toml")]), here, Options(**about["options"]).flags)
-        model = Siamese(net, recipe, about["images"])
+        device = torch.device("cuda" if "cuda" in about.device else "cpu")  # it chose some knobs
+        here = Circumstances(about.data, about.image_size, about.images, device.type)
+        recipe = resolve_here(parse([str(path / "recipe.toml")]), here, about.options.flags)
+        model = Siamese(net, recipe, about.images)
         state = checkpoints.read(path)
         try:
-            model.load_state_dict(state["model"])
+            model.load_state_dict(state.model)
         except (RuntimeError, TypeError, KeyError, AttributeError):
             raise UserError(f"{path}/last.pt belongs to another recipe; give another run.") from None
         if look.network == "target" and recipe.switches.target == "shared":
@@ -206,11 +206,11 @@ def _run(path: Path, look: Look) -> Source:
         chosen = model.target if look.network == "target" else model.online
         net = chosen if look.layer == "projector" else chosen.encoder
         label = f"{path} ({look.network} {look.layer})"
-    options = {key: value for key, value in about["options"].items() if key not in ("seed", "out")}
+    options = {key: value for key, value in about.options.to_json().items() if key not in ("seed", "out")}
     words = (f"{key}={value}" for key, value in sorted(options.items()))
-    group = " ".join([about["expression"], about["data"], look.network, look.layer, *words])
-    mean, std = tuple(about["mean"]), tuple(about["std"])
-    return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
+    group = " ".join([about.expression, about.data, look.network, look.layer, *words])
+    mean, std = tuple(about.mean), tuple(about.std)
+    return Source(label, net.eval(), about.image_size, mean, std, about.options.seed, group)
 
 
 def _is_colour(found: Sequence[Any]) -> bool:

@@ -1,7 +1,7 @@
 """Tables of kNN and retrieval, of neighbours, and of runs."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -9,6 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from .plain import console, line, narrow, score, table, text
+
+if TYPE_CHECKING:
+    from ..training.runs import RunRow
 
 Row = Mapping[str, Any]
 RETRIEVAL = {
@@ -155,7 +158,7 @@ def neighbours_table(result: Row) -> None:
         out.print(f"gallery: {escape(result['out'])}", soft_wrap=True)
 
 
-def runs_table(rows: Sequence[Mapping[str, Any]]) -> None:
+def runs_table(rows: Sequence["RunRow"]) -> None:
     """Runs and what came of them; where there is little room, without what a run's name and files say."""
     out = console()
     kept = [head for head in RUNS if not (narrow(out) and head in ("method", "started"))]
@@ -163,8 +166,8 @@ def runs_table(rows: Sequence[Mapping[str, Any]]) -> None:
     for column in made.columns:
         column.overflow, column.no_wrap = "fold", column.header != "run"
     for row in rows:
-        numbers = (score(row["loss"]), score(row["std"]), text(row["rank"]), score(row["knn"]))
-        done = f"{row['done']}/{row['epochs']}"
-        cells = (escape(row["run"]), text(row["method"]), text(row["data"]), done, *numbers, text(row["started"]))
+        numbers = (score(row.loss), score(row.std), text(row.rank), score(row.knn))
+        done = f"{row.done}/{row.epochs}"
+        cells = (escape(row.run), text(row.method), text(row.data), done, *numbers, text(row.started))
         made.add_row(*(cell for head, cell in zip(RUNS, cells, strict=True) if head in kept))
     out.print(made)

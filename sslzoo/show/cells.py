@@ -14,6 +14,7 @@ from .plain import console, duration, narrow, score, table
 
 if TYPE_CHECKING:
     from ..studies.lattice import Cell
+    from ..training.reporter import LogRow
 
 COLOURS = {"healthy": "green", "partial": "yellow", "collapsed": "red", "diverged": "magenta", "refused": "dim"}
 
@@ -48,12 +49,12 @@ class CellsScreen(Watch):
         if self.status is not None:
             self.status.update(escape(self.now))
 
-    def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
+    def epoch(self, row: "LogRow", epochs: int) -> None:
         """An epoch has ended."""
         if self.status is not None:
-            done = self.done + row["epoch"] / epochs
+            done = self.done + row.epoch / epochs
             left = (time.monotonic() - self.started) / done * (self.total - done)
-            self.status.update(f"{escape(self.now)}, epoch {row['epoch']}/{epochs}, {duration(left)} left")
+            self.status.update(f"{escape(self.now)}, epoch {row.epoch}/{epochs}, {duration(left)} left")
 
     def end(self, cell: "Cell", record: Mapping[str, Any], number: int, todo: int) -> None:
         """A line for a run that has ended."""

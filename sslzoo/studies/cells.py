@@ -5,6 +5,7 @@ import json
 import shlex
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
@@ -21,7 +22,7 @@ from ..tools.errors import Diverged, UserError
 from ..training import runs
 from ..training.machine import versions
 from ..training.plan import Options, Plan, check, surroundings
-from ..training.reporter import Reporter
+from ..training.reporter import LogRow, Reporter, Result
 from ..training.run import resume, train
 from .lattice import Cell
 from .summary import summarize
@@ -147,7 +148,7 @@ class _Pulse(Reporter):
         self.store.begun[self.name] = run.relative_to(self.store.folder).as_posix()
         self.store.save()
 
-    def epoch(self, row: Row, epochs: int) -> None:
+    def epoch(self, row: LogRow, epochs: int) -> None:
         self.watch.epoch(row, epochs)
 
 
@@ -206,22 +207,21 @@ def _run(cell: Cell, seed: int, name: str, setting: Setting, store: Store, watch
     every = None if looks else cell.recipe.training.epochs
     options = asdict(replace(setting.options, seed=seed, out=str(store.folder / "runs"), knn_every=every))
     stopped = store.folder / store.begun.get(name, "nowhere")
-    try:
-        found = (
-            resume(stopped, pulse) if (stopped / "last.pt").is_file() else train([cell.text], reporter=pulse, **options)
-        )
-    except Diverged:
-        found = {}
+    found: Result | None = None
+    with suppress(Diverged):
+        going_on = (stopped / "last.pt").is_file()
+        found = resume(stopped, pulse) if going_on else train([cell.text], reporter=pulse, **options)
     path = store.begun.pop(name, None)
-    numbers = {key: found.get(key) for key in ("random_knn", "raw_knn", "loss", "std", "rank")}
+    numbers = {key: getattr(found, key, None) for key in ("random_knn", "raw_knn", "loss", "std", "rank")}
     return {
-        "expression": cell.text, "diverged": not found, "knn": (found.get("knn") or {}).get("k20"),
+        "expression": cell.text, "diverged": found is None, "knn": found.knn["k20"] if found and found.knn else None,
         **{key: value if value is not None and isfinite(value) else None for key, value in numbers.items()},
         "scores": scores(runs.read_log(store.folder / path)) if path else {}, "seconds": time.perf_counter() - started,
         "run": path,
     }  # fmt: skip
 
 
-def scores(log: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def scores(log: Sequence[LogRow]) -> dict[str, float]:
     """The label-free scores of a log's last row beyond the usual ones."""
-    return {key: value for key, value in (log[-1] if log else {}).items() if key not in USUAL}
+    row = log[-1].to_json() if log else {}
+    return {key: float(value) for key, value in row.items() if key not in USUAL and isfinite(value)}

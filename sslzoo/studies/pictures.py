@@ -1,8 +1,8 @@
 """Pictures of a table: its lattice as a heat map, its training curves, its bars, its scores against kNN."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
-from math import prod
+from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from ..tools.figure import GREY, saved
+from ..training.reporter import LogRow
 from ..training.runs import read_log
 from . import tables
 from .lattice import spoken
@@ -187,12 +188,12 @@ def curves(result: Row) -> Figure:
     return figure
 
 
-def _by_epoch(logs: Sequence[Sequence[Mapping[str, float]]], name: str) -> dict[float, list[float]]:
+def _by_epoch(logs: Sequence[Sequence[LogRow]], name: str) -> dict[float, list[float]]:
     found: dict[float, list[float]] = {}
     for log in logs:
         for row in log:
-            if name in row:
-                found.setdefault(row["epoch"], []).append(row[name])
+            if (value := getattr(row, name)) is not None and isfinite(value):
+                found.setdefault(row.epoch, []).append(value)
     return dict(sorted(found.items()))
 
 

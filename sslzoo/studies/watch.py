@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..training.reporter import LogRow
 from .lattice import Cell
 
 
@@ -13,6 +14,6 @@ class Watch:
 
     def start(self, cell: Cell, seed: int, number: int, todo: int) -> None: ...
 
-    def epoch(self, row: dict[str, Any], epochs: int) -> None: ...
+    def epoch(self, row: LogRow, epochs: int) -> None: ...
 
     def end(self, cell: Cell, record: dict[str, Any], number: int, todo: int) -> None: ...

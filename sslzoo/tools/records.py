@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -106,7 +107,8 @@ def fitted(value: object, kind: Any, place: str) -> Any:
             return None
     elif kind is float:
         if type(value) in (int, float):
-            return float(value)  # type: ignore[arg-type]
+            with suppress(OverflowError):  # a whole number that no float reaches
+                return float(value)  # type: ignore[arg-type]
     elif type(value) is kind:
         return value
     raise Misfit(f"{place} is {value!r:.80}")

@@ -1,9 +1,7 @@
 """The learner of a run: model and optimiser, moved a step at a time, and whether what they come to is finite."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +13,7 @@ from ..core.siamese import Siamese
 from ..exchange import weights
 from ..processes import agree, collectives
 from ..views.batches import Batches
+from .checkpoints import LearnerState
 from .device import autocast
 from .machine import compiled
 from .optim import optimizer
@@ -62,21 +61,21 @@ class Learner:
         self.finite = torch.zeros((), device=self.device)  # steps before the first one that is not
         self.done = self.skipped = 0
 
-    def state(self) -> dict[str, Any]:
-        """Where the learner is, for `restore`; all processes have to ask."""
-        scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
-        return {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done,
-            "loss": collectives.gather(self.loss[None]), "skipped": self.skipped, **scaler,
-        }  # fmt: skip
+    def state(self) -> LearnerState:
+        """Return where the learner is, for `restore`; all processes have to ask."""
+        return LearnerState(
+            model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), done=self.done,
+            loss=collectives.gather(self.loss[None]), skipped=self.skipped,
+            scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
+        )  # fmt: skip
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up a state; raises what torch does where it belongs to another model."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if "scaler" in state:
-            self.scaler.load_state_dict(state["scaler"])
-        self.done, self.skipped, loss = state["done"], state["skipped"], state["loss"]
+    def restore(self, state: LearnerState) -> None:
+        """Take up a state. Raises what torch does where it belongs to another model."""
+        self.model.load_state_dict(state.model)
+        self.optimizer.load_state_dict(dict(state.optimizer))
+        if state.scaler is not None:
+            self.scaler.load_state_dict(dict(state.scaler))
+        self.done, self.skipped, loss = state.done, state.skipped, state.loss
         self.loss = (loss[collectives.rank()] if len(loss) == collectives.world() else loss.mean()).to(self.device)
         self.finite += self.done
 

@@ -1,8 +1,9 @@
 """A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 
@@ -20,12 +21,13 @@ from ..recipes.schema import Value
 from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
+from ..tools.records import Misfit, Record
 from .device import find_device, find_precision
 
 
 @dataclass(frozen=True)
-class Options:
-    """What belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
+class Options(Record):
+    """Describes what belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
 
     data: str = "digits"
     epochs: int | None = None
@@ -48,9 +50,20 @@ class Options:
     accumulate: int = 1
     max_bad: float = MAX_SHARE
 
+    @classmethod
+    def from_json(cls, content: object) -> Self:
+        """Return the options that a run's file holds; `surroundings` has the sentence for a value that cannot be.
+
+        Raises `Misfit` for an option that there is not, and without data that are a name.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(content, Mapping) or not content.keys() <= known or type(content.get("data")) is not str:
+            raise Misfit("options")
+        return cls(**content)
+
     @property
     def flags(self) -> dict[str, Value | None]:
-        """The knobs among them, dotted; None where they are not set."""
+        """Return the knobs among them, dotted; None where they are not set."""
         return {f"training.{key}": getattr(self, key) for key in ("epochs", "batch_size", "backbone")}
 
 
