@@ -12,7 +12,7 @@ import psutil
 import torch
 
 from ..exchange import weights
-from ..metrics.health import advice, average, health, most
+from ..metrics.health import advice, average, health, largest_rank
 from ..processes import agree, collectives
 from ..recipes import plugins
 from ..recipes.recipe import dump, switch_values
@@ -271,5 +271,5 @@ class Training:
             "loss": last["loss"], "std": last["std"], "rank": last["rank"], **scores,
             "seconds": time.time() - psutil.Process().create_time(),
             "images_per_second": self.images / self.trained_seconds, **{key: last.get(key) for key in MORE_HEALTH},
-            "advice": [*advice(last, most(self.recipe.heads.dim, self.plan.rows)).values()],
+            "advice": [*advice(last, largest_rank(self.recipe.heads.dim, self.plan.rows)).values()],
         }  # fmt: skip
