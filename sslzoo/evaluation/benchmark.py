@@ -50,7 +50,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Holds what came of a request: the result, the pictures to write, and which labels are missing, if any."""
+    """Holds what came of a request: the result, the pictures to write, and a sentence on missing labels, if any."""
 
     result: BenchmarkResult
     pictures: Mapping[Path, bytes]

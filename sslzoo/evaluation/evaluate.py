@@ -18,7 +18,7 @@ from .sources import Embedding
 from .tasks import make_task
 
 DRAWS = 1000  # of the bootstrap
-AFFORDED = 100_000_000  # similarities that retrieval sorts unless it is asked for all
+AFFORDED = 100_000_000  # similarities that retrieval sorts where it is not to sort all
 HEALTH_ROWS = 512  # of a seeded sample; the rank can be no larger
 
 

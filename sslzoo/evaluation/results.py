@@ -82,7 +82,7 @@ class BenchmarkRow(Record):
     ``bank`` and ``queries`` are numbers of rows, and ``leave_one_out`` says whether they are the same rows. ``knn``, by
     k, is the first protocol's accuracy, and ``recall``, by K ("r1", ...), the chance of a row of the class among the
     first K; both are None where rows have several labels, and ``protocols`` is left out. ``retrieval`` is left out
-    where it was not asked for. ``interval`` has 95% intervals of the means by name ("sslzoo k20", "retrieval map").
+    where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo k20", "retrieval map").
     ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source that is no run.
     """
 

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +39,7 @@ def cached(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
     return rows
 
 
-def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
+def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> str:
     """Return a name for the features of a split: the same weights, images and transform have the same.
 
     Images in files count by path, size and time of change.

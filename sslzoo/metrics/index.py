@@ -16,7 +16,7 @@ from ..tools.errors import UserError
 EXACT = "flat"
 TRAINED_ON = 256  # rows for each list or centroid, at most: faiss' own k-means takes no more
 ADDED = 100_000  # rows at a time
-AT_ONCE = 1024  # queries that a GPU is asked at a time
+AT_ONCE = 1024  # queries that a GPU searches for at a time
 FEWEST = 1024  # rows of a bank that it searches at a time
 
 Floats = npt.NDArray[np.float32]
@@ -35,7 +35,7 @@ def search(bank: Floats, queries: Floats, k: int) -> tuple[Floats, Ints]:
 class Exact:
     """Searches as `search` does, on a device: by faiss on a CPU, by torch on a GPU, equal up to float32's rounding.
 
-    A bank that fits a GPU whole is sent there once, however often it is asked.
+    A bank that fits a GPU whole is sent there once, for all searches in it.
     """
 
     def __init__(self, device: str = "cpu"):
@@ -77,8 +77,8 @@ def search_on(device: str, bank: Floats, queries: Floats, k: int, rows: int) -> 
     """Search as `search` does, in torch, ``rows`` of the bank at a time, each of which is sent to the device once."""
     similar, near = np.empty((len(queries), 0), np.float32), np.empty((len(queries), 0), np.int64)
     for start in range(0, len(bank), rows):
-        values, places = best(torch.from_numpy(bank[start : start + rows]).to(device), queries, k)
-        similar, near = np.concatenate([similar, values], 1), np.concatenate([near, places + start], 1)
+        values, rows_there = best(torch.from_numpy(bank[start : start + rows]).to(device), queries, k)
+        similar, near = np.concatenate([similar, values], 1), np.concatenate([near, rows_there + start], 1)
         kept = np.argsort(-similar, axis=1, kind="stable")[:, :k]
         similar, near = np.take_along_axis(similar, kept, 1), np.take_along_axis(near, kept, 1)
     return similar, near
@@ -89,14 +89,14 @@ def best(bank: Tensor, queries: Floats, k: int) -> tuple[Floats, Ints]:
     usual = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
-        found = []
+        parts = []
         for start in range(0, len(queries), AT_ONCE):
-            asked = torch.from_numpy(queries[start : start + AT_ONCE]).to(bank.device)
-            values, places = (asked @ bank.T).topk(min(k, len(bank)), dim=1)
-            found.append((values.cpu().numpy(), places.cpu().numpy()))
+            part = torch.from_numpy(queries[start : start + AT_ONCE]).to(bank.device)
+            values, near = (part @ bank.T).topk(min(k, len(bank)), dim=1)
+            parts.append((values.cpu().numpy(), near.cpu().numpy()))
     finally:
         torch.set_float32_matmul_precision(usual)
-    return np.concatenate([values for values, _ in found]), np.concatenate([places for _, places in found])
+    return np.concatenate([values for values, _ in parts]), np.concatenate([near for _, near in parts])
 
 
 class Index:
