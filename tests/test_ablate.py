@@ -10,7 +10,7 @@ import matplotlib.image
 import pytest
 
 from sslzoo import UserError
-from sslzoo.metrics.health import most, verdict
+from sslzoo.metrics.health import largest_rank, verdict
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.rules import refusal
 from sslzoo.studies import pictures, tables
@@ -369,7 +369,7 @@ def test_a_broken_table_is_refused(loaded, run_cli, trained):
     ],
 )
 def test_verdicts(std, rank, dim, word):
-    assert verdict(std, rank, most(dim, 64)) == word
+    assert verdict(std, rank, largest_rank(dim, 64)) == word
 
 
 def test_ranks_and_spearman():

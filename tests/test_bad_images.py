@@ -357,21 +357,21 @@ def test_sources_and_search_skip_them_also_from_the_cache(classes, monkeypatch, 
     for place in (2, 11):
         cut(paths[place])
     cut(root / "test" / "a" / "004.png")
-    look = sources.Look(str(root), backbone="small", workers=0)
+    options = sources.EmbedOptions(str(root), backbone="small", workers=0)
     if again:
-        sources.embed("random", look)
+        sources.embed("random", options)
         monkeypatch.setattr(sources, "features", lambda *_: pytest.fail("made again"))
-    found = sources.embed("random", look)
+    found = sources.embed("random", options)
     assert found.arrays["train_features"].shape[0] == len(found.arrays["train_labels"]) == 18
     assert found.arrays["test_features"].shape[0] == len(found.arrays["test_labels"]) == 9
     assert len(found.images.bank) == 18
     if again:
         return
-    result = search("random", ["train:12", str(paths[19])], str(root), number=20, workers=0, backbone="small")
-    places = [[one["place"] for one in query["neighbours"]] for query in result["queries"]]
+    result = search("random", ["train:12", str(paths[19])], options, number=20)
+    places = [[one.number for one in query.neighbours] for query in result.queries]
     assert sorted(places[0]) == [i for i in range(20) if i not in (2, 11, 12)]
     assert places[1][0] == 19
-    assert all(one["file"] == str(paths[one["place"]]) for query in result["queries"] for one in query["neighbours"])
+    assert all(one.file == str(paths[one.number]) for query in result.queries for one in query.neighbours)
 
 
 def test_knn_and_embed_say_what_is_left_out(classes, run_cli, tmp_path):
@@ -388,7 +388,7 @@ def test_a_query_that_cannot_be_read_is_refused(classes, refused):
     root = classes()
     bad = cut(picture(root.parent / "x.png"))
     with refused(str(bad), "it breaks off"):
-        search("random", [str(bad)], str(root), workers=0, backbone="small")
+        search("random", [str(bad)], sources.EmbedOptions(str(root), workers=0, backbone="small"))
 
 
 def test_sizes_are_those_of_what_can_be_read(tmp_path):

@@ -18,7 +18,7 @@ from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
 from sslzoo.evaluation.evaluate import evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import Embedding, Look, embed
+from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact
@@ -274,7 +274,7 @@ def test_a_gpu_that_others_fill_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
             Training(planned("simsiam"))
     monkeypatch.setattr("sslzoo.evaluation.sources.features", out_of_memory)
     with pytest.raises(UserError, match=r"Memory does not hold 256 images of 32 px; take a smaller --image-size, or"):
-        embed("random", Look("digits", device="cpu", cached=False))
+        embed("random", EmbedOptions("digits", device="cpu", cached=False))
 
 
 def test_an_epoch_waits_for_its_looks_alone() -> None:
@@ -367,7 +367,7 @@ def test_a_cpu_searches_by_faiss_where_there_is_a_gpu(monkeypatch: pytest.Monkey
         assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row["knn"]
     assert row["knn"]["k1"] == 1
     assert watch.copies == []
-    assert [index.said(device) for device in ("cpu", "cuda:1")] == [
+    assert [index.exact_by(device) for device in ("cpu", "cuda:1")] == [
         "faiss, exact inner product",
         "torch on cuda:1, exact inner product",
     ]

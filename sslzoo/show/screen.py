@@ -37,9 +37,9 @@ class Screen(Reporter):
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """Show the expression, its switches, and what will be done."""
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
-        from ..metrics.health import most  # which needs torch
+        from ..metrics.health import largest_rank  # which needs torch
 
-        self.largest_rank = most(plan.recipe.heads.dim, plan.rows)
+        self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data

@@ -28,8 +28,8 @@ def _cell(cell: Cell, records: Sequence[Row], folder: Path) -> Row:
     numbers = {name: average(row[name] for row in ended) for name in ("random_knn", "raw_knn", "std", "rank", "loss")}
     verdict = "diverged" if records and not ended else None
     if ended and cell.recipe is not None:
-        most = health.most(cell.recipe.heads.dim, cell.recipe.training.batch_size)
-        verdict = health.verdict(numbers["std"] or 0.0, numbers["rank"] or 0.0, most)
+        largest = health.largest_rank(cell.recipe.heads.dim, cell.recipe.training.batch_size)
+        verdict = health.verdict(numbers["std"] or 0.0, numbers["rank"] or 0.0, largest)
     names = dict.fromkeys(name for row in ended for name in row["scores"])
     paths = [str(folder / row["run"]) for row in records if row["run"]]
     return {

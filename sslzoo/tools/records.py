@@ -21,11 +21,19 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """A base of frozen dataclasses; a field's key in JSON is its name, or what its metadata has as "key"."""
+    """A base of frozen dataclasses; a field's key in JSON is its name, or what its metadata has as "key".
+
+    A field whose metadata has a true "optional" is left out of JSON where it is None.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values, of which JSON knows all."""
-        return {_key(field): plain(getattr(self, field.name)) for field in fields(self)}
+        there = ((field, getattr(self, field.name)) for field in fields(self))
+        return {
+            _key(field): plain(value)
+            for field, value in there
+            if value is not None or not field.metadata.get("optional", False)
+        }
 
     @classmethod
     def from_json(cls, content: object) -> Self:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from ..metrics.health import advice, average, health, most
+from ..metrics.health import advice, average, health, largest_rank
 from ..processes import agree, collectives
 from ..recipes.recipe import dump, switch_values
 from ..tools.errors import Diverged, SaidElsewhere, UserError
@@ -233,5 +233,5 @@ class Training:
             seconds=time.time() - psutil.Process().create_time(), images_per_second=self.images / self.trained_seconds,
             alignment=last.alignment, uniformity=last.uniformity, code_entropy=last.code_entropy,
             code_usage=last.code_usage,
-            advice=[*advice(last.to_json(), most(self.recipe.heads.dim, self.plan.rows)).values()],
+            advice=[*advice(last.to_json(), largest_rank(self.recipe.heads.dim, self.plan.rows)).values()],
         )  # fmt: skip
