@@ -47,7 +47,6 @@ class Training:
         self.path, self.saved = path, time.monotonic()
         if checkpoint is not None:
             agree.on_all(lambda: self.restore(checkpoint))
-        self.learner.join()
         self.kept = self.place()
 
     def make(self) -> tuple[Batches, Learner]:
@@ -166,6 +165,7 @@ class Training:
         looks = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
         with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
+            self.learner.join()
             while self.epoch < last:
                 self.train_epoch(reporter, caught)
                 row = self.row()
@@ -198,7 +198,7 @@ class Training:
                         raise Interrupted(self.path)  # which begins anew
             model.begin_epoch()
         started = time.perf_counter()
-        before = self.trained_seconds
+        before, agreed = self.trained_seconds, agree.LaterMax()
         for index, views in self.batches.epoch(self.epoch, self.position):
             look = self.position % every == 0
             if look or collectives.world() == 1:
@@ -212,8 +212,10 @@ class Training:
             speed = self.images / max(self.trained_seconds, 1e-9)
             reporter.step(self.epoch, self.position, steps, self.learner.mean_loss, speed)
             wish = STOP if caught else SAVE if seconds and time.monotonic() - self.saved >= seconds else NOTHING
-            self.heed(agree.all_reduce_max(LOST if self.learner.lost(look or wish != NOTHING) else wish))
-        self.heed(agree.all_reduce_max(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
+            asked = agreed(LOST if self.learner.lost(look or wish != NOTHING) else wish)
+            self.heed(asked if asked == NOTHING else max(asked, agreed.last()))
+        lost = LOST if self.learner.lost(True) else NOTHING  # waits for the device
+        self.heed(max(agreed.last(), agree.all_reduce_max(lost)))
         self.trained_seconds = before + time.perf_counter() - started
         if not self.health:
             self.health.append(health(model.z, model.code))
