@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -129,6 +130,46 @@ def test_a_backbones_own_kinds_of_batch_norm_keep_what_they_do():
     assert sum(isinstance(m, SyncBatchNorm) for m in other.modules()) > 20
     for mode in (True, False):
         torch.testing.assert_close(other.train(mode)(x), net.train(mode)(x), rtol=1e-3, atol=1e-3)
+
+
+# ---- what processes agree on, and the gradients that they wait for ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """What each of three processes saw; three, since the sum of two numbers does not depend on their order."""
+    out = tmp_path_factory.mktemp("three")
+    rng = np.random.default_rng(0)
+    splits = {"train": 48, "test": 20}
+    arrays = {f"{split}_images": rng.integers(0, 255, (n, 12, 12, 3), dtype=np.uint8) for split, n in splits.items()}
+    np.savez(out / "noise.npz", **arrays, **{f"{split}_labels": np.arange(n) % 4 for split, n in splits.items()})
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "3"}
+    words = [sys.executable, str(HERE / "agree_worker.py"), str(out)]
+    running = [subprocess.Popen(words, env={**env, "RANK": str(rank)}, cwd=HERE) for rank in range(3)]
+    assert [process.wait(timeout=300) for process in running] == [0] * 3
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(3)]
+
+
+def test_a_wish_is_heeded_a_step_later_by_all(three):
+    for found in three:
+        assert found["agreed"]["told"] == [0, 0, 2, 0, 0, 0]
+
+
+def test_no_process_waits_for_the_others_wishes(three):
+    """The second one is late at each call; the first one's first call returns before it is there."""
+    assert three[0]["agreed"]["seconds"][0] < 0.2
+    assert sum(three[0]["agreed"]["seconds"]) > 0.4  # later ones hear of calls before
+
+
+def test_unused_parameters_are_looked_for_where_there_can_be_some(three):
+    for found in three:
+        assert not found["simsiam"]["looked"]
+        assert found["frozen"]["always"]
+
+
+@pytest.mark.parametrize("kind", ["simsiam", "frozen"])
+def test_a_resumed_run_of_three_adds_gradients_in_the_same_order(three, kind):
+    assert all(found[kind]["same"] for found in three)
 
 
 # ---- torchrun --------------------------------------------------------------------------------------------------------

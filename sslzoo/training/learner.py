@@ -15,7 +15,7 @@ from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
 from .device import autocast
-from .machine import compiled
+from .machine import compiled, without_trace
 from .optim import optimizer
 from .plan import Plan
 
@@ -47,8 +47,32 @@ class Learner:
         self.begin_epoch()
 
     def join(self) -> None:
-        """Average gradients over all processes, all of which have to come here."""
-        self.called = agree.parallel(self.model, self.device)
+        """Average gradients over all processes, all of which have to come here.
+
+        Parameters without a gradient are looked for in each step only if there can be some: a codebook that is frozen
+        for some epochs, or what a step that is tried leaves out. A second trial lets torch put gradients into the
+        buckets that they keep, in a resumed run too, which then adds in the same order.
+        """
+        if collectives.world() == 1:
+            return
+        unused = self.plan.recipe.clustering.freeze_epochs > 0 or agree.all_reduce_max(self.try_step(self.model)) > 0
+        self.called = agree.parallel(self.model, self.device, unused)
+        if not unused:
+            self.try_step(self.called)
+
+    def try_step(self, called: nn.Module) -> int:
+        """Return how many parameters a step gives no gradient; a trial on noise, of which nothing stays."""
+        n = self.rows
+        with without_trace(self.model.train(), self.device):
+            with self.autocast():
+                loss, _ = called(self.noise(n), torch.arange(n, device=self.device))
+            torch.autograd.backward(loss)
+            return sum(p.requires_grad and p.grad is None for p in self.model.parameters())
+
+    @property
+    def rows(self) -> int:
+        """Images that pass the model at once."""
+        return self.batches.batch_size // collectives.world() // self.plan.options.accumulate
 
     @property
     def encoder(self) -> nn.Module:
@@ -155,7 +179,7 @@ class Learner:
 
     def compile(self) -> str | None:
         """Compile the model, tried on noise; the reason where that is not to be had."""
-        n = self.batches.batch_size // collectives.world() // self.plan.options.accumulate
+        n = self.rows
         self.model.train()
         why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
         if not agree.all_reduce_max(why is not None):

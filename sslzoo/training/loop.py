@@ -38,7 +38,6 @@ class Training:
         self.path, self.saved = path, time.monotonic()
         if checkpoint is not None:
             agree.on_all(lambda: self.restore(checkpoint))
-        self.learner.join()
         self.saved_at = self.progress()
 
     def make(self) -> tuple[Batches, Learner]:
@@ -129,6 +128,7 @@ class Training:
         every = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
         with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
+            self.learner.join()
             while self.epoch < last:
                 self.train_epoch(reporter, caught)
                 row = self.row(scored=self.epoch % every == 0 or self.epoch == epochs)
@@ -162,7 +162,7 @@ class Training:
                         raise Interrupted(self.path)  # which begins anew
             model.begin_epoch()
         started = time.perf_counter()
-        before = self.trained_seconds
+        before, agreed = self.trained_seconds, agree.LaterMax()
         for index, views in self.batches.epoch(self.epoch, self.position):
             measured = self.position % every == 0
             if measured or collectives.world() == 1:
@@ -176,8 +176,10 @@ class Training:
             speed = self.images / max(self.trained_seconds, 1e-9)
             reporter.step(self.epoch, self.position, steps, self.learner.mean_loss, speed)
             request = STOP if caught else SAVE if seconds and time.monotonic() - self.saved >= seconds else NOTHING
-            self.act(agree.all_reduce_max(LOST if self.learner.lost(measured or request != NOTHING) else request))
-        self.act(agree.all_reduce_max(LOST if self.learner.lost(True) else NOTHING))  # waits for the device
+            decided = agreed(LOST if self.learner.lost(measured or request != NOTHING) else request)
+            self.act(decided if decided == NOTHING else max(decided, agreed.last()))
+        lost = LOST if self.learner.lost(True) else NOTHING  # waits for the device
+        self.act(max(agreed.last(), agree.all_reduce_max(lost)))
         self.trained_seconds = before + time.perf_counter() - started
         if not self.health:
             self.health.append(health(model.z, model.code))

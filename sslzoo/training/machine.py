@@ -3,10 +3,12 @@
 import ctypes
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..core.siamese import Siamese
 from ..tools.version import __version__
@@ -37,24 +39,31 @@ def keep_memory() -> None:
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)
 
 
+@contextmanager
+def without_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """A block after which a model's state, its gradients and torch's random numbers are as they were."""
+    state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        model.load_state_dict(state)
+        model.zero_grad(set_to_none=True)
+
+
 def compiled(model: Siamese, views: list[Tensor], index: Tensor, autocast: torch.autocast) -> str | None:
     """Compile a model in place, so that its checkpoints keep their keys, and try forward and backward on a batch.
 
     Where that fails the model stays as it was, and the reason is returned. The trial leaves no trace: state, gradients
     and random numbers are as before.
     """
-    state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
-    devices = [views[0].device] if views[0].device.type == "cuda" else []
     model.compile()
     try:
-        with torch.random.fork_rng(devices):
+        with without_trace(model, views[0].device):
             with autocast:
                 loss, _ = model(views, index)
             torch.autograd.backward(loss)
     except Exception as error:  # the compiler's stages and the compilers that it calls raise many kinds
         model._compiled_call_impl = None
         return f"torch.compile failed ({str(error).splitlines()[0] or type(error).__name__}); going on without it."
-    finally:
-        model.load_state_dict(state)
-        model.zero_grad(set_to_none=True)
     return None
