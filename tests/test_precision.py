@@ -212,8 +212,7 @@ def test_the_scale_is_in_the_checkpoint(planned: Callable[..., Plan]) -> None:
     state = training.state()
     again.learner.restore(state)
     assert again.learner.scaler.get_scale() == USUAL / 2
-    del state["scaler"]
     fresh = Training(planned())
-    fresh.learner.restore(state)
+    fresh.learner.restore(replace(state, scaler=None))
     assert fresh.learner.scaler.get_scale() == USUAL
-    assert "scaler" not in Training(replace(planned(), precision="float32")).state()
+    assert "scaler" not in Training(replace(planned(), precision="float32")).state().to_json()

@@ -19,7 +19,7 @@ from ..core.encoders import build
 from ..exchange import weights
 from ..processes import collectives
 from ..processes.launched import restart_count
-from ..recipes import plugins
+from ..recipes.plugins import Plugin, loaded, require
 from ..recipes.recipe import dump
 from ..tools import files
 from ..tools.errors import UserError
@@ -55,7 +55,7 @@ class RunAbout(Record):
     launch: Sequence[str] = ()
     precision: str | None = None
     resident: bool | None = None
-    plugins: Sequence[plugins.Plugin] = ()
+    plugins: Sequence[Plugin] = ()
     versions: Mapping[str, str] | None = None
     started: str | None = None
 
@@ -68,7 +68,7 @@ class RunAbout(Record):
             image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),
             options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
-            resident=plan.resident, plugins=plugins.loaded(), versions=versions(),
+            resident=plan.resident, plugins=loaded(), versions=versions(),
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )  # fmt: skip
 
@@ -252,7 +252,7 @@ def encoder(run: str | Path) -> nn.Module:
     """Return the trained online backbone of the directory ``run``, in eval mode. Raises `UserError`."""
     path = Path(run)
     about = read_run(path)
-    plugins.require(about.plugins, path)
+    require(about.plugins, path)
     model = build(about.backbone, about.image_size)
     weights.load_weights(model, path / "encoder.safetensors")
     return model.eval()
