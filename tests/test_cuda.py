@@ -106,7 +106,7 @@ def stepped(plan: Plan, watch: FakeCuda) -> Seen:
         copies, seen.made = list(watch.copies), len(views)
         watch.clear()
         learner.step(views, index, step)
-        learner.lost(False)
+        learner.diverged(wait=False)
         seen.step += watch.waits
         seen.copies.append(copies + watch.copies)
         assert {x.device.type for x in (*views, index, *model.z, learner.loss)} == {"cuda"}
