@@ -36,9 +36,8 @@ from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.picture import read_sizes
 from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
 from sslzoo.metrics.knn import knn, unit_rows
-from sslzoo.training.device import find_device
 from sslzoo.training.loop import Training
-from sslzoo.training.machine import keep_memory, versions
+from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
 from sslzoo.training.reporter import Reporter
 from sslzoo.views.batches import Batches

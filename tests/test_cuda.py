@@ -106,7 +106,7 @@ def stepped(plan: Plan, watch: FakeCuda) -> Seen:
         copies, seen.made = list(watch.copies), len(views)
         watch.clear()
         learner.step(views, index, step)
-        learner.lost(False)
+        learner.diverged(wait=False)
         seen.step += watch.waits
         seen.copies.append(copies + watch.copies)
         assert {x.device.type for x in (*views, index, *model.z, learner.loss)} == {"cuda"}
@@ -283,7 +283,7 @@ def test_an_epoch_waits_for_its_looks_alone() -> None:
         training = Training(planned("simsiam", split=noise(32, 2)))
         watch.clear()
         training.train_epoch(Reporter(), [])
-        training.row()
+        training.row(scored=False)
     assert [wait.what for wait in watch.waits].count("copy to the host") == 2 * 2
     assert [wait.what for wait in watch.waits].count("_local_scalar_dense") == 2 + 1 + 1
     assert len(watch.waits) == 8

@@ -111,7 +111,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
 
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
-    """Refuse flags beside --resume that differ from the run's own."""
+    """Raise `UserError` for flags beside --resume that differ from the run's own."""
     from ..training.checkpoints import locate
     from ..training.runs import read_run
 

@@ -24,8 +24,8 @@ from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
-from ..training.device import find_device
 from ..training.guards import enough_memory
+from ..training.machine import find_device
 from ..training.plan import circumstances
 from ..views.features import BATCH, Preprocessing, features
 from . import store

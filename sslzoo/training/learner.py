@@ -14,8 +14,7 @@ from ..exchange import weights
 from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
-from .device import autocast
-from .machine import compiled, without_trace
+from .machine import autocast, compiled, without_trace
 from .optim import optimizer
 from .plan import Plan
 
@@ -24,7 +23,7 @@ LEAST_SCALE = 1.0  # of the loss in fp16: gradients that overflow at a smaller o
 
 
 class Learner:
-    """A plan's model and optimiser, the same in each process, and what an epoch's steps have summed up to so far."""
+    """Holds a plan's model and optimiser, the same in each process, and the sums of an epoch's steps so far."""
 
     def __init__(self, plan: Plan, batches: Batches):
         recipe, options = plan.recipe, plan.options
@@ -76,7 +75,7 @@ class Learner:
 
     @property
     def encoder(self) -> nn.Module:
-        """The backbone that is evaluated and kept."""
+        """Return the backbone that is evaluated and saved."""
         return self.model.online.encoder
 
     def begin_epoch(self) -> None:
@@ -104,9 +103,9 @@ class Learner:
         self.finite += self.done
 
     def step(self, views: list[Tensor], index: Tensor, step: int) -> bool:
-        """One step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
+        """Make one step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
 
-        False for one that is left out, since it is not finite; of it nothing stays.
+        Return False for one that is left out, since it is not finite; of it nothing stays.
         """
         n, codes, self.done = self.plan.options.accumulate, self.model.codes, self.done + 1
         skips = self.plan.options.on_nan == "skip"
@@ -141,44 +140,44 @@ class Learner:
         return True
 
     def usable(self, loss: Tensor) -> bool:
-        """Whether loss and gradients are finite in all processes; waits for the device.
+        """Return whether loss and gradients are finite in all processes; wait for the device.
 
-        In fp16 the loss alone: gradients that overflow are the scaler's, which leaves their step out and scales less.
+        In fp16 the loss alone counts: where gradients overflow, the scaler leaves their step out and scales less.
         """
         if self.scaler.is_enabled():
             return not agree.all_reduce_max(not bool(loss.isfinite()))
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return not agree.all_reduce_max(not bool((loss + norm).isfinite()))
 
-    def lost(self, look: bool) -> bool:
-        """Whether a loss was not finite. A device, for which one waits, is asked only if it is time to ``look``."""
-        return (look or self.device.type == "cpu") and (int(self.finite) < self.done or self.overflows())
+    def diverged(self, wait: bool) -> bool:
+        """Return whether a loss was not finite. A device is asked only with ``wait``, since one waits for it."""
+        return (wait or self.device.type == "cpu") and (int(self.finite) < self.done or self.overflows())
 
     def overflows(self) -> bool:
-        """Whether gradients overflow fp16 however little the loss is scaled; waits for the device."""
+        """Return whether gradients overflow fp16 however little the loss is scaled; wait for the device."""
         return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
 
-    def first_lost(self) -> int:
-        """The epoch's first step that is not finite in some process; all have to ask."""
+    def first_diverged(self) -> int:
+        """Return the epoch's first step that is not finite in some process; all have to ask."""
         return 1 - agree.all_reduce_max(-int(self.finite))
 
     def mean_loss(self) -> float:
-        """The mean loss of the epoch's steps so far, over this process's rows."""
+        """Return the mean loss of the epoch's steps so far, over this process's rows."""
         return float(self.loss) / max(self.done - self.skipped, 1)
 
     def autocast(self) -> torch.autocast:
-        """The plan's precision."""
+        """Return a block that computes in the plan's precision."""
         return autocast(self.device, self.plan.precision)
 
     def noise(self, n: int) -> list[Tensor]:
-        """Views of n images of noise, to try what the model makes of them."""
-        own = torch.Generator(self.device).manual_seed(0)
+        """Return views [n, 3, size, size] of n images of noise, to try what the model makes of them."""
+        generator = torch.Generator(self.device).manual_seed(0)
         sizes = [size for _, size in self.batches.pipelines]
-        made = [torch.rand(n, 3, s, s, generator=own, device=self.device) for s in sizes]
+        made = [torch.rand(n, 3, s, s, generator=generator, device=self.device) for s in sizes]
         return [images.contiguous(memory_format=self.batches.finish.layout) for images in made]
 
     def compile(self) -> str | None:
-        """Compile the model, tried on noise; the reason where that is not to be had."""
+        """Compile the model and try it on noise; return the reason where that is not to be had."""
         n = self.rows
         self.model.train()
         why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
@@ -187,8 +186,8 @@ class Learner:
         self.model._compiled_call_impl = None
         return why or "torch.compile failed in another process; going on without it."
 
-    def fits(self, n: int) -> bool:
-        """Whether memory holds a step with n images; raises what the device raises where it does not."""
+    def try_batch(self, n: int) -> bool:
+        """Make a step with n images and return True. Raises what the device raises where memory does not hold it."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -22,12 +22,12 @@ from .plan import Plan, interval
 from .reporter import LogRow, Reporter, Result
 
 HEALTH_BATCHES = 10  # an epoch
-NOTHING, SAVE, STOP, LOST = range(4)  # what a process asks for after a step; the largest is what all do
+NOTHING, SAVE, STOP, DIVERGED = range(4)  # what a process asks for after a step; the largest is what all do
 SMALLER_MODEL = "end what else uses it, or take a smaller --backbone or another --device"
 
 
 class Training:
-    """One run: learner and batches, and how far in the schedule they are; the same in each of its processes."""
+    """Holds one run: learner, batches, and how far in the schedule they are; the same in each of its processes."""
 
     def __init__(self, plan: Plan, path: Path | None = None, checkpoint: Checkpoint | None = None):
         self.plan, self.recipe, self.options = plan, plan.recipe, plan.options
@@ -127,7 +127,7 @@ class Training:
         agree.on_first(lambda: unreadable.reload(path))
         every = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
-        with signals() as caught, guarded(path, self.batches.batch_size, self.learner.fits):
+        with signals() as caught, guarded(path, self.batches.batch_size, self.learner.try_batch):
             self.learner.join()
             while self.epoch < last:
                 self.train_epoch(reporter, caught)
@@ -176,10 +176,11 @@ class Training:
             speed = self.images / max(self.trained_seconds, 1e-9)
             reporter.step(self.epoch, self.position, steps, self.learner.mean_loss, speed)
             request = STOP if caught else SAVE if seconds and time.monotonic() - self.saved >= seconds else NOTHING
-            decided = agreed(LOST if self.learner.lost(measured or request != NOTHING) else request)
+            diverged = self.learner.diverged(wait=measured or request != NOTHING)
+            decided = agreed(DIVERGED if diverged else request)
             self.act(decided if decided == NOTHING else max(decided, agreed.last()))
-        lost = LOST if self.learner.lost(True) else NOTHING  # waits for the device
-        self.act(max(agreed.last(), agree.all_reduce_max(lost)))
+        request = DIVERGED if self.learner.diverged(wait=True) else NOTHING
+        self.act(max(agreed.last(), agree.all_reduce_max(request)))
         self.trained_seconds = before + time.perf_counter() - started
         if not self.health:
             self.health.append(health(model.z, model.code))
@@ -195,7 +196,7 @@ class Training:
 
     def act(self, request: int) -> None:
         """Do what the processes agree on after a step."""
-        if request == LOST:
+        if request == DIVERGED:
             raise self.diverged("The gradients in fp16 are" if self.learner.overflows() else "The loss is")
         if request != NOTHING:
             self.save()
@@ -204,7 +205,7 @@ class Training:
 
     def diverged(self, what: str) -> UserError:
         """Return what to raise for a run that is no longer finite; the first process says it."""
-        step, kept = self.learner.first_lost(), f"{self.path}/{checkpoints.name(0)} keeps the state {self.saved_at}"
+        step, kept = self.learner.first_diverged(), f"{self.path}/{checkpoints.name(0)} keeps the state {self.saved_at}"
         hint = f"Lower optimizer.lr (now {self.recipe.optimizer.lr:g}), bring back what the expression removed"
         skip = ", or leave such steps out with --on-nan skip" if self.options.on_nan == "stop" else ""
         message = f"{what} not finite at step {step} of epoch {self.epoch + 1}; {kept}. {hint}{skip}."

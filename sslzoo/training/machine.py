@@ -1,7 +1,8 @@
-"""What a run depends on beside its recipe: versions, the device, memory, and a model that can be compiled."""
+"""What a run computes on: device, precision and versions, memory, and a model that can be compiled."""
 
 import ctypes
 import platform
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,19 +12,79 @@ import torch
 from torch import Tensor, nn
 
 from ..core.siamese import Siamese
+from ..processes.collectives import world
+from ..processes.launched import local_rank
+from ..tools.errors import UserError, listing
 from ..tools.version import __version__
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
 PACKAGES = ("torch", "torchvision", "timm", "faiss-cpu", "numpy")
+PRECISIONS = ("auto", "float32", "bf16", "fp16")
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device: for "auto" the first of cuda, mps and cpu that is there.
+
+    Raises `UserError` for one that is not.
+    """
+    name = str(name)  # a run's own may be anything
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    there["mps"] &= world() == 1  # its tensors cannot be sent to other processes
+    if name == "auto":
+        name = next(kind for kind, ready in there.items() if ready)
+    if name == "cuda" and world() > 1:
+        if local_rank() >= torch.cuda.device_count():
+            raise UserError(
+                f"There are {torch.cuda.device_count()} GPUs; start no more processes on a machine than that."
+            )
+        name = f"cuda:{local_rank()}"
+        torch.cuda.set_device(name)
+    elif world() > 1 and name.startswith("cuda:"):
+        raise UserError(f"Each process takes a GPU of its own; leave --device {name} out.")
+    kind = name.split(":")[0]
+    if kind not in there:
+        raise UserError(f"--device cannot be {name!r}; it is auto, {listing(there)}.")
+    number = name.removeprefix(kind).removeprefix(":")
+    if not there[kind] or (
+        number
+        and not (re.fullmatch("[0-9]{1,2}", number) and (kind != "cuda" or int(number) < torch.cuda.device_count()))
+    ):
+        raise UserError(
+            f"There is no {name} on this machine; use --device {listing(k for k, ready in there.items() if ready)}."
+        )
+    return torch.device(name)
+
+
+def find_precision(name: str, device: torch.device) -> str:
+    """Return "bf16", "fp16" or "float32". Raises `UserError`.
+
+    "auto" is on a GPU bf16 where it computes in it, not where that is emulated, else fp16; elsewhere it is float32.
+    """
+    if name not in PRECISIONS:
+        raise UserError(f"--precision cannot be {name!r}; it is {listing(PRECISIONS)}.")
+    if name == "fp16" and device.type != "cuda":
+        raise UserError(f"--precision fp16 is for CUDA, and the device is {device.type}; use bf16 or float32.")
+    if name != "auto":
+        return name
+    if device.type != "cuda":
+        return "float32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return a block whose heavy operations are in a precision."""
+    half = HALVES.get(precision)
+    return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
 
 
 def versions() -> dict[str, str]:
-    """Of this package, of those that compute, and of Python."""
+    """Return the versions of this package, of those that compute, and of Python."""
     return {"sslzoo": __version__, **{name: version(name) for name in PACKAGES}, "python": platform.python_version()}
 
 
 def device_name(device: torch.device) -> str:
-    """The device with its model, or its number of threads."""
+    """Return the device with its model, or its number of threads, in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
@@ -54,7 +115,7 @@ def without_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
 def compiled(model: Siamese, views: list[Tensor], index: Tensor, autocast: torch.autocast) -> str | None:
     """Compile a model in place, so that its checkpoints keep their keys, and try forward and backward on a batch.
 
-    Where that fails the model stays as it was, and the reason is returned. The trial leaves no trace: state, gradients
+    Where that fails the model stays as it was; return the reason. The trial leaves no trace: state, gradients
     and random numbers are as before.
     """
     model.compile()

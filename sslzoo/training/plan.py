@@ -22,7 +22,7 @@ from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record
-from .device import find_device, find_precision
+from .machine import find_device, find_precision
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Options(Record):
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs."""
+    """Describes everything that a run needs."""
 
     expression: Expression
     recipe: Recipe
@@ -80,17 +80,17 @@ class Plan:
 
     @property
     def workers(self) -> int:
-        """Processes that read image files."""
+        """Return the number of processes that read image files."""
         return readers() if self.options.workers is None else self.options.workers
 
     @property
     def resident(self) -> bool:
-        """Whether the images are in memory."""
+        """Return whether the images are in memory."""
         return self.data.train.images.pixels is not None
 
     @property
     def rows(self) -> int:
-        """Images whose projections are seen together."""
+        """Return the number of images whose projections are seen together."""
         return self.recipe.training.batch_size // self.options.accumulate
 
 
@@ -105,7 +105,7 @@ def prepare(words: str | Sequence[str], options: Options, resident: bool | None 
 
 
 def surroundings(options: Options, resident: bool | None = None) -> tuple[Dataset, torch.device, str]:
-    """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+    """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
     if not options.out:
@@ -166,7 +166,7 @@ def check_parts(recipe: Recipe, accumulate: int) -> None:
 
 
 def interval(text: str) -> tuple[int, float | None]:
-    """What --checkpoint-every says: so many epochs, or so many seconds. Raises `UserError`."""
+    """Read --checkpoint-every and return its epochs, or 0 and its seconds. Raises `UserError`."""
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in(?:utes?)?)?", text.strip())
     epochs, minutes = (int(found[1] or 0), float(found[2] or 0)) if found else (0, 0.0)
     if not (epochs or minutes):

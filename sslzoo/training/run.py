@@ -57,7 +57,7 @@ def train(
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
     ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
 
-    How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32" or "bf16";
+    How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32", "bf16" or "fp16";
     ``workers`` is the number of processes that read image files; ``compile`` tries torch.compile; ``accumulate`` is the
     number of parts of a batch whose gradients are added up, of which batch norm sees each alone; ``on_nan`` says
     whether a step that is not finite is to "stop" the run or to be left out ("skip"); ``max_bad`` is the share of the
