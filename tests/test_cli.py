@@ -18,7 +18,7 @@ from PIL import Image
 from sslzoo import UserError
 from sslzoo.cli import main, part_signs
 from sslzoo.recipes.recipe import METHODS, method_names
-from sslzoo.training.runs import write
+from sslzoo.tools.files import write
 
 Invoke = Callable[..., Result]
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")

@@ -51,7 +51,7 @@ def test_a_row_holds_what_knn_gives():
     assert {"knn": row.knn, "recall": row.recall} == knn(*BANK, *QUERIES)
     assert (row.bank, row.queries, row.dimension, row.leave_one_out) == (300, 80, 12, False)
     assert None not in (row.health.std, row.health.rank, row.health.uniformity)
-    assert row.retrieval.recall_at_1 == pytest.approx(row.recall["r1"])
+    assert row.retrieval.metrics["recall@1"] == pytest.approx(row.recall["r1"])
     assert row.retrieval.without_positive == 0
 
 
@@ -120,7 +120,7 @@ def test_several_labels_are_retrieved_and_not_voted_on():
     marks[:, 0] |= labels == 2  # a second label
     row = row_of(embedding((rows, marks), (rows[:9], marks[:9])))
     assert row.knn is None
-    assert 0.5 < row.retrieval.map <= 1
+    assert 0.5 < row.retrieval.metrics["map"] <= 1
 
 
 def test_several_protocols_each_have_their_numbers():

@@ -1,6 +1,7 @@
 """Data sets: the embedded digits, torchvision's by name, a folder of images, or an .npz."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,8 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
         dataset = _from_arrays(name, dict(own_data()), image_size)
     elif name and os.path.isdir(path):
         dataset = read_folder(path, image_size, resident)
-    elif path.suffix == ".npz":
-        dataset = _from_arrays(path.stem, _own_arrays(path), image_size, own=True)
+    elif path.suffix in FORMATS:
+        dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True)
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
@@ -176,3 +177,6 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
         notes += [] if note in notes else [note]
         return None
     return torch.from_numpy(whole_numbers(key, labels))
+
+
+FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": _own_arrays}  # of a person's file, by its suffix

@@ -117,8 +117,7 @@ def retrieve(task: Task, how: str, seed: int) -> tuple[Retrieval, dict[str, Doub
     means = {
         name: float(array[with_positive].mean()) if with_positive.any() else None for name, array in values.items()
     }
-    counts = {"queries": len(chosen), "without_positive": int((~with_positive).sum())}
-    return Retrieval.from_json({**means, **counts}), values
+    return Retrieval(metrics=means, queries=len(chosen), without_positive=int((~with_positive).sum())), values
 
 
 def intervals(values: Mapping[str, Doubles], seed: int) -> dict[str, Interval | None]:

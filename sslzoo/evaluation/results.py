@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 from ..data.unreadable import UnreadableRow
 from ..metrics.probe import Probe
-from ..tools.records import Record
+from ..tools.records import Misfit, Record
 
 Interval = tuple[float, float]  # the lower and the upper end
 LEFT_OUT = {"optional": True}  # of JSON where it is None
@@ -42,21 +43,21 @@ class Retrieval(Record):
     ``queries`` is how many were ranked, and ``without_positive`` how many of these have no positive.
     """
 
-    recall_at_1: float | None = field(metadata={"key": "recall@1"})
-    recall_at_5: float | None = field(metadata={"key": "recall@5"})
-    recall_at_10: float | None = field(metadata={"key": "recall@10"})
-    precision_at_1: float | None = field(metadata={"key": "precision@1"})
-    precision_at_5: float | None = field(metadata={"key": "precision@5"})
-    precision_at_10: float | None = field(metadata={"key": "precision@10"})
-    r_precision: float | None
-    map_at_r: float | None = field(metadata={"key": "map@r"})
-    map: float | None
-    map_revisited: float | None
-    mrr: float | None
-    ndcg: float | None
-    anmrr: float | None
+    metrics: Mapping[str, float | None]
     queries: int
     without_positive: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the metrics by their names, and the two counts beside them."""
+        return {**self.metrics, "queries": self.queries, "without_positive": self.without_positive}
+
+    @classmethod
+    def from_json(cls, content: object) -> Self:
+        """Return the record of such an object. Raises `Misfit`."""
+        if not isinstance(content, Mapping):
+            raise Misfit("Retrieval is no object")
+        counts = {key: content[key] for key in ("queries", "without_positive") if key in content}
+        return super().from_json({**counts, "metrics": {k: v for k, v in content.items() if k not in counts}})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ RETRIEVAL = {
     "recall@1": "R@1", "recall@5": "R@5", "recall@10": "R@10", "precision@10": "P@10", "r_precision": "R-prec",
     "map@r": "MAP@R", "map": "mAP", "map_revisited": "mAP rev.", "mrr": "MRR", "ndcg": "nDCG", "anmrr": "ANMRR",
 }  # fmt: skip
+HIDDEN = ("precision@1", "precision@5")  # recall@1, and what stands between
 SHORT = {name: RETRIEVAL[name] for name in ("recall@1", "recall@10", "precision@10", "map@r", "map", "ndcg")}
 RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
 
@@ -124,13 +125,13 @@ def _spread(interval: "Interval | None") -> str:
 
 
 def _retrieval(out: Console, rows: Sequence[tuple[str, "Retrieval"]]) -> None:
-    names = SHORT if narrow(out) else RETRIEVAL
+    others = {name: name for name in rows[0][1].metrics if name not in HIDDEN}
+    names = SHORT if narrow(out) else {**RETRIEVAL, **{name: RETRIEVAL.get(name, name) for name in others}}
     queries, left = rows[0][1].queries, rows[0][1].without_positive
     without = f", {left} of them without a positive" if left else ""
     made = table("source", *names.values(), title=f"Retrieval, {queries:,} queries{without}")
     for source, retrieval in rows:
-        numbers = retrieval.to_json()
-        made.add_row(escape(source), *(score(numbers[name]) for name in names))
+        made.add_row(escape(source), *(score(retrieval.metrics[name]) for name in names))
     out.print(_right(made))
 
 
