@@ -41,7 +41,7 @@ class Plugin(Record):
 
 
 def load_plugin(path: str | Path) -> Plugin:
-    """Load a person's Python file and make known what it has; one that is loaded already is not loaded again.
+    """Load a person's Python file, ``path``, and make known what it has; what is loaded already is not loaded again.
 
     Raises `UserError` for a file that is not there, that fails, or that has nothing of use.
     """
