@@ -1,11 +1,14 @@
 """On a GPU that is not there: no step waits for the device, no devices are mixed, and little is sent to the device."""
 
+import json
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 
+import bad_files
 import numpy as np
 import pytest
 import torch
@@ -18,7 +21,7 @@ from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
 from sslzoo.evaluation.evaluate import evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed
+from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed, open_source
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact
@@ -28,12 +31,16 @@ from sslzoo.recipes.recipe import Layer, method_names
 from sslzoo.recipes.rules import refusal
 from sslzoo.recipes.schema import SWITCHES, Switches, Value
 from sslzoo.tools.errors import UserError
+from sslzoo.training import scoring
 from sslzoo.training.learner import Learner
 from sslzoo.training.loop import Training
+from sslzoo.training.machine import fast_products
 from sslzoo.training.plan import Options, Plan
 from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import train
 from sslzoo.views.batches import Batches
 from sslzoo.views.features import BATCH, Preprocessing, features
+from sslzoo.views.streams import start_method
 
 pytestmark = [
     pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this build of torch has no CUDA, to be faked"),
@@ -317,7 +324,124 @@ def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
     assert rows.shape == (len(split), 4)
     batches = -(-len(split) // BATCH)
     assert [wait.what for wait in watch.waits] == ["copy to the host"] * batches
-    assert len([copy for copy in watch.copies if copy.size > 12]) == batches  # beside the mean and the deviation
+    sent = [copy for copy in watch.copies if copy.size > 12]  # beside the mean and the deviation
+    assert len(sent) == batches
+    assert all(copy.pinned and not copy.blocking for copy in sent)
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_features_on_a_gpu_are_in_the_precision_of_the_training(precision: str, kind: torch.dtype) -> None:
+    """And in the memory layout that its convolutions are fast in; in float32 on a CPU, as ever."""
+    seen: list[tuple[torch.dtype, bool]] = []
+    plan = planned("simsiam")
+    for device in (CUDA, torch.device("cpu")):
+        with fake_cuda():
+            plan = replace(plan, device=device, precision=precision)
+            net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1)).to(device)
+            net[0].register_forward_hook(
+                lambda _, given, found: seen.append((found.dtype, given[0].is_contiguous(memory_format=CHANNELS_LAST)))
+            )
+            assert scoring._shared(plan, net, plan.data.bank).dtype == np.float32
+    assert seen == [(kind, True), (torch.float32, False)]
+
+
+CHANNELS_LAST = torch.channels_last
+
+
+def test_a_run_is_evaluated_in_its_own_precision(true_run: dict[str, bytes], tmp_path: Path) -> None:
+    for name, content in true_run.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "tiny.npz").write_bytes(bad_files.images())
+    about = json.loads((tmp_path / "run.json").read_text())
+    for precision in ("bf16", "float32"):
+        (tmp_path / "run.json").write_text(json.dumps({**about, "precision": precision}))
+        options = EmbedOptions(data=str(tmp_path / "tiny.npz"), device="cpu")
+        assert open_source(str(tmp_path), options)[0].precision == precision
+    assert open_source("random", EmbedOptions(data="digits", device="cpu"))[0].precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "begun", "method"),
+    [(2, "cuda", True, "spawn"), (2, "cpu", True, "spawn"), (2, "cpu", False, None), (0, "cuda", True, None)],
+)
+def test_readers_are_no_copies_of_a_process_that_uses_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, workers: int, device: str, begun: bool, method: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
+    assert start_method(workers, torch.device(device)) == method
+
+
+# ---- how a GPU multiplies --------------------------------------------------------------------------------------------
+
+
+def products() -> tuple[str, bool, bool]:
+    """What torch is told of float32 products and of convolutions."""
+    cudnn = torch.backends.cudnn
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "inside"),
+    [
+        ("cuda", "bf16", ("high", True, True)), ("cuda", "fp16", ("high", True, True)),
+        ("cuda", "float32", ("highest", False, False)), ("cpu", "float32", None), ("cpu", "bf16", None),
+    ],
+)  # fmt: skip
+def test_a_gpu_multiplies_fast_unless_float32_was_asked_for(
+    device: str, precision: str, inside: tuple[str, bool, bool] | None
+) -> None:
+    """And all is as it was afterwards, also after an error."""
+
+    def work() -> None:
+        with fast_products(torch.device(device), precision):
+            seen.append(products())
+            raise KeyError
+
+    before, seen = products(), []
+    with pytest.raises(KeyError):
+        work()
+    assert seen == [inside or before]
+    assert products() == before
+
+
+def test_neighbours_are_found_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Similarities of TF32 would differ in their fourth digit, and ties are told by the seventh."""
+    seen: list[str] = []
+    topk = torch.Tensor.topk
+
+    def watched(*words: object, **more: object) -> object:
+        seen.append(torch.get_float32_matmul_precision())
+        return topk(*words, **more)
+
+    monkeypatch.setattr(torch.Tensor, "topk", watched)
+    with fake_cuda(), fast_products(CUDA, "bf16"):
+        Exact("cuda")(ROWS_OF((50, 8), np.float32), ROWS_OF((10, 8), np.float32), 5)
+        assert torch.get_float32_matmul_precision() == "high"
+    assert seen == ["highest"]
+
+
+def test_a_run_trains_within_fast_products(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The loop asks for them with its device and precision, and run.json says what they were."""
+    seen: list[object] = []
+
+    @contextmanager
+    def watched(device: torch.device, precision: str) -> Iterator[None]:
+        seen.append((device.type, precision))
+        yield
+        seen.append("over")
+
+    step = Learner.step
+    monkeypatch.setattr("sslzoo.training.loop.fast_products", watched)
+    monkeypatch.setattr(Learner, "step", lambda *words: seen.append("step") or step(*words))
+    (tmp_path / "tiny.npz").write_bytes(bad_files.images())
+    words = "simsiam dim=8 hidden=8 predictor_hidden=8"
+    found = train(words, data=str(tmp_path / "tiny.npz"), epochs=1, device="cpu", out=str(tmp_path))
+    assert seen[0] == ("cpu", "float32")
+    assert seen[1:] == ["step"] * (len(seen) - 2) + ["over"]
+    assert json.loads((Path(found["run"]) / "run.json").read_text())["tf32"] is False
+
+
+# ---- searches --------------------------------------------------------------------------------------------------------
 
 
 ROWS_OF = np.random.default_rng(0).standard_normal

@@ -25,7 +25,7 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
 from ..training.guards import enough_memory
-from ..training.machine import find_device
+from ..training.machine import evaluation_autocast, find_device
 from ..training.plan import circumstances
 from ..views.features import BATCH, Preprocessing, features
 from . import store
@@ -94,7 +94,10 @@ class EmbedOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """Holds a network, or None for raw pixels, with the image size and normalisation that it was made for."""
+    """Holds a network, or None for raw pixels, with the image size, normalisation and precision that it was made for.
+
+    The precision is that of a GPU; others compute in float32.
+    """
 
     label: str
     net: nn.Module | None
@@ -103,6 +106,7 @@ class Source:
     std: tuple[float, ...] | None = None
     seed: int | None = None
     group: str | None = None
+    precision: str = "float32"
 
 
 def shared_data(sources: Sequence[str], given: str | None) -> str:
@@ -166,11 +170,12 @@ def features_of(
         done = None if progress is None else lambda n: progress(source.label, n, len(part))
         workers = readers() if options.workers is None else options.workers
         with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
-            return features(net, part, how, device, workers, done)
+            return features(net, part, how, device, workers, done, evaluation_autocast(device, source.precision))
 
     if net is None or not options.cached:
         return make()
     transform = {**asdict(how), "device": device.type, "net": str(net)}
+    transform |= {"precision": source.precision} if device.type == "cuda" else {}
     return store.cached(store.key(net, part, transform), part, make)
 
 
@@ -227,7 +232,8 @@ def _run(path: Path, options: EmbedOptions) -> Source:
     words = (f"{key}={value}" for key, value in sorted(trained_with.items()))
     group = " ".join([about.expression, about.data, options.network, options.layer, *words])
     mean, std = tuple(about.mean), tuple(about.std)
-    return Source(label, net.eval(), about.image_size, mean, std, about.options.seed, group)
+    precision = about.precision or "float32"
+    return Source(label, net.eval(), about.image_size, mean, std, about.options.seed, group, precision)
 
 
 def _is_colour(values: Sequence[Any]) -> bool:

@@ -18,6 +18,7 @@ from . import checkpoints, runs, scoring
 from .checkpoints import Checkpoint
 from .guards import Interrupted, enough_memory, guarded, signals
 from .learner import Learner
+from .machine import fast_products
 from .plan import Plan, interval
 from .reporter import LogRow, Reporter, Result
 
@@ -127,7 +128,8 @@ class Training:
         agree.on_first(lambda: unreadable.reload(path))
         every = self.options.knn_every or max(1, -(-epochs // 8))
         last = min(epochs, stop_after or epochs)
-        with signals() as caught, guarded(path, self.batches.batch_size, self.learner.try_batch):
+        fast = fast_products(self.plan.device, self.plan.precision)
+        with signals() as caught, guarded(path, self.batches.batch_size, self.learner.try_batch), fast:
             self.learner.join()
             while self.epoch < last:
                 self.train_epoch(reporter, caught)

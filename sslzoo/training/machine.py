@@ -78,6 +78,11 @@ def autocast(device: torch.device, precision: str) -> torch.autocast:
     return torch.autocast(device.type, half or torch.bfloat16, enabled=half is not None)
 
 
+def evaluation_autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return a block to evaluate a network in: of its training's precision on a GPU, of float32 elsewhere."""
+    return autocast(device, precision if device.type == "cuda" else "float32")
+
+
 def versions() -> dict[str, str]:
     """Return the versions of this package, of those that compute, and of Python."""
     return {"sslzoo": __version__, **{name: version(name) for name in PACKAGES}, "python": platform.python_version()}
@@ -101,8 +106,28 @@ def keep_memory() -> None:
 
 
 @contextmanager
+def fast_products(device: torch.device, precision: str) -> Iterator[None]:
+    """Let a GPU multiply float32 in TF32 and try which convolution is fastest within a block; then all is as before.
+
+    Where float32 is the precision that somebody asked for, it is float32 in full, and nothing is tried.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    cudnn, full = torch.backends.cudnn, precision == "float32"
+    before = (torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark)
+    torch.set_float32_matmul_precision("highest" if full else "high")
+    cudnn.allow_tf32, cudnn.benchmark = not full, not full
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        cudnn.allow_tf32, cudnn.benchmark = before[1:]
+
+
+@contextmanager
 def without_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """A block after which a model's state, its gradients and torch's random numbers are as they were."""
+    """Bring a model's state, its gradients and torch's random numbers back to what they were before a block."""
     state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):

@@ -54,6 +54,7 @@ class RunAbout(Record):
     processes: int = 1
     launch: Sequence[str] = ()
     precision: str | None = None
+    tf32: bool | None = None
     resident: bool | None = None
     plugins: Sequence[Plugin] = ()
     versions: Mapping[str, str] | None = None
@@ -68,6 +69,7 @@ class RunAbout(Record):
             image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),
             options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
+            tf32=plan.device.type == "cuda" and plan.precision != "float32",
             resident=plan.resident, plugins=loaded(), versions=versions(),
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )  # fmt: skip

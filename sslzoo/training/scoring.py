@@ -14,6 +14,7 @@ from ..metrics.knn import knn
 from ..processes import agree, collectives
 from ..tools.errors import Diverged
 from ..views.features import Preprocessing, features
+from .machine import evaluation_autocast
 from .plan import Plan
 
 
@@ -68,7 +69,8 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
 def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
     """Return features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
-    how = (Preprocessing(data.size, data.mean, data.std), plan.device, plan.workers)
+    precision = evaluation_autocast(plan.device, plan.precision)
+    how = (Preprocessing(data.size, data.mean, data.std), plan.device, plan.workers, None, precision)
     if collectives.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(collectives.shard_indices(n))

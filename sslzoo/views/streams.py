@@ -117,7 +117,6 @@ class Stream:
 
     def start(self) -> DataLoader[CropBatch]:
         """Return a loader whose processes stay."""
-        on_host = self.device.type == "cpu"
         return DataLoader(
             self.crops,
             batch_sampler=self.batches,
@@ -127,8 +126,14 @@ class Stream:
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
             pin_memory=self.device.type == "cuda",
-            multiprocessing_context="spawn" if self.workers and not on_host else None,
+            multiprocessing_context=start_method(self.workers, self.device),
         )
+
+
+def start_method(workers: int, device: torch.device) -> str | None:
+    """Return how readers are started: not as copies of a process that uses a GPU, which is no use to a copy."""
+    on_gpu = device.type != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return "spawn" if workers and on_gpu else None
 
 
 def ignore_signals(_: int) -> None:
