@@ -19,7 +19,7 @@ from torch import nn
 from sslzoo.core.siamese import Siamese
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
-from sslzoo.evaluation.evaluate import evaluate
+from sslzoo.evaluation.evaluate import Evaluation, evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
 from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed, open_source
 from sslzoo.metrics import index
@@ -487,9 +487,9 @@ def test_a_cpu_searches_by_faiss_where_there_is_a_gpu(monkeypatch: pytest.Monkey
     bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
     arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
     with fake_cuda() as watch:
-        row = evaluate(Embedding("rows", "noise", arrays, device="cpu"), [find_protocol("sslzoo")])
-        assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row["knn"]
-    assert row["knn"]["k1"] == 1
+        row = evaluate(Embedding("rows", "noise", arrays, device="cpu"), Evaluation([find_protocol("sslzoo")]))
+        assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row.knn
+    assert row.knn["k1"] == 1
     assert watch.copies == []
     assert [index.exact_by(device) for device in ("cpu", "cuda:1")] == [
         "faiss, exact inner product",
@@ -504,7 +504,8 @@ def test_knn_searches_on_its_device() -> None:
         knn(bank, labels, bank[:30], labels[:30], device="cuda")
         assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]  # the bank and the queries
         watch.clear()
-        evaluate(Embedding("rows", "noise", arrays, device="cuda"), [find_protocol("sslzoo"), find_protocol("dino")])
+        asked = Evaluation([find_protocol("sslzoo"), find_protocol("dino")])
+        evaluate(Embedding("rows", "noise", arrays, device="cuda"), asked)
         assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]
 
 
@@ -518,6 +519,6 @@ def test_an_evaluation_of_rows_asks_nothing_of_the_device() -> None:
         arrays = {
             "train_features": rows, "train_labels": labels, "test_features": rows[:20], "test_labels": labels[:20],
         }  # fmt: skip
-        row = evaluate(Embedding("rows", "noise", arrays), [find_protocol("sslzoo")], probed=True)
-    assert 0 <= row["probe"]["accuracy"] <= 1
+        row = evaluate(Embedding("rows", "noise", arrays), Evaluation([find_protocol("sslzoo")], probe=True))
+    assert 0 <= row.probe.accuracy <= 1
     assert watch.waits == watch.copies == []
