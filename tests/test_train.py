@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import sslzoo
+from sslzoo.exchange.weights import save_encoder
 from sslzoo.recipes.recipe import method_names
 from sslzoo.tools.errors import UserError
 from sslzoo.training import checkpoints, runs
@@ -246,3 +247,15 @@ def test_a_run_of_an_older_version_is_read_and_goes_on(tmp_path: Path, monkeypat
     assert (run / "log.csv").read_text().splitlines()[:2] == log.splitlines()
     assert [row.epoch for row in runs.read_log(run)] == [1, 2]
     assert json.loads((run / "run.json").read_text()) == old
+
+
+def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
+    """Whatever order the library's metadata come in; and the file is one that it reads."""
+    metadata = {"backbone": "small", "image_size": 32, "mean": [0.1], "std": [0.2], "expression": 'a "b" \u00e9'}
+    net = torch.nn.Linear(3, 2)
+    for n in range(8):
+        save_encoder(tmp_path / f"{n}.safetensors", net, metadata)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    with safe_open(tmp_path / "0.safetensors", "pt") as file:
+        assert {key: json.loads(value) for key, value in file.metadata().items()} == metadata
+        assert torch.equal(file.get_tensor("weight"), net.weight)

@@ -18,7 +18,21 @@ from ..tools.files import write
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a backbone's weights as safetensors, with what is needed to use them as its metadata."""
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    write(path, save(weights, {key: json.dumps(value) for key, value in metadata.items()}))
+    write(path, _ordered(save(weights, {key: json.dumps(value) for key, value in metadata.items()})))
+
+
+def _ordered(file: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order, so that equal weights are equal files.
+
+    A file is the length of its header in eight bytes, the header as JSON, padded with spaces to a multiple of eight,
+    and the tensors.
+    """
+    length = int.from_bytes(file[:8], "little")
+    header = json.loads(file[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
