@@ -23,10 +23,9 @@ from pathlib import Path
 import torch
 from compact import compact
 
-from sslzoo.training.device import find_device
 from sslzoo.training.learner import Learner
 from sslzoo.training.loop import Training
-from sslzoo.training.machine import device_name, versions
+from sslzoo.training.machine import device_name, find_device, versions
 from sslzoo.training.plan import Options, prepare
 
 METHODS = ("simsiam", "byol", "simclr", "swav")

@@ -100,12 +100,12 @@ def listed(folder: Path) -> list[str]:
 def same(run: Path, other: Path) -> bool:
     """Whether two runs ended with the same bits of state, and the same log."""
     a, b = checkpoints.read(run), checkpoints.read(other)
-    names = [name for name, value in a["model"].items() if isinstance(value, torch.Tensor)]
-    equal = a["model"].keys() == b["model"].keys() and all(torch.equal(a["model"][n], b["model"][n]) for n in names)
-    momenta = zip(a["optimizer"]["state"].values(), b["optimizer"]["state"].values(), strict=True)
+    names = [name for name, value in a.model.items() if isinstance(value, torch.Tensor)]
+    equal = a.model.keys() == b.model.keys() and all(torch.equal(a.model[n], b.model[n]) for n in names)
+    momenta = zip(a.optimizer["state"].values(), b.optimizer["state"].values(), strict=True)
     equal &= all(torch.equal(x["momentum_buffer"], y["momentum_buffer"]) for x, y in momenta)
-    equal &= all(torch.equal(a["random"][name], b["random"][name]) for name in a["random"])
-    logs = [[{k: v for k, v in row.items() if k not in TIMED} for row in one["log"]] for one in (a, b)]
+    equal &= all(torch.equal(a.random[name], b.random[name]) for name in a.random)
+    logs = [[{k: v for k, v in row.to_json().items() if k not in TIMED} for row in one.log] for one in (a, b)]
     return equal and logs[0] == logs[1]
 
 
@@ -122,7 +122,7 @@ def one(method: str, processes: int, seed: int, whole: dict[str, Any], folder: P
         kills[-1]["found"] = None
         if begun is not None:
             state = checkpoints.read(begun.parent)
-            kills[-1]["found"] = f"epoch {state['epoch']}, step {state['position']}"
+            kills[-1]["found"] = f"epoch {state.epoch}, step {state.position}"
     begun = next(folder.glob("runs/*/run.json"), None)
     rest = fresh if begun is None else ("train", "--resume", str(begun.parent))
     end = finish(start(folder, words(processes, *rest, "--json", "--quiet")))

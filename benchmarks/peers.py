@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from sslzoo.core.encoders import build, feature_width
-from sslzoo.core.heads import predictor, projector
+from sslzoo.core.functions import made
+from sslzoo.core.heads import projector
 from sslzoo.data.splits import IMAGENET
 from sslzoo.recipes.recipe import Recipe
 
@@ -99,7 +100,7 @@ class Loop:
         size, heads, knobs = images.shape[-1], recipe.heads, recipe.optimizer
         encoder = build(recipe.training.backbone, size)
         self.net = nn.Sequential(encoder, nn.Flatten(), projector(feature_width(encoder), heads)).to(device)
-        self.head = predictor(recipe.switches.predictor, heads).to(device)
+        self.head = made(recipe.switches, "predictor", heads).to(device)
         self.copy = deepcopy(self.net) if method == "byol" else None
         if self.copy is not None:
             deactivate_requires_grad(self.copy)

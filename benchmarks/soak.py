@@ -120,7 +120,7 @@ def main() -> None:
             process.terminate()
             code = process.wait(timeout=120)
             run = next((folder / "runs" / name.split()[-1]).iterdir())
-            found[name] = {"epochs": checkpoints.read(run)["epoch"], "code": code, **summary(looks[name])}
+            found[name] = {"epochs": checkpoints.read(run).epoch, "code": code, **summary(looks[name])}
     result = {"minutes": minutes, "commit": commit(), "versions": versions(), "runs": found}
     (out / "soak.json").write_text(compact(result) + "\n")
     (out / "soak.md").write_text(page(result))

@@ -34,11 +34,10 @@ from sslzoo.data import sets
 from sslzoo.data.folders import image_paths
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.picture import read_sizes
-from sslzoo.data.splits import MOST, Dataset, Split
+from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
 from sslzoo.metrics.knn import knn, unit_rows
-from sslzoo.training.device import find_device
 from sslzoo.training.loop import Training
-from sslzoo.training.machine import keep_memory, versions
+from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
 from sslzoo.training.reporter import Reporter
 from sslzoo.views.batches import Batches
@@ -327,7 +326,7 @@ def stream(bench: Bench) -> dict:
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
-        size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MOST)
+        size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MAX_VIEW_SIZE)
         split = Split(FileImages(tuple(paths[: len(paths) if not bench.quick else 20 * batch])))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
         ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from .core.siamese import Siamese
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
-    from .recipes.plugins import load as plugin
+    from .recipes.plugins import load_plugin
     from .recipes.recipe import Recipe
     from .recipes.rules import collapse_guards
     from .recipes.values import SwitchValue
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from .training.runs import encoder
 
 __all__ = [
-    "Recipe", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn", "load", "optimizer",
-    "plugin", "train",
+    "Recipe", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn", "load",
+    "load_plugin", "optimizer", "train",
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
     "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",
-    "load": "recipes.algebra:load", "optimizer": "training.optim:optimizer", "plugin": "recipes.plugins:load",
-    "train": "training.run:train",
+    "load": "recipes.algebra:load", "load_plugin": "recipes.plugins:load_plugin",
+    "optimizer": "training.optim:optimizer", "train": "training.run:train",
 }  # fmt: skip
 
 

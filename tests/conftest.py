@@ -17,6 +17,7 @@ from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.recipes.recipe import Layer
 from sslzoo.tools.errors import Diverged
 from sslzoo.training.guards import Interrupted
+from sslzoo.training.reporter import Result
 
 TINY = {
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,
@@ -117,12 +118,15 @@ class FakeTrain:
         if words[0] in self.diverging:
             raise Diverged("The loss of epoch 1 is nan; lower optimizer.lr.")
         n = len(self.asked)
-        row = {"loss": -n / 10, "std": n / 10, "rank": n * 2.0}
+        loss, std, rank = -n / 10, n / 10, n * 2.0
         (run / "log.csv").write_text(
-            f"epoch,loss,std,rank,lr,images_per_second,alignment,knn\n1,{row['loss']},{row['std']},{row['rank']},1,1,{-n},0.5\n"
+            f"epoch,loss,std,rank,lr,images_per_second,alignment,knn\n1,{loss},{std},{rank},1,1,{-n},0.5\n"
         )
-        knn = {"k20": 0.1 * n % 1, "k200": 0.0}
-        return {**row, "knn": knn, "random_knn": 0.25, "raw_knn": 0.4}
+        return Result(
+            run=str(run), expression=words[0], method=None, switches={}, data="digits", epochs=1, loss=loss, std=std,
+            rank=rank, knn={"k20": 0.1 * n % 1, "k200": 0.0}, raw_knn=0.4, random_knn=0.25, seconds=1.0,
+            images_per_second=1.0, alignment=None, uniformity=None, code_entropy=None, code_usage=None, advice=[],
+        )  # fmt: skip
 
 
 @pytest.fixture

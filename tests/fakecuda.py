@@ -197,11 +197,12 @@ def to(module: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
 
 
 @contextmanager
-def fake_cuda(number: float = 1.0) -> Iterator[FakeCuda]:
-    """A block in which there is a GPU, as far as shapes, types and devices go."""
+def fake_cuda(number: float = 1.0, free: int = 80 << 30) -> Iterator[FakeCuda]:
+    """A block in which there is a GPU with so many free bytes, as far as shapes, types and devices go."""
     stubs = {
         "torch.cuda.amp.common.amp_definitely_not_available": lambda: False,
         "torch.cuda.is_bf16_supported": lambda *_, **__: True,
+        "torch.cuda.mem_get_info": lambda *_: (free, 80 << 30),
         "torch.accelerator.is_available": lambda: True,
         "torch.autograd.backward": backward,
         "torch.nn.Module.to": to,

@@ -4,13 +4,14 @@ import json
 import math
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
 import pytest
 
 from sslzoo import UserError
-from sslzoo.metrics.health import most, verdict
+from sslzoo.metrics.health import largest_rank, verdict
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.rules import refusal
 from sslzoo.studies.lattice import in_words, lattice, read_flips
@@ -19,7 +20,7 @@ from sslzoo.studies.pictures.curves import curves
 from sslzoo.studies.pictures.scatter import scatter
 from sslzoo.studies.results import Order, Result, Scoreboard, Spread, Table
 from sslzoo.studies.summary import order, published_number, ranks, scoreboard, spearman
-from sslzoo.studies.tables import flipped_value
+from sslzoo.studies.tables import flipped_value, protocol
 from sslzoo.training.reporter import Reporter
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -292,8 +293,8 @@ def test_a_curve_of_one_epoch_has_one_tick(loaded, trained):
 
 
 def without_labels(call):
-    def made(self, words, reporter, **options):
-        return {**call(self, words, reporter, **options), "knn": None, "raw_knn": None, "random_knn": None}
+    def made(self, words, *, reporter, **options):
+        return replace(call(self, words, reporter=reporter, **options), knn=None, raw_knn=None, random_knn=None)
 
     return made
 
@@ -374,7 +375,7 @@ def test_a_broken_table_is_refused(loaded, run_cli, trained):
     ],
 )
 def test_verdicts(std, rank, dim, word):
-    assert verdict(std, rank, most(dim, 64)) == word
+    assert verdict(std, rank, largest_rank(dim, 64)) == word
 
 
 def test_ranks_and_spearman():
@@ -446,4 +447,5 @@ def test_the_protocol_says_what_varies(loaded, trained):
     found = loaded("ablate", "simsiam", "--flip", "epochs=1|2,batch_size=8|16", "--limit", "64")
     assert (found["epochs"], found["batch_size"], found["backbone"]) == (None, None, "small")
     assert "64 images of 32 px, epochs vary, batch varies, small" in (Path(found["folder"]) / "table.md").read_text()
-    assert "1 epoch, batch 16" in tables.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))
+    table = Table.from_json(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))
+    assert "1 epoch, batch 16" in protocol(table.head)

@@ -14,11 +14,13 @@ from PIL import Image
 
 from sslzoo import load, train
 from sslzoo.data import folders, sets
-from sslzoo.data.picture import LARGE, MOST_PIXELS, Picture, Unreadable, read_sizes, square
-from sslzoo.data.unreadable import NAME, Bad
+from sslzoo.data.picture import LARGE, MAX_PIXELS, Picture, UnreadableImage, read_sizes, square
+from sslzoo.data.survey import Report
+from sslzoo.data.unreadable import LIST_NAME, UnreadableImages
 from sslzoo.evaluation import sources
 from sslzoo.evaluation.search import search
 from sslzoo.recipes.schema import View
+from sslzoo.tools.records import Misfit
 from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume
 from sslzoo.views import features
@@ -129,7 +131,7 @@ class Told(Reporter):
 )
 def test_what_cannot_be_read_says_why(tmp_path, refused, suffix, kind, reason):
     path = spoiled(picture(tmp_path / f"x{suffix}"), kind)
-    with pytest.raises(Unreadable) as caught:
+    with pytest.raises(UnreadableImage) as caught:
         Picture(path).pixels()
     assert caught.value.reason == reason
     with refused(str(path), reason):
@@ -143,18 +145,18 @@ def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "read_bytes", denied)
-    with pytest.raises(Unreadable, match="permission denied"):
+    with pytest.raises(UnreadableImage, match="permission denied"):
         Picture(path)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch, suffix):
     """Before any pixel is decoded, by whoever decodes them."""
-    side = int(MOST_PIXELS**0.5)
+    side = int(MAX_PIXELS**0.5)
     large, fits = (forged(tmp_path / f"{n}{suffix}", n, n) for n in (side + 1, side))
     monkeypatch.setattr("sslzoo.data.picture.decode_jpeg", lambda *_, **__: pytest.fail("decoded"))
     monkeypatch.setattr(Image.Image, "load", lambda *_: pytest.fail("decoded"))
-    with pytest.raises(Unreadable, match="shrink it"):
+    with pytest.raises(UnreadableImage, match="shrink it"):
         Picture(large)
     assert Picture(fits).width == side
 
@@ -177,7 +179,7 @@ def test_a_hundred_megapixels_are_read_without_a_warning(tmp_path, suffix):
 def test_a_jpeg_that_breaks_off_is_unreadable_however_it_is_decoded(tmp_path, part, room, mode):
     noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
     Image.fromarray(noise).convert(mode).save(tmp_path / "x.jpg")
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableImage):
         Picture(cut(tmp_path / "x.jpg", part)).pixels(room)
 
 
@@ -203,7 +205,7 @@ def test_images_of_one_pixel_are_squared_and_cropped(tmp_path, size, suffix):
     assert square(Picture(path).pixels()[None], 224).shape == (1, 3, 224, 224)
     made = Crops((path,), [(View(), 32)], 0).__getitems__([(0, 0)])
     assert made.views[0].shape == (1, 3, 32, 32)
-    assert made.bad == []
+    assert made.unreadable == []
 
 
 def test_only_the_middle_of_a_strip_is_seen():
@@ -247,7 +249,7 @@ def test_another_image_stands_in_and_the_index_says_which(flat):
     assert set(whole[0][moved].tolist()) == set(BAD)
     assert not set(index.tolist()) & set(BAD)
     assert torch.equal(views[~moved], whole[1][~moved])
-    assert set(found.bad.reasons) == {found.train.images.paths[place] for place in BAD}
+    assert set(found.unreadable.reasons) == {found.train.images.paths[place] for place in BAD}
     assert len(set(index[moved].tolist())) > 1
 
 
@@ -286,12 +288,12 @@ def test_a_file_known_as_bad_is_not_read_again(flat, monkeypatch):
     crops = Crops(found.train.images.paths, [(View(), 24)], 0)
     asked = [(0, place) for place in range(24)]
     made = crops.__getitems__(asked)
-    assert sorted(place for place, _ in made.bad) == BAD
+    assert sorted(place for place, _ in made.unreadable) == BAD
     read = []
     usual = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or usual(self))
     again = crops.__getitems__(asked)
-    assert again.bad == []
+    assert again.unreadable == []
     assert torch.equal(again.places, made.places)
     assert torch.equal(again.views[0], made.views[0])
     assert not {found.train.images.paths[place] for place in BAD} & set(read)
@@ -303,7 +305,7 @@ def test_a_stream_of_nothing_readable_is_refused(flat, refused, workers):
     with refused("None of 4 images can be read"):
         drawn(Batches(found, load("byol", "large", batch_size=2), CPU, 0, workers))
     with refused("None of 4 images can be read", str(found.train.images.paths[0])):
-        features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU, workers)
 
 
 # ---- resident and evaluated ------------------------------------------------------------------------------------------
@@ -322,7 +324,11 @@ def test_a_resident_set_goes_without_what_cannot_be_read(classes, monkeypatch, k
     assert torch.equal(found.train.images.pixels, whole.train.images.pixels[kept])
     assert torch.equal(found.train.labels, whole.train.labels[kept])
     assert found.train is found.bank
-    assert (list(found.bad.reasons), found.bad.of, found.bad) == ([path], 30, found.test.bad)
+    assert (list(found.unreadable.reasons), found.unreadable.total, found.unreadable) == (
+        [path],
+        30,
+        found.test.unreadable,
+    )
     assert "1 of 30 images cannot be read" in found.notes[-1]
 
 
@@ -330,14 +336,14 @@ def test_evaluation_leaves_images_out_with_their_labels(classes, monkeypatch):
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
     root = classes()
     found = sets.load(str(root))
-    everything = features.features(None, found.train, 24, found.mean, found.std, CPU)
+    everything = features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU)
     for k, place in enumerate((0, 7, 19)):
         spoiled(found.train.images.paths[place], KINDS[k])
     kept = [i for i in range(20) if i not in (0, 7, 19)]
     for workers in (0, 2):
         found = sets.load(str(root)) if workers == 0 else found  # once nothing is known, once all is
         there = [i for i, path in enumerate(found.train.images.paths) if path.exists()]
-        rows = features.features(None, found.train, 24, found.mean, found.std, CPU, workers)
+        rows = features.features(None, found.train, features.Preprocessing(24, found.mean, found.std), CPU, workers)
         assert np.array_equal(rows, everything[kept])
         assert len(found.train.readable().labels) == len(rows)
         assert len(there) == len(found.train)
@@ -351,21 +357,21 @@ def test_sources_and_search_skip_them_also_from_the_cache(classes, monkeypatch, 
     for place in (2, 11):
         cut(paths[place])
     cut(root / "test" / "a" / "004.png")
-    look = sources.Look(str(root), backbone="small", workers=0)
+    options = sources.EmbedOptions(str(root), backbone="small", workers=0)
     if again:
-        sources.embed("random", look)
+        sources.embed("random", options)
         monkeypatch.setattr(sources, "features", lambda *_: pytest.fail("made again"))
-    found = sources.embed("random", look)
+    found = sources.embed("random", options)
     assert found.arrays["train_features"].shape[0] == len(found.arrays["train_labels"]) == 18
     assert found.arrays["test_features"].shape[0] == len(found.arrays["test_labels"]) == 9
     assert len(found.images.bank) == 18
     if again:
         return
-    result = search("random", ["train:12", str(paths[19])], str(root), number=20, workers=0, backbone="small")
-    places = [[one["place"] for one in query["neighbours"]] for query in result["queries"]]
+    result = search("random", ["train:12", str(paths[19])], options, number=20)
+    places = [[one.number for one in query.neighbours] for query in result.queries]
     assert sorted(places[0]) == [i for i in range(20) if i not in (2, 11, 12)]
     assert places[1][0] == 19
-    assert all(one["file"] == str(paths[one["place"]]) for query in result["queries"] for one in query["neighbours"])
+    assert all(one.file == str(paths[one.number]) for query in result.queries for one in query.neighbours)
 
 
 def test_knn_and_embed_say_what_is_left_out(classes, run_cli, tmp_path):
@@ -382,7 +388,7 @@ def test_a_query_that_cannot_be_read_is_refused(classes, refused):
     root = classes()
     bad = cut(picture(root.parent / "x.png"))
     with refused(str(bad), "it breaks off"):
-        search("random", [str(bad)], str(root), workers=0, backbone="small")
+        search("random", [str(bad)], sources.EmbedOptions(str(root), workers=0, backbone="small"))
 
 
 def test_sizes_are_those_of_what_can_be_read(tmp_path):
@@ -476,7 +482,7 @@ def four_hundred(tmp_path_factory):
 
 def listed(run):
     """The lines of a run's list, as path and reason."""
-    return [tuple(line.split("\t")) for line in (Path(run) / NAME).read_text().splitlines()]
+    return [tuple(line.split("\t")) for line in (Path(run) / LIST_NAME).read_text().splitlines()]
 
 
 def test_a_hundredth_unreadable_trains_to_its_end_and_is_listed(four_hundred, tmp_path):
@@ -490,20 +496,20 @@ def test_a_hundredth_unreadable_trains_to_its_end_and_is_listed(four_hundred, tm
     ]  # fmt: skip
     (warned,) = [sentence for sentence in told.warned if "cannot be read" in sentence]
     assert "4 of 400 images" in warned
-    assert f"{result['run']}/{NAME}" in warned
+    assert f"{result['run']}/{LIST_NAME}" in warned
 
 
 def test_a_run_without_bad_images_has_no_list(flat, tmp_path):
     found = flat()
     options = {**QUICK, "batch_size": 4, "epochs": 1}
-    result = train("simclr", data=str(found.bad.folder), out=str(tmp_path), **options)
-    assert not (Path(result["run"]) / NAME).exists()
+    result = train("simclr", data=str(found.unreadable.folder), out=str(tmp_path), **options)
+    assert not (Path(result["run"]) / LIST_NAME).exists()
 
 
 def test_more_than_the_share_stops_a_streamed_run(four_hundred, tmp_path, refused):
     root, _ = four_hundred
     with refused(
-        "4 of 400 images cannot be read", "1% where --max-bad allows 0.75%", NAME, f"sslzoo data check {root}"
+        "4 of 400 images cannot be read", "1% where --max-bad allows 0.75%", LIST_NAME, f"sslzoo data check {root}"
     ):
         train("simclr", data=str(root), out=str(tmp_path / "runs"), max_bad=0.0075, **QUICK)  # three have no header
     (run,) = (tmp_path / "runs").iterdir()
@@ -529,15 +535,15 @@ def test_a_share_out_of_bounds_is_refused(bad_input, share):
 def test_a_resumed_run_makes_the_same_and_lists_the_same(flat, tmp_path):
     """What it listed before is looked at again; what was mended meanwhile is off the list."""
     found = flat(bad=[3, 9])
-    options = {**QUICK, "data": str(found.bad.folder), "max_bad": 0.1, "batch_size": 6, "device": "cpu"}
+    options = {**QUICK, "data": str(found.unreadable.folder), "max_bad": 0.1, "batch_size": 6, "device": "cpu"}
     whole = train("simclr", out=str(tmp_path / "whole"), **options)
     half = train("simclr", out=str(tmp_path / "half"), stop_after=1, **options)
     rest = resume(half["run"])
     assert rest["loss"] == whole["loss"]
     assert listed(half["run"]) == listed(whole["run"])
-    mended = Bad(found.bad.folder, 24)
+    mended = UnreadableImages(found.unreadable.folder, 24)
     picture(found.train.images.paths[3])
-    mended.read(Path(half["run"]) / NAME)
+    mended.read_list(Path(half["run"]) / LIST_NAME)
     assert list(mended.reasons) == [found.train.images.paths[9]]
 
 
@@ -545,10 +551,10 @@ def test_any_name_goes_through_a_list(tmp_path):
     names = ["plain.png", "tab\there.png", "line\nbreak.png", "back\\nslash.png", os.fsdecode(b"no utf \xff.png")]
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    Bad(tmp_path, 5, {tmp_path / name: "it is empty" for name in names}).write(tmp_path / NAME)
-    assert (tmp_path / NAME).read_bytes().count(b"\n") == 5
-    again = Bad(tmp_path, 5)
-    again.read(tmp_path / NAME)
+    UnreadableImages(tmp_path, 5, {tmp_path / name: "it is empty" for name in names}).write_list(tmp_path / LIST_NAME)
+    assert (tmp_path / LIST_NAME).read_bytes().count(b"\n") == 5
+    again = UnreadableImages(tmp_path, 5)
+    again.read_list(tmp_path / LIST_NAME)
     assert set(again.reasons) == {tmp_path / name for name in names}
 
 
@@ -612,6 +618,22 @@ def test_check_reports_what_a_folder_holds(zoo, run_cli):
     assert (report["sizes"]["view"], report["sizes"]["smaller"]) == (40, 2)
     assert (report["empty_classes"], report["lone_classes"]) == (["empty"], {"lone": "train"})
     assert report["ok"] is True
+
+
+def test_the_report_is_read_back_strictly(zoo, run_cli):
+    report = json.loads(run_cli("data", "check", str(zoo), "--json").stdout)
+    assert json.dumps(Report.from_json(report).to_json()) == json.dumps(report)
+    with pytest.raises(Misfit, match="images"):
+        Report.from_json({**report, "images": "many"})
+
+
+def test_the_report_of_an_empty_folder(tmp_path, run_cli):
+    result = run_cli("data", "check", str(tmp_path), "--json")
+    assert result.exit_code == 2
+    assert result.stdout == (
+        '{"images": 0, "splits": {}, "bad": [], "kinds": {}, "skipped": {}, "duplicates": {"within": {}, "across": 0, '
+        '"groups": []}, "sizes": {}, "empty_classes": [], "lone_classes": {}, "notes": [], "ok": false}\n'
+    )
 
 
 def test_check_prints_a_page(zoo, run_cli):

@@ -1,5 +1,7 @@
 """benchmarks/: every script is run somewhere, and every committed result is small, named, and what its page shows."""
 
+import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -65,6 +67,17 @@ def test_every_script_is_run_at_a_tiny_size() -> None:
 
 def _text(name: str) -> str:
     return (ROOT / "benchmarks" / name).read_text()
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_what_a_script_takes_from_the_package_is_there(name: str) -> None:
+    """Seen without running it, so that a name that has moved is noticed where lightly and kornia are not installed."""
+    for node in ast.walk(ast.parse(_text(name))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sslzoo":
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                there = hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+                assert there, f"{node.module} has no {alias.name}"
 
 
 def test_ci_runs_the_benchmarks_with_their_peers() -> None:

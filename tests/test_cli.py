@@ -18,7 +18,7 @@ from PIL import Image
 from sslzoo import UserError
 from sslzoo.cli import main, part_signs
 from sslzoo.recipes.recipe import METHODS, method_names
-from sslzoo.training.runs import write
+from sslzoo.tools.files import write
 
 Invoke = Callable[..., Result]
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -387,7 +387,7 @@ def test_a_damaged_run_is_one_sentence(invoke: Invoke, tmp_path: Path, name: str
     }
     about |= {"mean": [0.5] * 3, "std": [0.2] * 3, "batch_size": 16, "backbone": "small", "options": options}
     (run / "run.json").write_text(json.dumps(about))
-    (run / "log.csv").write_text("epoch,loss,std,rank\n1,0.5,1,9\n")
+    (run / "log.csv").write_text("epoch,loss,std,rank,lr,images_per_second\n1,0.5,1,9,0.1,100\n")
     (run / "knn.json").write_text('{"knn": {"k20": 0.5}}')
     rows = loaded(invoke("runs", "--json"))["runs"]
     assert [(row["done"], row["loss"], row["knn"]) for row in rows] == [(1, 0.5, 0.5)]

@@ -1,11 +1,14 @@
 """On a GPU that is not there: no step waits for the device, no devices are mixed, and little is sent to the device."""
 
+import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
 
+import bad_files
 import numpy as np
 import pytest
 import torch
@@ -13,10 +16,12 @@ from fakecuda import Copy, FakeCuda, Wait, fake_cuda
 from PIL import Image
 from torch import nn
 
+from sslzoo.core.siamese import Siamese
+from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
-from sslzoo.evaluation.evaluate import evaluate
+from sslzoo.evaluation.evaluate import Evaluation, evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import Embedding
+from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed, open_source
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact
@@ -26,12 +31,16 @@ from sslzoo.recipes.recipe import Layer, method_names
 from sslzoo.recipes.rules import refusal
 from sslzoo.recipes.schema import SWITCHES, Switches, Value
 from sslzoo.tools.errors import UserError
+from sslzoo.training import scoring
 from sslzoo.training.learner import Learner
 from sslzoo.training.loop import Training
+from sslzoo.training.machine import fast_products
 from sslzoo.training.plan import Options, Plan
 from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import train
 from sslzoo.views.batches import Batches
-from sslzoo.views.features import BATCH, features
+from sslzoo.views.features import BATCH, Preprocessing, features
+from sslzoo.views.streams import start_method
 
 pytestmark = [
     pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this build of torch has no CUDA, to be faked"),
@@ -54,7 +63,7 @@ TINY = {  # heads and memories that take no time; those that a recipe does not r
 def noise(size: int, batches: int) -> Split:
     """So many batches of black images, with labels."""
     n = batches * ROWS
-    return Split(torch.zeros(n, 3, size, size, dtype=torch.uint8), torch.arange(n) % 5)
+    return Split(MemoryImages(torch.zeros(n, 3, size, size, dtype=torch.uint8)), torch.arange(n) % 5)
 
 
 PLAIN = {"views.jitter": 0.0, "views.grayscale": 0.0, "views.blur": 0.0, "views.solarize": 0.0}
@@ -104,7 +113,7 @@ def stepped(plan: Plan, watch: FakeCuda) -> Seen:
         copies, seen.made = list(watch.copies), len(views)
         watch.clear()
         learner.step(views, index, step)
-        learner.lost(False)
+        learner.diverged(wait=False)
         seen.step += watch.waits
         seen.copies.append(copies + watch.copies)
         assert {x.device.type for x in (*views, index, *model.z, learner.loss)} == {"cuda"}
@@ -176,7 +185,7 @@ def combinations() -> Iterator[Switches]:
     """Legal combinations of switches, drawn at random."""
     drawn = random.Random(0)
     while True:
-        made = Switches(**{f.name: drawn.choice(SWITCHES[f.name].metadata["values"]) for f in fields(Switches)})
+        made = Switches(**{f.name: drawn.choice(SWITCHES[f.name].values) for f in fields(Switches)})
         if refusal(made) is None:
             yield made
 
@@ -231,7 +240,7 @@ def files(tmp_path: Path) -> Split:
     drawn = np.random.default_rng(0)
     for i in range(2 * ROWS):
         Image.fromarray(drawn.integers(0, 255, (40, 44, 3), dtype=np.uint8)).save(tmp_path / f"{i:03}.png")
-    return Split(tuple(sorted(tmp_path.glob("*.png"))), torch.arange(2 * ROWS) % 5)
+    return Split(FileImages(tuple(sorted(tmp_path.glob("*.png")))), torch.arange(2 * ROWS) % 5)
 
 
 def test_streamed_views_come_pinned(files: Split) -> None:
@@ -247,13 +256,41 @@ def test_streamed_views_come_pinned(files: Split) -> None:
         assert all(copy.pinned and not copy.blocking for copy in large)
 
 
+@pytest.mark.parametrize(("part", "place"), [(0.49, "cuda"), (0.51, "cpu")])
+def test_images_stay_on_the_host_where_a_gpu_would_be_half_full(part: float, place: str) -> None:
+    """They are sent batch by batch then, from pinned memory."""
+    plan = planned("simsiam", split=noise(32, 2))
+    size = 2 * ROWS * 3 * 32**2
+    with fake_cuda(free=round(size / part)) as watch:
+        assert Batches(plan.data, plan.recipe, CUDA, 0).resident.device.type == place  # type: ignore[union-attr]
+        seen = stepped(plan, watch)
+    assert seen.views == seen.step == []
+    assert_few(seen)
+    assert [copy.size for copy in seen.copies[0] if copy.size >= size / 2] == ([] if place == "cuda" else [size / 2])
+
+
+def out_of_memory(*_: object, **__: object) -> object:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_gpu_that_others_fill_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the model is made, and while features are; nobody sees torch's own error."""
+    with fake_cuda(), monkeypatch.context() as patch:
+        patch.setattr(Siamese, "to", out_of_memory)
+        with pytest.raises(UserError, match=r"Memory does not hold a small and its optimiser; end what else uses it"):
+            Training(planned("simsiam"))
+    monkeypatch.setattr("sslzoo.evaluation.sources.features", out_of_memory)
+    with pytest.raises(UserError, match=r"Memory does not hold 256 images of 32 px; take a smaller --image-size, or"):
+        embed("random", EmbedOptions("digits", device="cpu", cached=False))
+
+
 def test_an_epoch_waits_for_its_looks_alone() -> None:
     """Two steps with a look at the health of each, its two views and whether all is finite; and the epoch's end."""
     with fake_cuda(number=1e6) as watch:
         training = Training(planned("simsiam", split=noise(32, 2)))
         watch.clear()
         training.train_epoch(Reporter(), [])
-        training.row()
+        training.row(scored=False)
     assert [wait.what for wait in watch.waits].count("copy to the host") == 2 * 2
     assert [wait.what for wait in watch.waits].count("_local_scalar_dense") == 2 + 1 + 1
     assert len(watch.waits) == 8
@@ -276,35 +313,141 @@ def test_health_waits_for_what_it_reads() -> None:
 def rows_of(split: Split, watch: FakeCuda) -> np.ndarray:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1)).to(CUDA)
     watch.clear()
-    return features(net, split, 32, (0.5,) * 3, (0.25,) * 3, CUDA)
+    return features(net, split, Preprocessing(32, (0.5,) * 3, (0.25,) * 3), CUDA)
 
 
 @pytest.mark.parametrize("kind", ["in memory", "in files"])
 def test_features_wait_once_a_batch(kind: str, files: Split) -> None:
-    split = Split(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8)) if kind == "in memory" else files
+    split = Split(MemoryImages(torch.zeros(BATCH + 20, 3, 32, 32, dtype=torch.uint8))) if kind == "in memory" else files
     with fake_cuda() as watch:
         rows = rows_of(split, watch)
     assert rows.shape == (len(split), 4)
     batches = -(-len(split) // BATCH)
     assert [wait.what for wait in watch.waits] == ["copy to the host"] * batches
-    assert len([copy for copy in watch.copies if copy.size > 12]) == batches  # beside the mean and the deviation
+    sent = [copy for copy in watch.copies if copy.size > 12]  # beside the mean and the deviation
+    assert len(sent) == batches
+    assert all(copy.pinned and not copy.blocking for copy in sent)
 
 
-@pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Say how many bytes of a GPU are free."""
+@pytest.mark.parametrize(("precision", "kind"), [("bf16", torch.bfloat16), ("float32", torch.float32)])
+def test_features_on_a_gpu_are_in_the_precision_of_the_training(precision: str, kind: torch.dtype) -> None:
+    """And in the memory layout that its convolutions are fast in; in float32 on a CPU, as ever."""
+    seen: list[tuple[torch.dtype, bool]] = []
+    plan = planned("simsiam")
+    for device in (CUDA, torch.device("cpu")):
+        with fake_cuda():
+            plan = replace(plan, device=device, precision=precision)
+            net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1)).to(device)
+            net[0].register_forward_hook(
+                lambda _, given, found: seen.append((found.dtype, given[0].is_contiguous(memory_format=CHANNELS_LAST)))
+            )
+            assert scoring._shared(plan, net, plan.data.bank).dtype == np.float32
+    assert seen == [(kind, True), (torch.float32, False)]
 
-    def say(free: int) -> None:
-        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (free, 2 * free))
 
-    say(8 << 30)
-    return say
+CHANNELS_LAST = torch.channels_last
+
+
+def test_a_run_is_evaluated_in_its_own_precision(true_run: dict[str, bytes], tmp_path: Path) -> None:
+    for name, content in true_run.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "tiny.npz").write_bytes(bad_files.images())
+    about = json.loads((tmp_path / "run.json").read_text())
+    for precision in ("bf16", "float32"):
+        (tmp_path / "run.json").write_text(json.dumps({**about, "precision": precision}))
+        options = EmbedOptions(data=str(tmp_path / "tiny.npz"), device="cpu")
+        assert open_source(str(tmp_path), options)[0].precision == precision
+    assert open_source("random", EmbedOptions(data="digits", device="cpu"))[0].precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("workers", "device", "begun", "method"),
+    [(2, "cuda", True, "spawn"), (2, "cpu", True, "spawn"), (2, "cpu", False, None), (0, "cuda", True, None)],
+)
+def test_readers_are_no_copies_of_a_process_that_uses_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, workers: int, device: str, begun: bool, method: str | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
+    assert start_method(workers, torch.device(device)) == method
+
+
+# ---- how a GPU multiplies --------------------------------------------------------------------------------------------
+
+
+def products() -> tuple[str, bool, bool]:
+    """What torch is told of float32 products and of convolutions."""
+    cudnn = torch.backends.cudnn
+    return torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "inside"),
+    [
+        ("cuda", "bf16", ("high", True, True)), ("cuda", "fp16", ("high", True, True)),
+        ("cuda", "float32", ("highest", False, False)), ("cpu", "float32", None), ("cpu", "bf16", None),
+    ],
+)  # fmt: skip
+def test_a_gpu_multiplies_fast_unless_float32_was_asked_for(
+    device: str, precision: str, inside: tuple[str, bool, bool] | None
+) -> None:
+    """And all is as it was afterwards, also after an error."""
+
+    def work() -> None:
+        with fast_products(torch.device(device), precision):
+            seen.append(products())
+            raise KeyError
+
+    before, seen = products(), []
+    with pytest.raises(KeyError):
+        work()
+    assert seen == [inside or before]
+    assert products() == before
+
+
+def test_neighbours_are_found_in_full_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Similarities of TF32 would differ in their fourth digit, and ties are told by the seventh."""
+    seen: list[str] = []
+    topk = torch.Tensor.topk
+
+    def watched(*words: object, **more: object) -> object:
+        seen.append(torch.get_float32_matmul_precision())
+        return topk(*words, **more)
+
+    monkeypatch.setattr(torch.Tensor, "topk", watched)
+    with fake_cuda(), fast_products(CUDA, "bf16"):
+        Exact("cuda")(ROWS_OF((50, 8), np.float32), ROWS_OF((10, 8), np.float32), 5)
+        assert torch.get_float32_matmul_precision() == "high"
+    assert seen == ["highest"]
+
+
+def test_a_run_trains_within_fast_products(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The loop asks for them with its device and precision, and run.json says what they were."""
+    seen: list[object] = []
+
+    @contextmanager
+    def watched(device: torch.device, precision: str) -> Iterator[None]:
+        seen.append((device.type, precision))
+        yield
+        seen.append("over")
+
+    step = Learner.step
+    monkeypatch.setattr("sslzoo.training.loop.fast_products", watched)
+    monkeypatch.setattr(Learner, "step", lambda *words: seen.append("step") or step(*words))
+    (tmp_path / "tiny.npz").write_bytes(bad_files.images())
+    words = "simsiam dim=8 hidden=8 predictor_hidden=8"
+    found = train(words, data=str(tmp_path / "tiny.npz"), epochs=1, device="cpu", out=str(tmp_path))
+    assert seen[0] == ("cpu", "float32")
+    assert seen[1:] == ["step"] * (len(seen) - 2) + ["over"]
+    assert json.loads((Path(found["run"]) / "run.json").read_text())["tf32"] is False
+
+
+# ---- searches --------------------------------------------------------------------------------------------------------
 
 
 ROWS_OF = np.random.default_rng(0).standard_normal
 
 
-def test_the_exact_search_sends_its_bank_once(memory: Callable[[int], None]) -> None:
+def test_the_exact_search_sends_its_bank_once() -> None:
     """Also where it is asked again; it waits for similarities and rows of each thousand queries."""
     bank, queries = ROWS_OF((50, 8), np.float32), ROWS_OF((1500, 8), np.float32)
     with fake_cuda() as watch:
@@ -316,17 +459,14 @@ def test_the_exact_search_sends_its_bank_once(memory: Callable[[int], None]) -> 
     assert [copy.size for copy in watch.copies] == [bank.nbytes, 1024 * 32, 476 * 32, 10 * 32]
 
 
-def test_a_bank_that_does_not_fit_comes_in_parts(memory: Callable[[int], None]) -> None:
-    memory(1)
+def test_a_bank_that_does_not_fit_comes_in_parts() -> None:
     bank, queries = ROWS_OF((2500, 8), np.float32), ROWS_OF((10, 8), np.float32)
-    with fake_cuda() as watch:
+    with fake_cuda(free=1) as watch:
         assert Exact("cuda")(bank, queries, 5)[0].shape == (10, 5)
     assert [copy.size for copy in watch.copies] == [1024 * 32, 320, 1024 * 32, 320, 452 * 32, 320]
 
 
-def test_a_search_that_runs_out_of_memory_takes_less(
-    memory: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_that_runs_out_of_memory_takes_less(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(bank: torch.Tensor, queries: np.ndarray, k: int) -> object:
         if len(bank) > fits:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -347,37 +487,38 @@ def test_a_cpu_searches_by_faiss_where_there_is_a_gpu(monkeypatch: pytest.Monkey
     bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
     arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
     with fake_cuda() as watch:
-        row = evaluate(Embedding("rows", "noise", arrays, device="cpu"), [find_protocol("sslzoo")])
-        assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row["knn"]
-    assert row["knn"]["k1"] == 1
+        row = evaluate(Embedding("rows", "noise", arrays, device="cpu"), Evaluation([find_protocol("sslzoo")]))
+        assert knn(bank, labels, bank[:30], labels[:30])["knn"] == row.knn
+    assert row.knn["k1"] == 1
     assert watch.copies == []
-    assert [index.said(device) for device in ("cpu", "cuda:1")] == [
+    assert [index.exact_by(device) for device in ("cpu", "cuda:1")] == [
         "faiss, exact inner product",
         "torch on cuda:1, exact inner product",
     ]
 
 
-def test_knn_searches_on_its_device(memory: Callable[[int], None]) -> None:
+def test_knn_searches_on_its_device() -> None:
     bank, labels = ROWS_OF((90, 8), np.float32), np.arange(90) % 3
     arrays = {"train_features": bank, "train_labels": labels, "test_features": bank[:30], "test_labels": labels[:30]}
     with fake_cuda() as watch:
         knn(bank, labels, bank[:30], labels[:30], device="cuda")
         assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]  # the bank and the queries
         watch.clear()
-        evaluate(Embedding("rows", "noise", arrays, device="cuda"), [find_protocol("sslzoo"), find_protocol("dino")])
+        asked = Evaluation([find_protocol("sslzoo"), find_protocol("dino")])
+        evaluate(Embedding("rows", "noise", arrays, device="cuda"), asked)
         assert [copy.size for copy in watch.copies] == [90 * 32, 30 * 32]
 
 
 def test_an_evaluation_of_rows_asks_nothing_of_the_device() -> None:
     """Votes, retrieval and the probe are the host's."""
     with fake_cuda() as watch:
-        split = Split(torch.zeros(60, 3, 32, 32, dtype=torch.uint8))
+        split = Split(MemoryImages(torch.zeros(60, 3, 32, 32, dtype=torch.uint8)))
         rows = rows_of(split, watch) + np.random.default_rng(0).standard_normal((60, 4), dtype=np.float32)
         watch.clear()
         labels = np.arange(60) % 3
         arrays = {
             "train_features": rows, "train_labels": labels, "test_features": rows[:20], "test_labels": labels[:20],
         }  # fmt: skip
-        row = evaluate(Embedding("rows", "noise", arrays), [find_protocol("sslzoo")], probed=True)
-    assert 0 <= row["probe"]["accuracy"] <= 1
+        row = evaluate(Embedding("rows", "noise", arrays), Evaluation([find_protocol("sslzoo")], probe=True))
+    assert 0 <= row.probe.accuracy <= 1
     assert watch.waits == watch.copies == []

@@ -113,7 +113,10 @@ def test_digits_are_the_same_whatever_the_seed(digits):
 
 def test_digits_are_hard_for_raw_pixels(digits):
     """Place and colour hide the shape: a nearest neighbour in pixels is far better than chance and far from good."""
-    splits = [features.features(None, split, 32, digits.mean, digits.std, CPU) for split in (digits.bank, digits.test)]
+    splits = [
+        features.features(None, split, features.Preprocessing(32, digits.mean, digits.std), CPU)
+        for split in (digits.bank, digits.test)
+    ]
     scores = knn(splits[0], digits.bank.labels, splits[1], digits.test.labels)
     assert 0.35 < scores["knn"]["k20"] < 0.45
 
@@ -459,7 +462,10 @@ def test_streamed_and_resident_splits_embed_alike(album, monkeypatch):
     near = sets.load(root)
     monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
     far = sets.load(root)
-    a, b = (features.features(None, found.train, 30, found.mean, found.std, CPU) for found in (near, far))
+    a, b = (
+        features.features(None, found.train, features.Preprocessing(30, found.mean, found.std), CPU)
+        for found in (near, far)
+    )
     assert a.shape == (3, 3 * 30 * 30)
     assert np.array_equal(a, b)
 
@@ -731,7 +737,7 @@ def test_a_large_jpeg_is_decoded_as_coarsely_as_its_smallest_crop_allows(tmp_pat
     """The same crop of a smooth picture, within what the rounding of the box to fewer pixels does."""
     asked = []
     pixels = Picture.pixels
-    monkeypatch.setattr(Picture, "pixels", lambda self, room=1: asked.append(room) or pixels(self, room))
+    monkeypatch.setattr(Picture, "pixels", lambda self, shrink=1: asked.append(shrink) or pixels(self, shrink))
     x, y = np.meshgrid(np.linspace(0, 255, 400), np.linspace(0, 255, 320))
     Image.fromarray(np.dstack([x, y, (x + y) / 2]).astype(np.uint8)).save(tmp_path / "x.jpg", quality=95)
     views = [(View(flip=0, scale_min=0.5), 32), (View(flip=0, scale_min=0.9), 32)]

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -131,6 +132,46 @@ def test_a_backbones_own_kinds_of_batch_norm_keep_what_they_do():
         torch.testing.assert_close(other.train(mode)(x), net.train(mode)(x), rtol=1e-3, atol=1e-3)
 
 
+# ---- what processes agree on, and the gradients that they wait for ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """What each of three processes saw; three, since the sum of two numbers does not depend on their order."""
+    out = tmp_path_factory.mktemp("three")
+    rng = np.random.default_rng(0)
+    splits = {"train": 48, "test": 20}
+    arrays = {f"{split}_images": rng.integers(0, 255, (n, 12, 12, 3), dtype=np.uint8) for split, n in splits.items()}
+    np.savez(out / "noise.npz", **arrays, **{f"{split}_labels": np.arange(n) % 4 for split, n in splits.items()})
+    env = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "3"}
+    words = [sys.executable, str(HERE / "agree_worker.py"), str(out)]
+    running = [subprocess.Popen(words, env={**env, "RANK": str(rank)}, cwd=HERE) for rank in range(3)]
+    assert [process.wait(timeout=300) for process in running] == [0] * 3
+    return [json.loads((out / f"{rank}.json").read_text()) for rank in range(3)]
+
+
+def test_a_wish_is_heeded_a_step_later_by_all(three):
+    for found in three:
+        assert found["agreed"]["told"] == [0, 0, 2, 0, 0, 0]
+
+
+def test_no_process_waits_for_the_others_wishes(three):
+    """The second one is late at each call; the first one's first call returns before it is there."""
+    assert three[0]["agreed"]["seconds"][0] < 0.2
+    assert sum(three[0]["agreed"]["seconds"]) > 0.4  # later ones hear of calls before
+
+
+def test_unused_parameters_are_looked_for_where_there_can_be_some(three):
+    for found in three:
+        assert not found["simsiam"]["looked"]
+        assert found["frozen"]["always"]
+
+
+@pytest.mark.parametrize("kind", ["simsiam", "frozen"])
+def test_a_resumed_run_of_three_adds_gradients_in_the_same_order(three, kind):
+    assert all(found[kind]["same"] for found in three)
+
+
 # ---- torchrun --------------------------------------------------------------------------------------------------------
 
 
@@ -188,7 +229,7 @@ def test_a_restart_goes_on_with_the_run(tmp_path):
     assert agent.returncode == 0, err
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["simclr-digits-s0-1"]
     one, two = (checkpoints.read(tmp_path / json.loads(text)["run"]) for text in (whole.stdout, out))
-    assert all(torch.equal(v, two["model"][k]) for k, v in one["model"].items() if isinstance(v, torch.Tensor))
+    assert all(torch.equal(v, two.model[k]) for k, v in one.model.items() if isinstance(v, torch.Tensor))
 
 
 def test_a_restart_over_two_nodes_meets_again(tmp_path):
@@ -209,7 +250,7 @@ def test_a_restart_over_two_nodes_meets_again(tmp_path):
     said = [agent.communicate(timeout=100) for agent in agents]
     assert [agent.returncode for agent in agents] == [0, 0], said
     assert [path.name for path in log.parent.parent.iterdir()] == [log.parent.name]
-    assert checkpoints.read(log.parent)["epoch"] == 12
+    assert checkpoints.read(log.parent).epoch == 12
 
 
 def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
@@ -224,10 +265,10 @@ def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
     _, err = agent.communicate(timeout=60)
     assert err.count("Stopped and saved; 'sslzoo train --resume runs/simclr-digits-s0-1' goes on.") == 1
     state = checkpoints.read(run)
-    stop = str(state["epoch"] + 1)
+    stop = str(state.epoch + 1)
     alone = run_in(tmp_path, [sys.executable, "-m", "sslzoo", "train", "--resume", str(run), "--stop-after", stop])
     assert alone.returncode == 0, alone.stderr
-    assert checkpoints.read(run)["epoch"] == state["epoch"] + 1
+    assert checkpoints.read(run).epoch == state.epoch + 1
 
 
 def test_ablate_and_study_are_for_one_process(monkeypatch, run_cli):

@@ -50,8 +50,14 @@ class At(Reporter):
 
 
 def same(a: Path | str, b: Path | str) -> bool:
-    one, two = (checkpoints.read(Path(path))["model"] for path in (a, b))
+    one, two = (checkpoints.read(Path(path)).model for path in (a, b))
     return all(torch.equal(v, two[k]) for k, v in one.items() if isinstance(v, torch.Tensor))
+
+
+def progress(run: Path) -> list[int]:
+    """The epochs and the steps of the next one that a checkpoint has."""
+    found = checkpoints.read(run)
+    return [found.epoch, found.position]
 
 
 def only_run(options: dict[str, Any]) -> Path:
@@ -67,7 +73,7 @@ def test_a_signal_saves_inside_an_epoch(given, tmp_path, number):
     whole = train("moco_v2 queue_length=32", **given)
     with pytest.raises(Interrupted) as stop:
         train("moco_v2 queue_length=32", reporter=At(6, lambda: os.kill(os.getpid(), number)), **given)
-    assert checkpoints.read(Path(str(stop.value)))["position"] == 2
+    assert checkpoints.read(Path(str(stop.value))).position == 2
     assert same(whole["run"], resume(str(stop.value))["run"])
 
 
@@ -101,19 +107,19 @@ def test_minutes_between_checkpoints_and_a_death(given, step):
         train("swav prototypes=8", reporter=At(step, die), **given)
     run = next(path for path in Path(given["out"]).iterdir() if str(path) != whole["run"])
     state = checkpoints.read(run)
-    assert 4 * state["epoch"] + state["position"] == step - 1
+    assert 4 * state.epoch + state.position == step - 1
     assert same(whole["run"], resume(run)["run"])
-    assert runs.read_log(run)[-1]["loss"] == runs.read_log(Path(whole["run"]))[-1]["loss"]
+    assert runs.read_log(run)[-1].loss == runs.read_log(Path(whole["run"]))[-1].loss
 
 
 def test_epochs_between_checkpoints(given):
     with pytest.raises(Death):
         train("simsiam", reporter=At(11, die), **given, checkpoint_every="2")
     run = only_run(given)
-    assert [checkpoints.read(run)[name] for name in ("epoch", "position")] == [1, 4]
-    assert checkpoints.read(run / "last-1.pt")["position"] == 0  # before the first step
+    assert progress(run) == [1, 4]
+    assert checkpoints.read(run / "last-1.pt").position == 0  # before the first step
     assert resume(run)["epochs"] == 3
-    assert [row["epoch"] for row in runs.read_log(run)] == [1, 2, 3]
+    assert [row.epoch for row in runs.read_log(run)] == [1, 2, 3]
 
 
 def test_a_look_at_knn_that_fails_loses_no_step(given, monkeypatch):
@@ -124,10 +130,10 @@ def test_a_look_at_knn_that_fails_loses_no_step(given, monkeypatch):
         with pytest.raises(Death):
             train("simsiam", **given)
     run = next(path for path in Path(given["out"]).iterdir() if str(path) != whole["run"])
-    assert [checkpoints.read(run)[name] for name in ("epoch", "position")] == [0, 4]
+    assert progress(run) == [0, 4]
     again = resume(run)
     assert same(whole["run"], again["run"])
-    assert [row["knn"] for row in runs.read_log(run)] == [row["knn"] for row in runs.read_log(Path(whole["run"]))]
+    assert [row.knn for row in runs.read_log(run)] == [row.knn for row in runs.read_log(Path(whole["run"]))]
 
 
 def test_a_run_that_died_before_its_first_checkpoint_begins_again(given):
@@ -145,11 +151,11 @@ def test_going_on_from_an_older_checkpoint(given):
     (run / "last.pt").write_bytes(b"cut")
     with pytest.raises(UserError, match=rf"'sslzoo train --resume {run}/last-1.pt' goes on from the one before\."):
         resume(run)
-    assert [checkpoints.read(run / "last-1.pt")[name] for name in ("epoch", "position")] == [2, 4]
+    assert progress(run / "last-1.pt") == [2, 4]
     again = resume(run / "last-1.pt")
     assert again["epochs"] == 3
     assert again["loss"] == whole["loss"]
-    assert checkpoints.read(run)["epoch"] == 3
+    assert checkpoints.read(run).epoch == 3
 
 
 def test_other_switches_are_refused(given):
@@ -201,17 +207,17 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(given, poisoned):
     ):
         train("simsiam", **given)
     state = checkpoints.read(only_run(given))
-    assert (state["epoch"], state["position"]) == (0, 4)  # all steps of the first epoch
-    assert all(v.isfinite().all() for v in state["model"].values() if isinstance(v, torch.Tensor))
+    assert (state.epoch, state.position) == (0, 4)  # all steps of the first epoch
+    assert all(v.isfinite().all() for v in state.model.values() if isinstance(v, torch.Tensor))
 
 
 def test_steps_that_are_not_finite_are_left_out_if_asked(given, poisoned):
     poisoned(2, 3, 7)
     found = train("moco_v2 queue_length=32", **given, on_nan="skip")
     log = runs.read_log(Path(found["run"]))
-    assert [row["skipped"] for row in log] == [2, 1, 0]
-    assert all(np.isfinite(row["loss"]) for row in log)
-    state = checkpoints.read(Path(found["run"]))["model"]
+    assert [row.skipped for row in log] == [2, 1, 0]
+    assert all(np.isfinite(row.loss) for row in log)
+    state = checkpoints.read(Path(found["run"])).model
     assert all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor))
     assert int(state["queue.pointer"]) == (16 * 9) % 32  # keys of nine steps of twelve
 
@@ -228,11 +234,13 @@ def test_a_step_that_is_left_out_leaves_nothing_in_batch_norm(given, monkeypatch
 
     monkeypatch.setattr(Learner, "step", call)
     found = train("byol", **given, on_nan="skip")
-    assert [row["skipped"] for row in runs.read_log(Path(found["run"]))] == [1, 0, 0]
-    state = checkpoints.read(Path(found["run"]))["model"]
+    assert [row.skipped for row in runs.read_log(Path(found["run"]))] == [1, 0, 0]
+    state = checkpoints.read(Path(found["run"])).model
     assert all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor))
     assert any("running_var" in name for name in state)
-    assert all(np.isfinite(row[key]) for row in runs.read_log(Path(found["run"])) for key in ("std", "rank", "loss"))
+    assert all(
+        np.isfinite(getattr(row, key)) for row in runs.read_log(Path(found["run"])) for key in ("std", "rank", "loss")
+    )
 
 
 def test_too_many_in_a_row_stop_also_then(given, poisoned):
@@ -259,7 +267,7 @@ def test_weights_that_are_not_finite_are_not_kept(given):
         patch.setattr(Learner, "__init__", remember)
         with pytest.raises(Diverged, match=r"The weights are not finite .*last\.pt keeps the state after epoch 1\."):
             train("simsiam", reporter=At(8, spoil), **given)
-    state = checkpoints.read(only_run(given))["model"]
+    state = checkpoints.read(only_run(given)).model
     assert all(v.isfinite().all() for v in state.values() if isinstance(v, torch.Tensor))
 
 
@@ -312,7 +320,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(given, monkeypatch):
     ):
         train("simsiam", **given)
     run = only_run(given)
-    assert [checkpoints.read(run)[name] for name in ("epoch", "position")] == [0, 4]
+    assert progress(run) == [0, 4]
     assert not list(run.glob(".*"))
     monkeypatch.undo()
     assert resume(run)["epochs"] == 3
@@ -343,7 +351,7 @@ def test_a_dead_reader_of_images_is_named(given, tmp_path):
 
     with pytest.raises(UserError, match=r"fewer --workers, or go on with 'sslzoo train --resume .*'"):
         train("simsiam", reporter=At(9, kill), **some)
-    assert [checkpoints.read(only_run(given))[name] for name in ("epoch", "position")] == [1, 4]
+    assert progress(only_run(given)) == [1, 4]
     assert resume(only_run(given), stop_after=3)["epochs"] == 3
 
 

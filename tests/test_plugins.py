@@ -101,7 +101,7 @@ def test_a_value_a_backbone_and_data_of_a_file_train(plugin: Path, loaded) -> No
 
 def test_a_declared_value_is_known_everywhere(plugin: Path, run_cli, bad_input) -> None:
     """Its guard, its knobs, its refusal of --accumulate, its page: all from the one declaration."""
-    sslzoo.plugin(plugin)
+    sslzoo.load_plugin(plugin)
     recipe = sslzoo.load("vicreg - variance + koleo similarity_weight=2.0")
     assert recipe.loss.similarity_weight == 2
     assert not recipe.reads("loss.covariance")
@@ -115,7 +115,7 @@ def test_a_declared_value_is_known_everywhere(plugin: Path, run_cli, bad_input) 
 
 
 def test_the_loss_is_the_plugins(plugin: Path, build) -> None:
-    sslzoo.plugin(plugin)
+    sslzoo.load_plugin(plugin)
     x = [torch.randn(12, 3, 8, 8, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
     with_it, without = (build(f"simsiam{words}")(x)[0] for words in (" + koleo regularizer_weight=3", ""))
     model = build("simsiam + koleo regularizer_weight=3")

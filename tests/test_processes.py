@@ -4,7 +4,7 @@ import importlib
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,8 @@ def run(tmp_path, monkeypatch):
 
 
 def found(run: Path, expression: str = "simsiam", launch: tuple[str, ...] = ("node1 17 1.00",), **more) -> Path | None:
-    options = {**asdict(Options(out=str(run.parent), **SMALL)), **more}
-    return runs.of_launch(run.parent, launch, expression, options)
+    options = {"out": str(run.parent), **SMALL, **more}
+    return runs.of_launch(run.parent, launch, expression, Options(**options))
 
 
 def test_a_launch_finds_its_run_and_no_other(run):
@@ -124,7 +124,7 @@ def test_its_own_readers_do_not_hold_a_folder(tmp_path):
 
 def test_readers_leave_stopping_to_the_run():
     code = (
-        "import signal; from sslzoo.views.streams import deaf; deaf(0)\n"
+        "import signal; from sslzoo.views.streams import ignore_signals; ignore_signals(0)\n"
         "for name in ('SIGINT', 'SIGTERM', 'SIGUSR1'):\n"
         "    assert signal.getsignal(getattr(signal, name)) == signal.SIG_IGN\n"
     )
@@ -138,3 +138,18 @@ def test_a_batch_that_cannot_be_shared(monkeypatch):
     plan = replace(Options(**SMALL), batch_size=16)
     with pytest.raises(UserError, match="A batch of 16 cannot be shared by 3 processes; use --batch-size 15 or 18, or"):
         prepare("simsiam", plan)
+
+
+@pytest.mark.parametrize(
+    ("cores", "here", "readers"),
+    [(1, 1, 1), (2, 1, 2), (3, 1, 2), (4, 1, 3), (8, 1, 7), (17, 1, 16), (64, 1, 16), (64, 8, 7), (4, 4, 1), (2, 4, 1)],
+)
+def test_readers_are_as_many_as_the_cores_allow(monkeypatch, cores, here, readers):
+    """Cores less one for each process of a machine, from 2 to 16, and no more than cores."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 1000)  # what others have is not ours
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+    assert launched.readers() == readers
+    plan = prepare("simsiam", Options(**SMALL))
+    assert plan.workers == readers
+    assert replace(plan, options=Options(**SMALL, workers=5)).workers == 5

@@ -2,9 +2,9 @@
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import pytest
 from numpy.typing import ArrayLike
@@ -61,7 +61,8 @@ def test_every_parameter_has_a_type_and_a_word_in_the_docstring(name: str) -> No
         assert parameter.name in types
         kind = types[parameter.name]
         assert kind is not object
-        assert kind == ArrayLike or "Any" not in str(kind)
+        told = str(kind).replace(str(Callable[..., Any]), "")  # a switch's function, whose contract is its switch's
+        assert kind == ArrayLike or "Any" not in told
         said = inspect.getdoc(getattr(sslzoo, name)) or ""
         assert re.search(rf"``{parameter.name}``", said), f"{name} says nothing of {parameter.name}"
 

@@ -6,7 +6,8 @@ import retrieval_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sslzoo.metrics.ranking import metrics, relevant, retrieval
+from sslzoo.metrics.ranking import metrics, positives, retrieval
+from sslzoo.metrics.task import Task
 
 AT = (1, 2, 5, 99)
 SLOW = {
@@ -77,7 +78,7 @@ def embedded(seed, rows, classes, width=6):
 
 def test_a_bank_and_queries_are_ranked_by_their_inner_products():
     (bank, labels), (queries, truth) = embedded(0, 9, 3), embedded(1, 5, 4)
-    got = retrieval(bank, labels, queries, truth, AT)
+    got = retrieval(Task(bank, labels, queries, truth), AT)
     positive = truth[:, None] == labels
     largest = int(positive.sum(axis=1).max())
     for i, query in enumerate(queries):
@@ -93,29 +94,29 @@ def test_left_one_out_a_querys_own_row_is_no_positive_and_takes_no_place():
     rows, labels = embedded(2, 8, 2)
     rows[3] = rows[5]
     own = np.arange(8)
-    got = retrieval(rows, labels, rows, labels, AT, own)
+    got = retrieval(Task(rows, labels, rows, labels, own), AT)
     for i in own:
         rest = np.delete(own, i)
-        alone = retrieval(rows[rest], labels[rest], rows[i : i + 1], labels[i : i + 1], AT)
+        alone = retrieval(Task(rows[rest], labels[rest], rows[i : i + 1], labels[i : i + 1]), AT)
         for name in set(got) - {"anmrr"}:  # which depends on the other queries' positives
             assert got[name][i] == pytest.approx(alone[name][0], nan_ok=True), name
 
 
 def test_a_shared_label_is_a_hit():
     bank, queries = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 0]], bool), np.array([[0, 1, 1], [0, 0, 0]], bool)
-    assert relevant(queries, bank, None).tolist() == [[True, True, False], [False, False, False]]
-    assert relevant(bank, bank, np.arange(3)).tolist() == [[False] * 3] * 3
+    assert positives(queries, bank, None).tolist() == [[True, True, False], [False, False, False]]
+    assert positives(bank, bank, np.arange(3)).tolist() == [[False] * 3] * 3
 
 
 @pytest.mark.parametrize("cells", [1, 30, 10_000])
 def test_parts_and_order_of_rows_change_nothing(cells, monkeypatch):
     (bank, labels), (queries, truth) = embedded(3, 60, 3, width=2), embedded(4, 20, 3, width=2)
     bank[10:40] = bank[5]
-    once = retrieval(bank, labels, queries, truth)
+    once = retrieval(Task(bank, labels, queries, truth))
     monkeypatch.setattr("sslzoo.metrics.ranking.CELLS", cells)
     for seed in range(3):
         i, j = (np.random.default_rng(seed).permutation(n) for n in (60, 20))
-        again = retrieval(bank[i], labels[i], queries[j], truth[j])
+        again = retrieval(Task(bank[i], labels[i], queries[j], truth[j]))
         assert all(again[name] == pytest.approx(values[j]) for name, values in once.items())
 
 
@@ -123,7 +124,7 @@ def test_a_collapsed_embedding_retrieves_by_chance():
     """All rows tied: each metric is its mean over random rankings."""
     labels = np.repeat([0, 1], [30, 10])
     rows = np.full((40, 4), 0.5, np.float32)
-    got = retrieval(rows, labels, rows[:2], np.array([0, 1]), (1, 5))
+    got = retrieval(Task(rows, labels, rows[:2], np.array([0, 1])), (1, 5))
     assert got["precision@1"].tolist() == got["precision@5"].tolist() == got["r_precision"].tolist() == [0.75, 0.25]
     rng = np.random.default_rng(0)
     orders = [rng.permutation(labels == 1) for _ in range(4000)]

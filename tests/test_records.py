@@ -39,6 +39,17 @@ def test_a_record_is_one_json_object_and_comes_back(tmp_path: Path) -> None:
     assert Outer.read(tmp_path / "f.json", "wrong.") == WHOLE
 
 
+def test_an_optional_field_is_left_out_where_it_is_none() -> None:
+    @dataclass(frozen=True)
+    class Sparse(Record):
+        there: int | None = field(default=None, metadata={"optional": True})
+        kept: int | None = None
+
+    assert Sparse().to_json() == {"kept": None}
+    assert Sparse(0, 1).to_json() == {"there": 0, "kept": 1}
+    assert Sparse.from_json({}) == Sparse()
+
+
 def test_a_whole_number_is_a_float_and_an_unknown_key_is_passed_over() -> None:
     found = Inner.from_json({"scores": {"k1": 1}, "other": 3})
     assert found == Inner({"k1": 1.0})
@@ -51,6 +62,7 @@ def test_a_whole_number_is_a_float_and_an_unknown_key_is_passed_over() -> None:
         ({"name": 3}, "name"), ({"sizes": 3}, "sizes"), ({"sizes": [1.5]}, "sizes[]"), ({"sizes": [True]}, "sizes[]"),
         ({"flag": 1}, "flag"), ({"flag": None}, "flag"), ({"inner": []}, "Inner"),
         ({"inner": {"scores": {"k1": "x"}}}, "scores.k1"), ({"inner": {"scores": {"k1": True}}}, "scores.k1"),
+        ({"inner": {"scores": {"k1": 10**400}}}, "scores.k1"),
         ({"inner": {}}, "scores"), ({"inner": {"scores": {}, "recall@1": "x"}}, "recall@1"),
     ],
 )  # fmt: skip

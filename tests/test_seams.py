@@ -3,6 +3,7 @@
 Each part of a run has tests of its own; these hold what lies between loop, scoring, views and features.
 """
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -130,3 +131,23 @@ def test_a_resumed_run_begins_no_epoch_twice(tmp_path: Path, images: dict, monke
 
     resume(run)
     assert events == ["epoch", *range(N // BATCH, 2 * N // BATCH)]
+
+
+MUTANTS = tomllib.loads((Path(__file__).parent / "mutants.toml").read_text(encoding="utf-8"))["mutant"]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant["what"] for mutant in MUTANTS])
+def test_a_mutant_has_its_line_and_its_tests(mutant: dict[str, str]) -> None:
+    """``scripts/mutants`` breaks it; here only that the line is there once, and that the tests are."""
+    root = Path(__file__).parent.parent
+    assert (root / "sslzoo" / mutant["file"]).read_text(encoding="utf-8").count(mutant["old"]) == 1
+    named = [word for word in mutant["tests"].split() if word.startswith("test_")]
+    assert named
+    assert all((root / "tests" / name).is_file() for name in named)
+
+
+def test_mutants_are_of_all_rooms() -> None:
+    assert len(MUTANTS) >= 40
+    assert {mutant["file"].split("/")[0] for mutant in MUTANTS} == {
+        path.parent.name for path in (Path(__file__).parent.parent / "sslzoo").glob("*/__init__.py")
+    }

@@ -78,7 +78,7 @@ def test_the_pages_job_stops_is_queued_again_and_goes_on(tmp_path):
         assert job.returncode == 75, said
         assert said.count("Stopped and saved") == 1
         assert (tmp_path / "requeued").read_text() == f"{number}\n" * turn
-        epochs.append(checkpoints.read(run)["images"])
+        epochs.append(checkpoints.read(run).images)
     assert epochs[0] < epochs[1]
     assert [path.name for path in run.parent.iterdir()] == [run.name]
     asked = (tmp_path / "asked").read_text().splitlines()

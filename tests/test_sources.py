@@ -13,12 +13,12 @@ from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Split
 from sslzoo.evaluation import sources, store
 from sslzoo.evaluation.search import search
-from sslzoo.evaluation.sources import Look, embed
+from sslzoo.evaluation.sources import EmbedOptions, embed
 from sslzoo.exchange import pretrained
 from sslzoo.training import checkpoints, runs
 from sslzoo.training.run import train
 
-SMALL = Look("digits", limit=64)
+SMALL = EmbedOptions("digits", limit=64)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def run(tmp_path_factory):
 
 
 def rows(name, **changes):
-    return embed(name, Look(**{**vars(SMALL), **changes})).arrays["train_features"]
+    return embed(name, EmbedOptions(**{**vars(SMALL), **changes})).arrays["train_features"]
 
 
 def test_layers_and_networks_of_a_run(run):
@@ -41,9 +41,10 @@ def test_layers_and_networks_of_a_run(run):
     assert not np.allclose(made["encoder", "online"], made["encoder", "target"], atol=1e-4)
     assert np.array_equal(made["encoder", "online"], rows(run))
     assert (
-        embed(run, Look("digits", limit=64, layer="projector", network="target")).source == f"{run} (target projector)"
+        embed(run, EmbedOptions("digits", limit=64, layer="projector", network="target")).source
+        == f"{run} (target projector)"
     )
-    state = checkpoints.read(Path(run))["model"]
+    state = checkpoints.read(Path(run)).model
     net = encoders.build("small", 32)
     net.load_state_dict({k.removeprefix("copy.encoder."): v for k, v in state.items() if k.startswith("copy.encoder.")})
     assert not torch.equal(net.layers[0].weight, runs.encoder(run).layers[0].weight)
@@ -194,17 +195,17 @@ def test_features_without_labels_are_looked_over(run_cli, tmp_path):
 
 
 def test_the_nearest_images(run, tmp_path):
-    found = search(run, ["test:3", "train:5"], "digits", number=4, limit=64, out=tmp_path / "g.png")
+    found = search(run, ["test:3", "train:5"], SMALL, number=4, out=tmp_path / "g.png")
     arrays = embed(run, SMALL).arrays
     unit = {k: x / np.linalg.norm(x, axis=1, keepdims=True) for k, x in arrays.items() if k.endswith("features")}
     similar = unit["train_features"] @ unit["test_features"][3]
-    first, second = found["queries"]
-    assert [one["place"] for one in first["neighbours"]] == np.argsort(-similar)[:4].tolist()
-    assert first["neighbours"][0]["similarity"] == pytest.approx(similar.max(), abs=1e-5)
-    assert first["label"] == arrays["test_labels"][3]
-    assert [n["right"] for n in first["neighbours"]] == [n["label"] == first["label"] for n in first["neighbours"]]
-    assert 5 not in [one["place"] for one in second["neighbours"]]
-    assert len(second["neighbours"]) == 4
+    first, second = found.queries
+    assert [one.number for one in first.neighbours] == np.argsort(-similar)[:4].tolist()
+    assert first.neighbours[0].similarity == pytest.approx(similar.max(), abs=1e-5)
+    assert first.label == arrays["test_labels"][3]
+    assert [n.right for n in first.neighbours] == [n.label == first.label for n in first.neighbours]
+    assert 5 not in [one.number for one in second.neighbours]
+    assert len(second.neighbours) == 4
     assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -215,10 +216,10 @@ def test_a_file_finds_itself(run, tmp_path):
 
     pixels = sets.load("digits", limit=64).bank.images.pixels[11]
     Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(tmp_path / "mine.png")
-    (query,) = search(run, [str(tmp_path / "mine.png")], "digits", number=2, limit=64)["queries"]
-    assert query["neighbours"][0]["place"] == 11
-    assert query["neighbours"][0]["distance"] == pytest.approx(0, abs=2e-3)
-    assert query["label"] is None
+    (query,) = search(run, [str(tmp_path / "mine.png")], SMALL, number=2).queries
+    assert query.neighbours[0].number == 11
+    assert query.neighbours[0].distance == pytest.approx(0, abs=2e-3)
+    assert query.label is None
 
 
 @pytest.mark.parametrize(

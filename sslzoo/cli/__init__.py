@@ -24,7 +24,7 @@ __all__ = ["main", "part_signs"]
 
 
 def sentence(error: click.ClickException) -> str:
-    """What click has to say, as one of our sentences."""
+    """Return what click has to say as one of our sentences."""
     if isinstance(error, click.NoSuchOption):
         hint = did_you_mean(error.option_name, error.possibilities or [])
         return f"No such option {error.option_name!r}{hint}; --help lists them."
@@ -35,7 +35,7 @@ def sentence(error: click.ClickException) -> str:
 
 
 class Zoo(click.Group):
-    """A group whose every error is one sentence on standard error and exit code 2."""
+    """Is a group whose every error is one sentence on standard error and exit code 2."""
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
@@ -60,7 +60,7 @@ class Zoo(click.Group):
         sys.exit(code)
 
     def code(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
-        """Run a command, and the exit code that it comes to."""
+        """Run a command and return the exit code that it comes to."""
         try:
             code = super().main(args, prog_name or "sslzoo", standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -73,9 +73,7 @@ class Zoo(click.Group):
         except UserError as error:
             if rank() == 0:
                 show.error(str(error))
-            elif in_process_group() and not isinstance(
-                error, SaidElsewhere
-            ):  # before that all processes have the same errors
+            elif in_process_group() and not isinstance(error, SaidElsewhere):  # before, all have the same errors
                 show.error(f"process {rank()}: {error}")
             code = 2
         except (KeyboardInterrupt, click.Abort):

@@ -1,8 +1,11 @@
 """``sslzoo knn``, ``embed``, ``search`` and ``runs``: benchmarks of embeddings, and where they come from."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +13,10 @@ from .. import show
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, PLUGIN, Command, stacked
 
-source_options = stacked(
+if TYPE_CHECKING:
+    from ..evaluation.sources import EmbedOptions
+
+SOURCE_OPTIONS = stacked(
     click.option("--data", help=DATA_HELP + " By default the runs' own, else digits."),
     click.option("--image-size", type=int, help="Size of an image in px."),
     click.option("--limit", type=int, help="Use N training images only."),
@@ -19,7 +25,7 @@ source_options = stacked(
     click.option("--network", default="online", show_default=True, help="Of a run: online or target."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
-    click.option("--workers", type=int, default=2, show_default=True, help="Processes that read image files."),
+    click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
     PLUGIN,
 )
@@ -31,8 +37,26 @@ SOURCES_HELP = """
 """
 
 
+def source_options(command: Command) -> Command:
+    """Give a command the options of sources, which it receives as one argument ``options``."""
+
+    @wraps(command)
+    def called(
+        data: str | None, image_size: int | None, limit: int | None, backbone: str | None, layer: str, network: str,
+        device: str, seed: int, workers: int | None, cached: bool, **others: object,
+    ) -> None:  # fmt: skip
+        from ..evaluation.sources import EmbedOptions
+
+        command(
+            options=EmbedOptions(data, device, seed, image_size, limit, workers, backbone, layer, network, cached),
+            **others,
+        )
+
+    return SOURCE_OPTIONS(called)
+
+
 def explained(command: Command) -> Command:
-    """A command whose help ends with what a source is."""
+    """Return a command whose help ends with what a source is."""
     command.__doc__ = (command.__doc__ or "") + "\n    \b" + SOURCES_HELP
     return command
 
@@ -51,13 +75,17 @@ def explained(command: Command) -> Command:
 @click.option("--index-dir", type=click.Path(path_type=Path), help="A folder where indexes are kept and found again, "
               "inverted lists on disk.")  # fmt: skip
 @click.option("--probe", is_flag=True, help="A linear probe beside: logistic regression, its C by cross-validation.")
-@click.option("--gallery", "gallery_path", type=PNG, help="A PNG of the first source's worst and best queries.")
-@click.option("--tradeoff", "tradeoff_path", type=PNG, help="A PNG of its indexes: recall against queries a second.")
-@click.option("--map", "plane_path", type=PNG, help="A PNG of its test rows in a plane.")
-@click.option("--map-by", default="pca", show_default=True, help="pca or tsne.")
+@click.option("--gallery", "gallery", type=PNG, help="A PNG of the first source's worst and best queries.")
+@click.option("--tradeoff", "tradeoff", type=PNG, help="A PNG of its indexes: recall against queries a second.")
+@click.option("--map", "plane", type=PNG, help="A PNG of its test rows in a plane.")
+@click.option("--map-by", "plane_by", default="pca", show_default=True, help="pca or tsne.")
 @AS_JSON
 @explained
-def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def knn(
+    sources: tuple[str, ...], options: "EmbedOptions", protocols: tuple[str, ...], ks: tuple[int, ...],
+    temperature: float | None, leave_one_out: bool, retrieval: str, indexes: Sequence[str], index_dir: Path | None,
+    probe: bool, gallery: Path | None, tradeoff: Path | None, plane: Path | None, plane_by: str, as_json: bool,
+) -> None:  # fmt: skip
     """Benchmark embeddings by kNN and retrieval, with faiss: the whole un-augmented training split is the bank.
 
     \b
@@ -65,20 +93,26 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
     sslzoo knn runs/simsiam-* --protocol monitor --protocol dino
     sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
     """
-    from ..evaluation.benchmark import benchmark
+    from ..evaluation.benchmark import Pictures, Request, benchmark
+    from ..evaluation.evaluate import Evaluation
+    from ..evaluation.protocols import chosen
     from ..tools.files import write
 
+    evaluation = Evaluation(
+        chosen(protocols, ks, temperature), leave_one_out, retrieval, indexes, index_dir, probe, options.seed
+    )
     with show.Bar() as bar:
-        result, pictures, missing = benchmark(sources, progress=bar.at, **options)
+        pictures = Pictures(gallery, plane, plane_by, tradeoff)
+        made = benchmark(Request(sources, evaluation, replace(options, progress=bar.at), pictures))
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(made.result.to_json()))
     else:
-        show.knn_tables(result)
-        show.left_out(result["bad"])
-    for path, picture in pictures.items():
+        show.knn_tables(made.result)
+        show.left_out(made.result.bad)
+    for path, picture in made.pictures.items():
         write(path, picture, "make room or choose another place")
-    if missing:
-        raise UserError(missing)
+    if made.missing:
+        raise UserError(made.missing)
 
 
 @click.command()
@@ -87,21 +121,20 @@ def knn(sources: tuple[str, ...], as_json: bool, **options: Any) -> None:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
 @AS_JSON
 @explained
-def embed(source: str, data: str | None, out: Path, as_json: bool, **options: Any) -> None:
+def embed(source: str, options: "EmbedOptions", out: Path, as_json: bool) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
     from ..evaluation import sources
+    from ..evaluation.results import EmbedResult
     from ..tools.files import check_out
 
     check_out(out, ".npz")
     with show.Bar() as bar:
-        found = sources.embed(source, sources.Look(sources.shared_data([source], data), progress=bar.at, **options))
-    sources.write_features(out, found)
-    bad = found.images.bad.rows() if found.images is not None else []
-    shapes = {key: list(array.shape) for key, array in found.arrays.items()}
+        embedding = sources.embed(source, replace(options, progress=bar.at))
+    sources.write_features(out, embedding)
+    bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
+    shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
     if as_json:
-        click.echo(
-            json.dumps({"source": found.source, "data": found.data, "out": str(out), "arrays": shapes, "bad": bad})
-        )
+        click.echo(json.dumps(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad).to_json()))
     else:
         show.left_out(bad)
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
@@ -116,7 +149,15 @@ def embed(source: str, data: str | None, out: Path, as_json: bool, **options: An
 @click.option("--out", type=click.Path(path_type=Path), help="A PNG of each image beside its neighbours.")
 @AS_JSON
 @explained
-def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) -> None:
+def search(
+    source: str,
+    images: tuple[str, ...],
+    options: "EmbedOptions",
+    number: int,
+    split: str,
+    out: Path | None,
+    as_json: bool,
+) -> None:
     """Find the nearest images of a data set: each IMAGE is a file, or test:N or train:N, the N-th of a split.
 
     \b
@@ -126,12 +167,12 @@ def search(source: str, images: tuple[str, ...], as_json: bool, **options: Any) 
     from ..evaluation.search import search as find
 
     with show.Bar() as bar:
-        result = find(source, images, progress=bar.at, **options)
+        result = find(source, images, replace(options, progress=bar.at), number, split, out)
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result.to_json()))
     else:
         show.neighbours_table(result)
-        show.left_out(result["bad"])
+        show.left_out(result.bad)
 
 
 @click.command()
@@ -140,12 +181,12 @@ def protocols(as_json: bool) -> None:
     """List the protocols of kNN."""
     from ..evaluation import protocols as known
 
-    found = [known.find(name) for name in known.names()]
+    shipped = [known.find(name) for name in known.names()]
     if as_json:
-        click.echo(json.dumps({"protocols": [vars(one) for one in found]}))
+        click.echo(json.dumps({"protocols": [one.to_json() for one in shipped]}))
     else:
-        for one in found:
-            show.line(f"{one.said()} ({one.title})")
+        for one in shipped:
+            show.line(f"{one.summary} ({one.title})")
 
 
 @click.command()
@@ -159,7 +200,7 @@ def runs(out: Path, as_json: bool) -> None:
 
     rows = listed(out)
     if as_json:
-        click.echo(json.dumps({"runs": rows}))
+        click.echo(json.dumps({"runs": [row.to_json() for row in rows]}))
     elif rows:
         show.runs_table(rows)
     else:

@@ -17,9 +17,9 @@ def data() -> None:
 @data.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Images that are read at a time.")
+@click.option("--workers", type=int, help="Images that are read at a time; by default cores less one, 2 to 16.")
 @AS_JSON
-def check(folder: str, image_size: int | None, workers: int, as_json: bool) -> None:
+def check(folder: str, image_size: int | None, workers: int | None, as_json: bool) -> None:
     """Read every image of a folder (or an .npz file) once, and say what a run would make of it.
 
     Ends with an error where a run would: too many images that cannot be read, or too few that can.
@@ -33,7 +33,7 @@ def check(folder: str, image_size: int | None, workers: int, as_json: bool) -> N
     with show.Bar() as bar:
         report, why = survey(folder, image_size, workers, bar.at)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(report.to_json()))
     else:
         show.survey_page(report)
     if why:

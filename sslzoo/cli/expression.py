@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 
 
 class ExpressionCommand(click.Command):
-    """A command whose expression may have glued signs: ``-negatives`` is no option, but ``- negatives``."""
+    """Is a command whose expression may have glued signs: ``-negatives`` is no option, but ``- negatives``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Part glued signs before click takes them for options."""
@@ -22,7 +22,7 @@ class ExpressionCommand(click.Command):
 
 
 def part_signs(args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:
-    """``-word`` as ``-``, ``word``, but for declared options and their values, and for all after ``--``."""
+    """Part ``-word`` as ``-``, ``word``, but for declared options and their values, and for all after ``--``."""
     declared = {name: option for option in params if isinstance(option, click.Option) for name in option.opts}
     parted: list[str] = []
     rest = iter(args)
@@ -40,7 +40,7 @@ def part_signs(args: Sequence[str], params: Sequence[click.Parameter]) -> list[s
 
 
 def complete_expression(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names first, then words and files."""
+    """Return what may complete a word: methods' names first, then switches, their values and files."""
     words = [*SWITCHES, *WORDS] if ctx.params.get(param.name or "") else list(recipe.method_names())
     found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
     return found or [CompletionItem(incomplete, type="file")]
@@ -52,14 +52,14 @@ EXPRESSION = click.argument(
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
 PLUGIN = click.option(
     "--plugin", multiple=True, metavar="FILE.py", expose_value=False, is_eager=True,
-    callback=lambda ctx, param, paths: [plugins.load(path) for path in paths],
+    callback=lambda ctx, param, paths: [plugins.load_plugin(path) for path in paths],
     help="A Python file with values, backbones or data sets of your own; it is run.",
 )  # fmt: skip
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
 
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Several options as one decorator, in the order in which the help lists them."""
+    """Return several options as one decorator, in the order in which the help lists them."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):

@@ -71,7 +71,7 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
     else:
         if scale is not None:
             raise UserError("--scale follows from --data; give one of the two.")
-        from ..training.device import find_device
+        from ..training.machine import find_device
         from ..training.plan import recipe_for_data
 
         device = find_device("auto")

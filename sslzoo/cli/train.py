@@ -10,7 +10,6 @@ import click
 
 from .. import show
 from ..processes.launched import rank, world_size
-from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
 from .methods import summary
@@ -30,7 +29,7 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @click.option(
     "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
 )
-@click.option("--workers", type=int, help="Processes that read image files; 2 by default.")
+@click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16.")
 @click.option("--max-bad", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images, that may "
               "be unreadable; more stop the run.")  # fmt: skip
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
@@ -71,6 +70,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
+    from ..tools.bounds import check_numbers
     from ..training import run as training
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory
@@ -107,21 +107,17 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     finally:
         screen.close()
     if control["as_json"] and rank() == 0:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(result.to_json()))
 
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
-    """Refuse flags beside --resume that differ from the run's own."""
-    from ..training.checkpoints import place
+    """Raise `UserError` for flags beside --resume that differ from the run's own."""
+    from ..training.checkpoints import locate
     from ..training.runs import read_run
 
-    about = read_run(place(run)[0])
-    own = {
-        **about["options"],
-        "epochs": about["epochs"],
-        "batch_size": about["batch_size"],
-        "backbone": about["backbone"],
-    }
+    about = read_run(locate(run)[0])
+    own = about.options.to_json()
+    own |= {"epochs": about.epochs, "batch_size": about.batch_size, "backbone": about.backbone}
     for param in ctx.command.params:
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:

@@ -19,7 +19,10 @@ CHUNK = 1024
 
 @cache
 def load() -> dict[str, Tensor]:
-    """Images uint8 [N, 3, 32, 32], labels and glyph numbers [N], for "train" and "test" (5,748, 1,440); read only."""
+    """Return images uint8 [N, 3, 32, 32], labels and glyph numbers [N] of "train" and "test" (5,748, 1,440).
+
+    The tensors are shared by all that ask, and are not to be written to.
+    """
     from sklearn.datasets import load_digits
 
     source = load_digits()
@@ -36,7 +39,7 @@ def load() -> dict[str, Tensor]:
 
 
 def draw(glyphs: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw glyphs [N, 1, 8, 8] in [0, 1] on coloured canvases: uint8 [N, 3, 32, 32]."""
+    """Draw glyphs [N, 1, 8, 8] in [0, 1] on coloured canvases; return uint8 [N, 3, 32, 32]."""
     n = len(glyphs)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:

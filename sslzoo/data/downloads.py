@@ -13,7 +13,7 @@ from ..tools.places import cache
 def _torchvision(
     name: str, splits: dict[str, dict[str, Any]], images: str = "data", labels: str = "targets"
 ) -> dict[str, Any]:
-    """Arrays of a torchvision data set, downloaded into the cache where they are not there yet."""
+    """Return the arrays of a torchvision data set, downloaded into the cache where they are not there yet."""
     import torchvision.datasets
 
     found: dict[str, Any] = {}
@@ -27,13 +27,10 @@ def _torchvision(
                 lock.touch()
                 with files.locked(lock, wait=True):  # the next one finds what this one has downloaded
                     made = kind(cache(), download=True, **options)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # URLError is an OSError; torchvision raises RuntimeError for bad files
-            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        except (OSError, RuntimeError) as error:  # URLError is an OSError; a broken file is torchvision's RuntimeError
+            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
-                f"{name} could not be downloaded into {cache()} ({said.rstrip('.')}); "
+                f"{name} could not be downloaded into {cache()} ({reason.rstrip('.')}); "
                 "check the network, or set SSLZOO_CACHE to a folder that has it."
             ) from None
         array = np.asarray(getattr(made, images))
@@ -43,7 +40,7 @@ def _torchvision(
 
 
 def _stl10() -> dict[str, Any]:
-    """STL-10 trains on its labelled and unlabelled images; the bank is the labelled part."""
+    """Return STL-10, which trains on its labelled and unlabelled images; the bank is the labelled part."""
     splits = {"train": {"split": "train"}, "test": {"split": "test"}, "extra": {"split": "unlabeled"}}
     return _torchvision("STL10", splits, labels="labels")
 

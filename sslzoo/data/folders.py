@@ -14,9 +14,9 @@ from torch import Tensor
 from ..processes.launched import local_world_size
 from ..tools.errors import UserError
 from .images import FileImages, MemoryImages
-from .picture import Picture, Unreadable, is_image, read_sizes, square
-from .splits import MOST, Dataset, Split, hold_out
-from .unreadable import Bad
+from .picture import Picture, UnreadableImage, is_image, read_sizes, square
+from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
+from .unreadable import UnreadableImages
 
 MEMORY_SHARE = 0.25  # of what is available, for a resident set
 NAMED = 5  # classes in a note
@@ -24,7 +24,7 @@ NAMED = 5  # classes in a note
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a folder as they lie there: one split or two, the names of their classes, notes on these."""
+    """The images of a folder as they lie there: in one split or two, with the names of their classes."""
 
     train: Split
     test: Split | None
@@ -35,7 +35,7 @@ class Listing:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth saying of the classes."""
+        """Sentences on what is worth saying of the classes."""
         lone = [f"{name} ({split})" for name, split in self.lone.items()]
         found = [("classes without images are left out", self.empty), ("classes in one split alone", lone)]
         notes = [f"{what}: {_some(names)}" for what, names in found if names]
@@ -43,36 +43,37 @@ class Listing:
 
 
 def read_folder(root: Path, image_size: int | None, resident: bool | None = None) -> Dataset:
-    """train/ and test/ (or val/) with a folder per class, a folder per class, or images without labels at any depth.
+    """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
-    ``resident`` says whether they are read into memory; where it does not, their sizes and what memory is free do.
+    Images that are in no folders of classes have no labels. ``resident`` says whether they are read into memory; where
+    it does not, their sizes and what memory is free do. Raises `UserError`.
     """
     listing = list_folder(root)
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
-    bad = train.bad
+    unreadable = train.unreadable
     if names and test is None:
         train, test, note = hold_out(train, train.images.digests())
         notes.append(note)
     if not names:
         notes.append("no labels: health is shown, kNN is left out")
-    sizes = read_sizes(train.images.paths, bad.reasons)
+    sizes = read_sizes(train.images.paths, unreadable.reasons)
     if not len(sizes):
-        raise bad.all_of(train.images.paths)
-    size = image_size or min(int(np.median(sizes.min(axis=1))), MOST)
+        raise unreadable.none_readable(train.images.paths)
+    size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     if resident is None:
         total = (len(train) + (len(test) if test else 0)) * 3 * size * size * local_world_size()
         free = MEMORY_SHARE * psutil.virtual_memory().available
         resident = total < free and bool(np.median(sizes.max(axis=1)) <= 1.5 * size)
     if resident:
         train, test = _resident(train, size), _resident(test, size) if test else None
-        notes += [f"{bad.said()}; they are left out"] if bad.reasons else []
+        notes += [f"{unreadable.summary()}; they are left out"] if unreadable.reasons else []
     name = root.resolve().name
     return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes))
 
 
 @contextmanager
 def _listed() -> Iterator[None]:
-    """Turns a folder that may not be listed into a sentence."""
+    """Turn a folder that may not be listed into a sentence."""
     try:
         yield
     except OSError as error:
@@ -83,20 +84,20 @@ def _listed() -> Iterator[None]:
 
 @_listed()
 def list_folder(root: Path) -> Listing:
-    """What a folder holds, nothing of it read. Raises `UserError` where there are no images."""
+    """Return what a folder holds, nothing of it read. Raises `UserError` where there are no images."""
     start = root / "train" if (root / "train").is_dir() else root
     held = next((root / name for name in ("test", "val") if start != root and (root / name).is_dir()), None)
     own = _class_names(start)
     others = _class_names(held) if held is not None and own else own
     names = sorted({*own, *others})
-    bad = Bad(root)
-    train = _list_split(start, names, bad)
-    test = _list_split(held, names, bad) if held is not None and names else None
+    unreadable = UnreadableImages(root)
+    train = _list_split(start, names, unreadable)
+    test = _list_split(held, names, unreadable) if held is not None and names else None
     if not len(train):
         raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.")
     if test is not None and not len(test):
         raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
-    bad.of = len(train) + (len(test) if test else 0)
+    unreadable.total = len(train) + (len(test) if test else 0)
     folders = {path.name for home in (start, held) if home and names for path in home.iterdir() if path.is_dir()}
     empty = sorted(name for name in folders - {*names} if not name.startswith("."))
     lone = {name: start.name if name in own else held.name for name in sorted({*own} ^ {*others}) if held}
@@ -104,20 +105,20 @@ def list_folder(root: Path) -> Listing:
 
 
 def _some(names: list[str]) -> str:
-    """The first of many names."""
+    """Return the first of many names."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 
 
 def _class_names(start: Path) -> list[str]:
-    """The names of folders that hold images; none where images lie beside them."""
+    """Return the names of folders that hold images; none where images lie beside them."""
     if any(is_image(path) for path in start.iterdir()):
         return []
     return sorted(path.name for path in start.iterdir() if path.is_dir() and any(image_paths(path)))
 
 
 def image_paths(start: Path) -> Iterator[Path]:
-    """The images below a folder at any depth, less what is hidden, and no link back to a folder above."""
+    """Yield the images below a folder at any depth, less what is hidden; no link back to a folder above is followed."""
     for path in start.iterdir():
         if path.name.startswith("."):
             continue
@@ -128,30 +129,30 @@ def image_paths(start: Path) -> Iterator[Path]:
             yield path
 
 
-def _list_split(start: Path, names: list[str], bad: Bad) -> Split:
-    """The images below a folder, in order of their paths, labelled by the first folder where there are classes."""
+def _list_split(start: Path, names: list[str], unreadable: UnreadableImages) -> Split:
+    """Return the images below a folder in order of their paths, labelled by the first folder if there are classes."""
     number = {name: i for i, name in enumerate(names)}
     paths = sorted(image_paths(start))
     if not names:
-        return Split(FileImages(tuple(paths)), bad=bad)
+        return Split(FileImages(tuple(paths)), unreadable=unreadable)
     paths = [path for path in paths if path.relative_to(start).parts[0] in number]
     labels = torch.tensor([number[path.relative_to(start).parts[0]] for path in paths], dtype=torch.long)
-    return Split(FileImages(tuple(paths)), labels, bad=bad)
+    return Split(FileImages(tuple(paths)), labels, unreadable=unreadable)
 
 
 def _resident(split: Split, size: int) -> Split:
-    """The readable images of files as one tensor, shorter side resized to ``size`` and the centre kept."""
+    """Read the images of files into one tensor, shorter side resized to ``size`` and the centre kept."""
 
     def read(path: Path) -> Tensor | None:
         try:
             return square(Picture(path).pixels()[None], size)[0]
-        except Unreadable as error:
-            split.bad.reasons[path] = error.reason
+        except UnreadableImage as error:
+            split.unreadable.reasons[path] = error.reason
             return None
 
     with ThreadPoolExecutor() as pool:
         found = [image for image in pool.map(read, split.images.paths) if image is not None]
     if not found:
-        raise split.bad.all_of(split.images.paths)
+        raise split.unreadable.none_readable(split.images.paths)
     readable = split.readable()
     return replace(readable, images=MemoryImages(torch.stack(found), readable.images.names))

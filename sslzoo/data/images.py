@@ -12,7 +12,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from .picture import Picture, Unreadable, square
+from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
 
@@ -117,7 +117,7 @@ class FileImages(ImageSource):
         for place in places:
             try:
                 made.append(square(Picture(self.files[place]).pixels()[None], size))
-            except Unreadable as error:
+            except UnreadableImage as error:
                 unreadable.append((place, error.reason))
         return torch.cat(made), unreadable
 

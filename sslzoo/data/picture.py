@@ -21,15 +21,15 @@ CHUNK = 1024  # images resized at a time
 ORIENTATION = 0x0112  # the tag of EXIF
 SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 LARGE = 89_478_485  # pixels of which Pillow warns
-MOST_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
+MAX_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
 STRIP = 8  # times as long as wide: no more of a longer image is seen
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
 
 
-_alone = threading.Lock()
+_pillow_limit = threading.Lock()
 
 
-class Unreadable(UserError):
+class UnreadableImage(UserError):
     """An image file that cannot be read; ``reason`` says why, without its path."""
 
     def __init__(self, sentence: str, reason: str = ""):
@@ -38,14 +38,14 @@ class Unreadable(UserError):
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file's name says that it is an image; hidden ones are none."""
+    """Return whether a file's name says that it is an image; hidden ones are none."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 class Picture:
     """An image file whose header is read; ``width`` and ``height`` in px, turned as its EXIF says.
 
-    Raises `Unreadable` for one that cannot be read, when it is made or when its pixels are.
+    Raises `UnreadableImage` for one that cannot be read, when it is made or when its pixels are.
     """
 
     def __init__(self, path: Path):
@@ -57,41 +57,42 @@ class Picture:
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
             sideways = self.turned and self.image.getexif()[ORIENTATION] in SIDEWAYS
         self.width, self.height = self.image.size[::-1] if sideways else self.image.size
-        if self.width * self.height > MOST_PIXELS:
-            size = f"{self.width * self.height / 1e6:,.0f} megapixels, more than {MOST_PIXELS / 1e6:.0f}"
-            raise Unreadable(f"{path} has {size}; shrink it.", f"has {size}; shrink it")
+        if self.width * self.height > MAX_PIXELS:
+            size = f"{self.width * self.height / 1e6:,.0f} megapixels, more than {MAX_PIXELS / 1e6:.0f}"
+            raise UnreadableImage(f"{path} has {size}; shrink it.", f"has {size}; shrink it")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Turns whatever a broken file raises into a sentence."""
+        """Turn whatever a broken file raises into a sentence."""
         try:
             yield
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ... for broken files
             reason = _reason(error, self.file)
-            raise Unreadable(
+            raise UnreadableImage(
                 f"{self.path} cannot be read as an image ({reason}); repair or remove it.", reason
             ) from None
 
-    def pixels(self, room: float = 1) -> Tensor:
-        """uint8 [3, H, W]; a JPEG that may be ``room`` times smaller, at least twice, is decoded no finer."""
+    def pixels(self, shrink: float = 1) -> Tensor:
+        """Return uint8 [3, H, W]; a JPEG that may be ``shrink`` times smaller, at least twice, is decoded no finer."""
         with self.reading():
             if self.image.format == "JPEG" and self.image.mode == "RGB" and not self.turned:
                 with suppress(ValueError):  # what this finds broken Pillow may still read
-                    return torch.from_numpy(decode_jpeg(self.file, **EXACT, **self.coarse(room))).permute(2, 0, 1)
+                    decoded = decode_jpeg(self.file, **EXACT, **self._coarse_options(shrink))
+                    return torch.from_numpy(decoded).permute(2, 0, 1)
             with _unbounded() if self.width * self.height > LARGE else nullcontext():
                 return torch.from_numpy(np.array(as_rgb(self.image))).permute(2, 0, 1)
 
-    def coarse(self, room: float) -> dict[str, int]:
-        """The decoder's options for a smaller transform of each block, by at least two."""
-        if room < 2:
+    def _coarse_options(self, shrink: float) -> dict[str, int]:
+        """Return the decoder's options for a smaller transform of each block, by at least two."""
+        if shrink < 2:
             return {}
-        return {"min_height": int(self.height / room), "min_width": int(self.width / room), "min_factor": 2}
+        return {"min_height": int(self.height / shrink), "min_width": int(self.width / shrink), "min_factor": 2}
 
 
 @contextmanager
 def _unbounded() -> Iterator[None]:
-    """Pillow without its bound on pixels, of which it would warn at half of ours; one thread at a time."""
-    with _alone:
+    """Take away Pillow's bound on pixels, of which it would warn at half of ours, for one thread at a time."""
+    with _pillow_limit:
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
             yield
@@ -100,7 +101,7 @@ def _unbounded() -> Iterator[None]:
 
 
 def _reason(error: Exception, file: bytes) -> str:
-    """Why a file cannot be read, in a few words."""
+    """Return why a file cannot be read, in a few words."""
     if isinstance(error, OSError) and error.strerror:  # the system's
         return error.strerror.lower()
     if not file:
@@ -111,7 +112,7 @@ def _reason(error: Exception, file: bytes) -> str:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB, turned as its EXIF says."""
+    """Return an image of any mode as RGB, turned as its EXIF says."""
     turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I"):  # 16 bits
         turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
@@ -120,31 +121,32 @@ def as_rgb(image: Image.Image) -> Image.Image:
     return turned.convert("RGB")
 
 
-def read_sizes(paths: Sequence[Path], bad: dict[Path, str]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
-    """Width and height [M, 2] of up to 500 images spread over the paths, from their headers.
+def read_sizes(paths: Sequence[Path], reasons: dict[Path, str]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
+    """Return width and height [M, 2] of up to 500 images spread over the paths, from their headers.
 
-    Those that cannot be read are added to ``bad``; where none of them can, the first of all that can be is looked for.
+    Those that cannot be read are added to ``reasons``; where none of them can be read, the first of all paths that can
+    is looked for.
     """
     sizes: list[tuple[int, int]] = []
 
-    def look(path: Path) -> None:
+    def read_header(path: Path) -> None:
         try:
             picture = Picture(path)
             sizes.append((picture.width, picture.height))
-        except Unreadable as error:
-            bad[path] = error.reason
+        except UnreadableImage as error:
+            reasons[path] = error.reason
 
     for path in paths[:: max(len(paths) // SAMPLED, 1)]:
-        look(path)
+        read_header(path)
     for path in paths:
         if sizes:
             break
-        look(path)
+        read_header(path)
     return np.array(sizes, np.int64).reshape(-1, 2)
 
 
 def square(images: Tensor, size: int) -> Tensor:
-    """uint8 [N, 3, H, W] to [N, 3, size, size]: the shorter side resized (antialiased), the centre kept."""
+    """Return uint8 [N, 3, H, W] as [N, 3, size, size]: the shorter side resized (antialiased), the centre kept."""
     long = STRIP * min(images.shape[-2:])
     if max(images.shape[-2:]) > long:  # the ends of a strip would be enlarged to no end
         top, left = (max((side - long) // 2, 0) for side in images.shape[-2:])

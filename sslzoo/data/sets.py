@@ -1,6 +1,7 @@
 """Data sets: the embedded digits, torchvision's by name, a folder of images, or an .npz."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from .downloads import TORCHVISION
 from .folders import read_folder
 from .images import MemoryImages
 from .picture import square
-from .splits import MOST, Dataset, Split, count_classes, hold_out
+from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
 
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
@@ -29,7 +30,7 @@ KNOWN = {  # size in px and training images of the sets that have names
 
 
 def load(name: str, image_size: int | None = None, limit: int | None = None, resident: bool | None = None) -> Dataset:
-    """A data set by name, folder or .npz file. Raises `UserError`.
+    """Load a data set by name, folder or .npz file. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
     training images of a seeded shuffle, for a quick try; ``resident`` is `folders.read_folder`'s.
@@ -45,8 +46,8 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
         dataset = _from_arrays(name, dict(own_data()), image_size)
     elif name and os.path.isdir(path):
         dataset = read_folder(path, image_size, resident)
-    elif path.suffix == ".npz":
-        dataset = _from_arrays(path.stem, _own_arrays(path), image_size, own=True)
+    elif path.suffix in FORMATS:
+        dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True)
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
@@ -60,19 +61,21 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
-    def first(split: Split) -> Split:
+    """Return the data set with the first training images of a seeded shuffle, so many."""
+
+    def first_rows(split: Split) -> Split:
         order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
         return split.take(order[:limit])
 
-    train = first(dataset.train)
-    bank = train if dataset.bank is dataset.train else first(dataset.bank)
+    train = first_rows(dataset.train)
+    bank = train if dataset.bank is dataset.train else first_rows(dataset.bank)
     if train.images.paths:
-        dataset.bad.only([*train.images.paths, *(dataset.test.images.paths if dataset.test else ())])
+        dataset.unreadable.restrict_to([*train.images.paths, *(dataset.test.images.paths if dataset.test else ())])
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
 
 
 def _normalised(dataset: Dataset) -> Dataset:
-    """With the mean and deviation of its own training pixels, where they are at hand."""
+    """Return the data set with the mean and deviation of its own training pixels, where they are at hand."""
     images = dataset.train.images.pixels
     if images is None:
         return dataset
@@ -85,7 +88,7 @@ def _normalised(dataset: Dataset) -> Dataset:
 
 
 def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own: bool = False) -> Dataset:
-    """A resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (val_* where test_* lacks)."""
+    """Return a resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (or val_images, ...)."""
     if "train_images" not in arrays:
         raise UserError(
             f"{name} has no array 'train_images', only {listing(arrays) if arrays else 'nothing'}; "
@@ -99,7 +102,7 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
         if f"{split}_images" in arrays:
             pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"])
             labels[split] = _as_labels(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]), notes)
-    size = image_size or min(min(pixels["train"].shape[-2:]), MOST)
+    size = image_size or min(min(pixels["train"].shape[-2:]), MAX_VIEW_SIZE)
     splits = {
         split: Split(MemoryImages(square(images, size)), labels[split], arrays.get(f"{split}_groups"))
         for split, images in pixels.items()
@@ -117,15 +120,15 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
 
 
 def _own_arrays(path: Path) -> dict[str, Any]:
-    """A person's arrays, by MedMNIST's keys."""
+    """Return a person's arrays, by MedMNIST's keys."""
     arrays = read_npz(path, "give a folder, an .npz file or a data set's name")
     return {key: array for key, array in arrays.items() if not key.endswith("_groups")}
 
 
-def read_npz(path: Path, mend: str) -> dict[str, Any]:
-    """The arrays of an .npz file, pickled ones refused. Raises `UserError`."""
+def read_npz(path: Path, recovery_hint: str) -> dict[str, Any]:
+    """Return the arrays of an .npz file; pickled ones are refused. Raises `UserError`."""
     if not os.path.isfile(path):
-        raise UserError(f"There is no file {path}; {mend}.")
+        raise UserError(f"There is no file {path}; {recovery_hint}.")
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: np.asarray(file[key]) for key in file.files}  # what is no array at all becomes one
@@ -135,7 +138,7 @@ def read_npz(path: Path, mend: str) -> dict[str, Any]:
 
 
 def read_npy(path: Path) -> Any:
-    """The array of an .npy file, memory-mapped; pickled ones refused. Raises `UserError`."""
+    """Return the array of an .npy file, memory-mapped; a pickled one is refused. Raises `UserError`."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # as above
@@ -144,7 +147,7 @@ def read_npy(path: Path) -> Any:
 
 
 def _as_images(key: str, array: Any) -> Tensor:
-    """uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or a tensor; 28 px are padded to 32."""
+    """Return uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or [N, 3, H, W]; 28 px are padded to 32."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8:
         raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
@@ -161,7 +164,7 @@ def _as_images(key: str, array: Any) -> Tensor:
 
 
 def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
-    """int64 [N], or None where there is not one label per image."""
+    """Return int64 [N], or None where there is not one label per image."""
     if array is None:
         return None
     labels = np.asarray(array)
@@ -174,3 +177,6 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
         notes += [] if note in notes else [note]
         return None
     return torch.from_numpy(whole_numbers(key, labels))
+
+
+FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": _own_arrays}  # of a person's file, by its suffix

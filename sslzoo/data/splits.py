@@ -7,9 +7,9 @@ from torch import Tensor
 
 from ..tools.errors import UserError
 from .images import ImageSource
-from .unreadable import Bad
+from .unreadable import UnreadableImages
 
-MOST = 224  # px of a view, unless asked for more
+MAX_VIEW_SIZE = 224  # px of a view, unless asked for more
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -17,38 +17,39 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Split:
     """Images with labels [N] and the group [N] that each belongs to.
 
-    ``bad`` are those that could not be read so far, of all files that came with these.
+    ``unreadable`` has those that could not be read so far, of all files that came with these.
     """
 
     images: ImageSource
     labels: Tensor | None = None
     groups: Tensor | None = None
-    bad: Bad = field(default_factory=Bad, repr=False, compare=False)
+    unreadable: UnreadableImages = field(default_factory=UnreadableImages, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def take(self, index: Tensor) -> "Split":
-        """The images at these places."""
+        """Return the images at these places, with what is known of them."""
         labels, groups = (None if x is None else x[index] for x in (self.labels, self.groups))
-        return Split(self.images.take(index), labels, groups, self.bad)
+        return Split(self.images.take(index), labels, groups, self.unreadable)
 
-    def places(self) -> Tensor:
-        """The places of the images that are not known as bad; of files, after they were read."""
+    def readable_places(self) -> Tensor:
+        """Return the places of the images that are not known as unreadable; of files, after they were read."""
         paths = self.images.paths
         if not paths:
             return torch.arange(len(self))
-        return torch.tensor([i for i, path in enumerate(paths) if path not in self.bad.reasons], dtype=torch.long)
+        reasons = self.unreadable.reasons
+        return torch.tensor([i for i, path in enumerate(paths) if path not in reasons], dtype=torch.long)
 
     def readable(self) -> "Split":
-        """The images that are not known as bad."""
-        places = self.places()
+        """Return the images that are not known as unreadable."""
+        places = self.readable_places()
         return self if len(places) == len(self) else self.take(places)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set at one image size. ``bank`` is the labelled training split of kNN; ``own`` a person's own data."""
+    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it."""
 
     name: str
     train: Split
@@ -62,9 +63,9 @@ class Dataset:
     notes: tuple[str, ...] = field(default_factory=tuple)
 
     @property
-    def bad(self) -> Bad:
+    def unreadable(self) -> UnreadableImages:
         """The images that could not be read so far, of all splits."""
-        return self.train.bad
+        return self.train.unreadable
 
     @property
     def labelled(self) -> bool:
@@ -72,7 +73,7 @@ class Dataset:
         return self.bank.labels is not None and self.test is not None and self.test.labels is not None
 
     def validation(self, seed: int) -> tuple[Split, Split]:
-        """A seeded tenth of the bank as queries, by group, and the rest as their bank."""
+        """Return the bank less a seeded tenth of its groups, and this tenth as its queries."""
         groups = torch.arange(len(self.bank)) if self.bank.groups is None else self.bank.groups
         names = torch.unique(groups)
         chosen = names[
@@ -83,7 +84,11 @@ class Dataset:
 
 
 def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
-    """Train and test where no test split came along: every tenth by hash, so that equal images stay together."""
+    """Return train and test where no test split came along, and a note that says so.
+
+    Every tenth by hash is held out, so that equal images stay together. Raises `UserError` where that leaves a split
+    without images.
+    """
     held = torch.tensor([int.from_bytes(h[:4], "big") % 10 == 0 for h in hashes])
     if not held.any() or held.all():
         raise UserError(f"{len(train)} images are too few to hold out a test split; add a test/ split or more images.")
@@ -92,6 +97,6 @@ def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
 
 
 def count_classes(*splits: Split | None) -> int:
-    """The number of classes over all splits."""
+    """Return the number of classes over all splits."""
     labels = [split.labels for split in splits if split is not None and split.labels is not None]
     return len(torch.unique(torch.cat(labels))) if labels else 0

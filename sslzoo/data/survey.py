@@ -3,95 +3,163 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ..processes.launched import readers
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
+from ..tools.records import Record
 from . import sets
 from .folders import Listing, list_folder
-from .picture import LARGE, SUFFIXES, Picture, Unreadable
-from .splits import MOST, Split, hold_out
-from .unreadable import MOST as MOST_BAD
+from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
+from .splits import MAX_VIEW_SIZE, Split, hold_out
+from .unreadable import MAX_SHARE, UnreadableRow
 
 COARSE = 8  # a JPEG is read as a whole, and decoded no finer than it has to be to find what is wrong with it
 DEEP = 24  # the byte of a PNG that holds its bits
 
-Report = dict[str, Any]
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Look:
+class SurveyedFile:
     """What one file showed: why it cannot be read, if so; the hash of its content; width and height; its kinds."""
 
-    bad: str | None = None
+    unreadable: str | None = None
     digest: bytes = b""
     size: tuple[int, int] = (0, 0)
     kinds: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class SplitCount(Record):
+    """How many images a split has, and each of its classes."""
+
+    images: int
+    classes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Spread(Record):
+    """The smallest, the median and the largest of numbers."""
+
+    min: int
+    median: int
+    max: int
+
+
+@dataclass(frozen=True)
+class Sizes(Record):
+    """The size of a view, how many images are smaller, and the images' widths and heights, all in px."""
+
+    view: int
+    smaller: int
+    width: Spread
+    height: Spread
+
+
+@dataclass(frozen=True)
+class NoSizes(Record):
+    """The sizes where no image can be read: an empty object in JSON."""
+
+
+@dataclass(frozen=True)
+class Duplicates(Record):
+    """Images of equal content.
+
+    ``within`` counts those that each split could go without, ``across`` those of test that are in train too; ``groups``
+    are the images that are equal.
+    """
+
+    within: Mapping[str, int]
+    across: int
+    groups: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Report(Record):
+    """What ``sslzoo data check`` finds; without arguments, of a folder in which nothing can be looked at."""
+
+    images: int = 0
+    splits: Mapping[str, SplitCount] = field(default_factory=dict)
+    unreadable: Sequence[UnreadableRow] = field(default=(), metadata={"key": "bad"})
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    duplicates: Duplicates = Duplicates({}, 0, ())
+    sizes: Sizes | NoSizes = NoSizes()
+    empty_classes: Sequence[str] = ()
+    lone_classes: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    ok: bool = False
+
+    @property
+    def measured(self) -> Sizes | None:
+        """The sizes, where some image can be read."""
+        return self.sizes if isinstance(self.sizes, Sizes) else None
+
+
 def survey(
-    name: str, image_size: int | None = None, workers: int = 2, progress: Progress = lambda *_: None
+    name: str, image_size: int | None = None, workers: int | None = None, progress: Progress = lambda *_: None
 ) -> tuple[Report, str | None]:
-    """What ``sslzoo data check --json`` prints, and the sentence that says why a run would not train, if it would not.
+    """Return the report of a folder or an .npz file, and why a run would not train on it, if it would not.
 
     Raises `UserError` for what is no folder and no .npz file.
     """
     check_numbers(image_size=image_size, workers=workers)
     path = Path(os.path.expanduser(name))
     if path.suffix == ".npz" and not os.path.isdir(path):
-        return _arrays(name, image_size)
+        return survey_arrays(name, image_size), None
     if not os.path.isdir(path):
         raise UserError(f"There is no folder {path}; give a folder of images or an .npz file.")
     try:
         listing = list_folder(path)
     except UserError as error:
-        return {**_nothing(), "skipped": skipped(path, ())}, str(error)
+        return Report(skipped=skipped(path, ())), str(error)
     splits = {"train": listing.train, **({"test": listing.test} if listing.test else {})}
     paths = [one for split in splits.values() for one in split.images.paths]
-    looks: dict[Path, Look] = {}
-    with ThreadPoolExecutor(max(workers, 1)) as pool:
-        for one, found in zip(paths, pool.map(look, paths), strict=True):
-            looks[one] = found
-            progress("images", len(looks), len(paths))
-    listing.train.bad.reasons |= {one: found.bad for one, found in looks.items() if found.bad is not None}
-    why = refusal(listing, looks)
-    digests = {key: [(one, looks[one].digest) for one in split.images.paths] for key, split in splits.items()}
-    report = {
-        "images": len(paths),
-        "splits": {key: counted(split, listing.names) for key, split in splits.items()},
-        "bad": listing.train.bad.rows(),
-        "kinds": dict(Counter(kind for found in looks.values() for kind in found.kinds).most_common()),
-        "skipped": skipped(path, paths),
-        "duplicates": duplicates(digests),
-        "sizes": sizes([found.size for found in looks.values() if found.bad is None], image_size),
-        "empty_classes": listing.empty,
-        "lone_classes": listing.lone,
-        "notes": listing.notes + ["no labels: health is shown, kNN is left out"] * (not listing.names),
-        "ok": why is None,
-    }
+    seen: dict[Path, SurveyedFile] = {}
+    with ThreadPoolExecutor(readers() if workers is None else max(workers, 1)) as pool:
+        for one, file in zip(paths, pool.map(survey_file, paths), strict=True):
+            seen[one] = file
+            progress("images", len(seen), len(paths))
+    unreadable = listing.train.unreadable
+    unreadable.reasons |= {one: file.unreadable for one, file in seen.items() if file.unreadable is not None}
+    why = refusal(listing, seen)
+    digests = {key: [(str(one), seen[one].digest) for one in split.images.paths] for key, split in splits.items()}
+    report = Report(
+        images=len(paths),
+        splits={key: count_split(split, listing.names) for key, split in splits.items()},
+        unreadable=unreadable.rows(),
+        kinds=dict(Counter(kind for file in seen.values() for kind in file.kinds).most_common()),
+        skipped=skipped(path, paths),
+        duplicates=duplicates(digests),
+        sizes=sizes([file.size for file in seen.values() if file.unreadable is None], image_size),
+        empty_classes=listing.empty,
+        lone_classes=listing.lone,
+        notes=listing.notes + ["no labels: health is shown, kNN is left out"] * (not listing.names),
+        ok=why is None,
+    )
     return report, why
 
 
-def look(path: Path) -> Look:
-    """Read a file."""
+def survey_file(path: Path) -> SurveyedFile:
+    """Read a file and return what it showed."""
     try:
         picture = Picture(path)
         kinds = tuple(kinds_of(picture))  # before the pixels are read, which changes what is known of the file
         picture.pixels(COARSE)
-    except Unreadable as error:
-        return Look(bad=error.reason)
-    return Look(None, hashlib.sha1(picture.file).digest(), (picture.width, picture.height), kinds)
+    except UnreadableImage as error:
+        return SurveyedFile(unreadable=error.reason)
+    return SurveyedFile(None, hashlib.sha1(picture.file).digest(), (picture.width, picture.height), kinds)
 
 
 def kinds_of(picture: Picture) -> Iterator[str]:
-    """What deserves a word of an image that can be read."""
+    """Yield what deserves a word of an image that can be read."""
     image, file = picture.image, picture.file
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with its preview
         yield "animated"
@@ -111,29 +179,30 @@ def kinds_of(picture: Picture) -> Iterator[str]:
         yield f"over {LARGE / 1e6:.0f} megapixels"
 
 
-def refusal(listing: Listing, looks: dict[Path, Look]) -> str | None:
-    """Why a run with no options would not train on these images."""
-    train, bad = listing.train, listing.train.bad
+def refusal(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> str | None:
+    """Return why a run with no options would not train on these images, or None where it would."""
+    train, unreadable = listing.train, listing.train.unreadable
     try:
         for split in (train, listing.test):
             if split is not None and not len(split.readable()):
-                raise bad.all_of(split.images.paths)
+                raise unreadable.none_readable(split.images.paths)
         if listing.names and listing.test is None:
-            train = hold_out(train, [looks[one].digest or hashlib.sha1(b"").digest() for one in train.images.paths])[0]
-        bad.check(MOST_BAD)
+            nothing = hashlib.sha1(b"").digest()
+            train = hold_out(train, [seen[one].digest or nothing for one in train.images.paths])[0]
+        unreadable.check_share(MAX_SHARE)
     except UserError as error:
         return str(error)
-    return None if len(train.readable()) > 1 else f"{train.bad.folder} has one image to train on; add more."
+    return None if len(train.readable()) > 1 else f"{unreadable.folder} has one image to train on; add more."
 
 
-def counted(split: Split, names: Sequence[str]) -> Report:
-    """The images of a split, and of each of its classes."""
+def count_split(split: Split, names: Sequence[str]) -> SplitCount:
+    """Count the images of a split, and of each of its classes."""
     per_class = [] if split.labels is None else np.bincount(split.labels.numpy(), minlength=len(names)).tolist()
-    return {"images": len(split), "classes": dict(zip(names, per_class, strict=False))}
+    return SplitCount(len(split), dict(zip(names, per_class, strict=False)))
 
 
 def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
-    """How many files below a folder are no images of a run, by why."""
+    """Return how many files below a folder are no images of a run, by why."""
     own, count = set(used), Counter[str]()
     for folder, folders, names in os.walk(root):
         count["hidden folders"] += sum(name.startswith(".") for name in folders)
@@ -151,56 +220,47 @@ def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
     return {kind: n for kind, n in count.items() if n}
 
 
-def duplicates(hashes: dict[str, list[tuple[Path, bytes]]]) -> Report:
-    """Images of equal content: how many a split could go without, how many of test are in train, and which they are."""
+def duplicates(digests: Mapping[str, Sequence[tuple[str, bytes]]]) -> Duplicates:
+    """Return which images are equal, of splits of names and hashes; those without a hash are left out."""
     groups: dict[bytes, list[tuple[str, str]]] = defaultdict(list)
-    for split, pairs in hashes.items():
-        for path, digest in pairs:
+    for split, pairs in digests.items():
+        for name, digest in pairs:
             if digest:
-                groups[digest].append((split, str(path)))
+                groups[digest].append((split, name))
     several = [group for group in groups.values() if len(group) > 1]
     count = [Counter(split for split, _ in group) for group in several]
-    return {
-        "within": {split: sum(max(c[split] - 1, 0) for c in count) for split in hashes},
-        "across": sum(c["test"] for c in count if c["train"]),
-        "groups": [[path for _, path in group] for group in several],
-    }
+    return Duplicates(
+        within={split: sum(max(c[split] - 1, 0) for c in count) for split in digests},
+        across=sum(c["test"] for c in count if c["train"]),
+        groups=[[name for _, name in group] for group in several],
+    )
 
 
-def sizes(found: Sequence[tuple[int, int]], image_size: int | None) -> Report:
-    """The smallest, the median and the largest width and height; the size of a view, and images that are smaller."""
-    if not found:
-        return {}
-    sides = np.array(found)
-    view = image_size or min(int(np.median(sides.min(axis=1))), MOST)
-    report: Report = {"view": view, "smaller": int((sides.min(axis=1) < view).sum())}
-    for key, side in zip(("width", "height"), sides.T, strict=True):
-        report[key] = {"min": int(side.min()), "median": int(np.median(side)), "max": int(side.max())}
-    return report
+def sizes(widths_heights: Sequence[tuple[int, int]], image_size: int | None) -> Sizes | NoSizes:
+    """Return how wide and high images are, and what a view of them would have; ``image_size`` is that of a view."""
+    if not widths_heights:
+        return NoSizes()
+    sides = np.array(widths_heights)
+    view = image_size or min(int(np.median(sides.min(axis=1))), MAX_VIEW_SIZE)
+    width, height = (Spread(int(side.min()), int(np.median(side)), int(side.max())) for side in sides.T)
+    return Sizes(view, int((sides.min(axis=1) < view).sum()), width, height)
 
 
-def _nothing() -> Report:
-    """The report of a folder in which nothing can be looked at."""
-    empty: Report = {"images": 0, "splits": {}, "bad": [], "kinds": {}, "skipped": {}, "duplicates": duplicates({})}
-    return {**empty, "sizes": {}, "empty_classes": [], "lone_classes": {}, "notes": [], "ok": False}
-
-
-def _arrays(name: str, image_size: int | None) -> tuple[Report, str | None]:
-    """The report of an .npz file, whose images are there or not, all of them."""
+def survey_arrays(name: str, image_size: int | None) -> Report:
+    """Return the report of an .npz file, whose images are there or not, all of them. Raises `UserError`."""
     dataset = sets.load(name, image_size)
     splits = {"train": dataset.bank, **({"test": dataset.test} if dataset.test else {})}
-    rows = {
-        key: [(Path(f"{key}:{name}"), digest) for name, digest in zip(s.images.names, s.images.digests(), strict=True)]
-        for key, s in splits.items()
+    digests = {
+        key: [(f"{key}:{place}", digest) for place, digest in enumerate(split.images.digests())]
+        for key, split in splits.items()
     }
     last = max((int(s.labels.max()) for s in splits.values() if s.labels is not None), default=-1)
     numbers = [str(i) for i in range(last + 1)]
-    report = {
-        "images": sum(map(len, splits.values())),
-        "splits": {key: counted(split, numbers) for key, split in splits.items()},
-        "duplicates": duplicates(rows),
-        "sizes": sizes([(dataset.size, dataset.size)], image_size),
-        "notes": list(dataset.notes),
-        "ok": True,
-    }
-    return {**_nothing(), **report}, None
+    return Report(
+        images=sum(map(len, splits.values())),
+        splits={key: count_split(split, numbers) for key, split in splits.items()},
+        duplicates=duplicates(digests),
+        sizes=sizes([(dataset.size, dataset.size)], image_size),
+        notes=dataset.notes,
+        ok=True,
+    )

@@ -1,7 +1,8 @@
 """What ``sslzoo knn`` does: many sources on one data set, a row each, and pictures of the first."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,129 +13,170 @@ from ..metrics.knn import nearest
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
 from . import gallery, pictures
-from . import protocols as known
-from .evaluate import Task, evaluate, look_over, seeds_together
-from .sources import Embedding, Look, embed, shared_data
+from .evaluate import Evaluation, evaluate, group_by_seed, health_of
+from .protocols import Protocol
+from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
+from .sources import Embedding, EmbedOptions, embed, shared_data
+from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
 SHOWN = 8  # queries of each kind in a gallery, and neighbours of each
 POINTS = 3000  # of a plane
-Row = dict[str, Any]
 
 
-def benchmark(
-    sources: Sequence[str], data: str | None = None, protocols: Sequence[str] = (), ks: Sequence[int] = (),
-    temperature: float | None = None, leave_one_out: bool = False, retrieval: str = "auto",
-    indexes: Sequence[str] = (), probe: bool = False, gallery_path: Path | None = None,
-    plane_path: Path | None = None, map_by: str = "pca", tradeoff_path: Path | None = None,
-    index_dir: Path | None = None, **options: Any,
-) -> tuple[Row, dict[Path, bytes], str | None]:  # fmt: skip
-    """What ``sslzoo knn --json`` prints, pictures to write, and the sentence about labels that are missing, if any.
+@dataclass(frozen=True)
+class Pictures:
+    """Says which PNG files are drawn of the first source.
 
-    Raises `UserError`.
+    ``gallery`` shows its worst and best queries, ``plane`` its test rows in two dimensions by ``plane_by`` ("pca" or
+    "tsne"), and ``tradeoff`` its indexes.
     """
-    if not sources:
-        raise UserError("Name at least one source: a run directory, random, raw, timm:NAME or features.npz.")
-    chosen = known.chosen(tuple(protocols), tuple(ks), temperature)
-    for name, value, allowed in (("--retrieval", retrieval, RETRIEVAL), ("--map-by", map_by, PLANES)):
-        if value not in allowed:
-            raise UserError(f"{name} cannot be {value!r}; it is {listing(allowed)}.")
-    for option, out in (("--gallery", gallery_path), ("--map", plane_path), ("--tradeoff", tradeoff_path)):
-        if out is not None:
-            check_out(out, ".png", option)
-    if index_dir is not None and not index_dir.is_dir():
-        raise UserError(f"There is no folder {index_dir}; make it first or leave --index-dir out.")
-    if tradeoff_path is not None and not indexes:
-        raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
-    look = Look(shared_data(sources, data), **options)
-    rows, names, missing, first = [], [], None, None
-    for source in sources:
+
+    gallery: Path | None = None
+    plane: Path | None = None
+    plane_by: str = "pca"
+    tradeoff: Path | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """Says what ``sslzoo knn`` is to do: embed the sources, measure them, and draw pictures."""
+
+    sources: Sequence[str]
+    evaluation: Evaluation
+    options: EmbedOptions = field(default_factory=EmbedOptions)
+    pictures: Pictures = field(default_factory=Pictures)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Holds what came of a request: the result, the pictures to write, and a sentence on missing labels, if any."""
+
+    result: BenchmarkResult
+    pictures: Mapping[Path, bytes]
+    missing: str | None
+
+
+def benchmark(request: Request) -> Benchmark:
+    """Return what came of a request; nothing is written but features and indexes that are kept. Raises `UserError`."""
+    check_request(request)
+    options = replace(request.options, data=shared_data(request.sources, request.options.data))
+    wanted, drawn = request.evaluation, request.pictures
+    rows: list[BenchmarkRow | UnlabelledRow] = []
+    names, missing, first = [], None, None
+    for source in request.sources:
         started = time.time()
-        embedding = embed(source, look)
-        if gallery_path is not None and first is None and embedding.images is None:
+        embedding = embed(source, options)
+        if drawn.gallery is not None and first is None and embedding.images is None:
             raise UserError(f"{source} holds features alone, and a gallery shows images; name a run or a model first.")
         names.append(embedding.data)
+        row: BenchmarkRow | UnlabelledRow
         try:
-            row = evaluate(embedding, chosen, leave_one_out, retrieval, indexes, probe, look.seed, index_dir)
+            row = evaluate(embedding, wanted)
         except UserError as error:
             if any(key.endswith("labels") for key in embedding.arrays):
                 raise
             missing = str(error)
-            row = {"source": embedding.source, "dimension": embedding.features.shape[1], "knn": None, "recall": None}
-            row["health"] = look_over(embedding)
-        rows.append({**row, "seconds": time.time() - started})
+            width = embedding.features.shape[1]
+            row = UnlabelledRow(source=embedding.source, dimension=width, health=health_of(embedding))
+        rows.append(replace(row, seconds=time.time() - started))
         first = first or embedding
     assert first is not None
-    drawn: dict[Path, bytes] = {}
-    if gallery_path is not None and not missing:
-        drawn[gallery_path] = worst_and_best(first, leave_one_out)
-    if plane_path is not None:
-        drawn[plane_path] = pictures.plane(*in_a_plane(first, map_by, look.seed), first.source, map_by)
-    if tradeoff_path is not None and not missing:
-        drawn[tradeoff_path] = pictures.tradeoff(rows[0]["indexes"], rows[0]["source"])
-    labelled = [row for row in rows if row["knn"] is not None]
-    bad = first.images.bad.rows() if first.images is not None else []
-    about = {
-        "data": ", ".join(sorted(set(names))),
-        "protocol": said(chosen, rows[0], first.device),
-        "rows": rows,
-        "bad": bad,
-    }
-    return {**about, "groups": seeds_together(labelled)}, drawn, missing
+    labelled = [row for row in rows if isinstance(row, BenchmarkRow)]
+    files: dict[Path, bytes] = {}
+    if drawn.gallery is not None and not missing:
+        files[drawn.gallery] = worst_and_best(first, wanted.leave_one_out)
+    if drawn.plane is not None:
+        points, labels = in_a_plane(first, drawn.plane_by, options.seed)
+        files[drawn.plane] = pictures.plane(points, labels, first.source, drawn.plane_by)
+    if drawn.tradeoff is not None and not missing:
+        files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
+    result = BenchmarkResult(
+        data=", ".join(sorted(set(names))),
+        protocol=meaning(wanted.protocols, rows[0], first.device),
+        rows=rows,
+        bad=first.images.unreadable.rows() if first.images is not None else (),
+        groups=group_by_seed(labelled),
+    )
+    return Benchmark(result, files, missing)
 
 
-def said(chosen: Sequence[known.Protocol], row: Row, device: str = "cpu") -> Row:
-    """What the numbers mean, for the output; a row says whether a set is its own bank."""
-    bank = "the queries' own split, less the query" if row.get("leave_one_out") else "whole training split"
-    return {
-        "name": chosen[0].name, "names": [one.said() for one in chosen],
-        "bank": f"{bank}, no augmentation, eval mode", "features": "l2-normalised",
-        "index": index.said(device), "weights": "exp(similarity / temperature), or one vote each",
-        "k": list(chosen[0].k), "temperature": chosen[0].temperature,
-        "ties": "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m",
-        "intervals": "95%, bootstrap over the queries",
-    }  # fmt: skip
+def check_request(request: Request) -> None:
+    """Raise `UserError` for a request that cannot be met, as far as that is known before any source is read."""
+    wanted, drawn = request.evaluation, request.pictures
+    if not request.sources:
+        raise UserError("Name at least one source: a run directory, random, raw, timm:NAME or features.npz.")
+    for name, value, allowed in (
+        ("--retrieval", wanted.retrieval, RETRIEVAL),
+        ("--map-by", drawn.plane_by, PLANES),
+    ):
+        if value not in allowed:
+            raise UserError(f"{name} cannot be {value!r}; it is {listing(allowed)}.")
+    for option, out in (("--gallery", drawn.gallery), ("--map", drawn.plane), ("--tradeoff", drawn.tradeoff)):
+        if out is not None:
+            check_out(out, ".png", option)
+    if wanted.index_dir is not None and not wanted.index_dir.is_dir():
+        raise UserError(f"There is no folder {wanted.index_dir}; make it first or leave --index-dir out.")
+    if drawn.tradeoff is not None and not wanted.indexes:
+        raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
+
+
+def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, device: str = "cpu") -> Meaning:
+    """Return what the numbers mean; a row says whether a set is its own bank."""
+    alone = isinstance(row, BenchmarkRow) and row.leave_one_out
+    bank = "the queries' own split, less the query" if alone else "whole training split"
+    return Meaning(
+        name=protocols[0].name,
+        names=[one.summary for one in protocols],
+        bank=f"{bank}, no augmentation, eval mode",
+        index=index.exact_by(device),
+        k=protocols[0].k,
+        temperature=protocols[0].temperature,
+    )
 
 
 def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
-    """A gallery of the queries with the fewest and the most neighbours of their class, and of these neighbours."""
+    """Return a gallery of the queries with the fewest and the most neighbours of their class, beside these."""
     assert embedding.images is not None
-    task = Task.of(embedding, leave_one_out)
-    similar, near = (found[:, :SHOWN] for found in nearest(task.bank, task.queries, SHOWN, task.own, task.search))
+    task = make_task(embedding, leave_one_out)
+    similar, near = nearest(task.bank, task.queries, SHOWN, task.excluded, task.search)
+    similar, near = similar[:, :SHOWN], near[:, :SHOWN]
     data = embedding.images
     queries = data.test if data.test is not None else data.bank
-    bank = queries if task.own is not None else data.bank
-    right = task.labels[near] == task.truth[:, None]
+    bank = queries if task.excluded is not None else data.bank
+    right = task.bank_labels[near] == task.query_labels[:, None]
     order = np.lexsort((np.arange(len(right)), -similar.mean(axis=1), right.mean(axis=1)))  # sure and wrong first
     rows = []
-    for what, places in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
-        for i in places:
-            asked = gallery.Tile(gallery.pictures(queries, [int(i)], data.size)[0], f"class {task.truth[i]}")
-            shown = gallery.pictures(bank, near[i].tolist(), data.size)
+    for kind, chosen in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
+        for i in chosen:
+            query = gallery.Tile(gallery.pictures(queries, [int(i)], data.size)[0], f"class {task.query_labels[i]}")
+            neighbours = gallery.pictures(bank, near[i].tolist(), data.size)
             tiles = [
-                gallery.Tile(picture, f"{s:.3f} class {task.labels[n]}", bool(ok))
-                for picture, s, n, ok in zip(shown, similar[i], near[i], right[i], strict=True)
+                gallery.Tile(picture, f"{s:.3f} class {task.bank_labels[n]}", bool(ok))
+                for picture, s, n, ok in zip(neighbours, similar[i], near[i], right[i], strict=True)
             ]
-            rows.append((f"{what}: query {i}, {right[i].sum()} of {len(near[i])} of its class", [asked, *tiles]))
+            rows.append((f"{kind}: query {i}, {right[i].sum()} of {len(near[i])} of its class", [query, *tiles]))
     return gallery.png(rows)
 
 
-def in_a_plane(embedding: Embedding, how: str, seed: int) -> tuple[Any, Any]:
-    """Two coordinates [N, 2] of a seeded sample of test rows, and their labels or None."""
+def in_a_plane(
+    embedding: Embedding, how: str, seed: int
+) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any] | None"]:
+    """Return two coordinates [N, 2] of a seeded sample of test rows, and their classes or None. Raises `UserError`."""
     split = "test" if "test_features" in embedding.arrays else "train"
     rows, labels = embedding.arrays[f"{split}_features"], embedding.arrays.get(f"{split}_labels")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:POINTS])
-    some = np.asarray(rows[chosen], np.float64)
-    if min(some.shape) < 3 or not np.isfinite(some).all():
+    sample = np.asarray(rows[chosen], np.float64)
+    if min(sample.shape) < 3 or not np.isfinite(sample).all():
         raise UserError(f"{embedding.source} has too few rows or columns for --map, or some that are not finite.")
-    some /= np.maximum(np.linalg.norm(some, axis=1, keepdims=True), 1e-12)
+    sample /= np.maximum(np.linalg.norm(sample, axis=1, keepdims=True), 1e-12)
     if how == "tsne":
         from sklearn.manifold import TSNE
 
-        reducer: Any = TSNE(random_state=seed, perplexity=min(30, max(1, len(some) // 4)))
+        reducer: Any = TSNE(random_state=seed, perplexity=min(30, max(1, len(sample) // 4)))
     else:
         from sklearn.decomposition import PCA
 
         reducer = PCA(2, random_state=seed)
-    points = reducer.fit_transform(some)
+    points = reducer.fit_transform(sample)
     return points, None if labels is None or np.ndim(labels) > 1 else np.asarray(labels)[chosen]

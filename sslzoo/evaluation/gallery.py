@@ -18,25 +18,25 @@ RIGHT, WRONG, PLAIN = "#2a7f62", "#b3261e", "#8a8a8a"
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture uint8 [3, H, W], what stands below it, and whether it is right; None where nobody knows."""
+    """Holds a picture uint8 [3, H, W], the words below it, and whether its class is right; None where nobody knows."""
 
     picture: Tensor
     caption: str
     right: bool | None = None
 
 
-def pictures(split: Split, places: Sequence[int], size: int) -> list[Tensor]:
-    """The images at these places, uint8 [3, size, size]."""
-    chosen = split.take(torch.as_tensor(list(places), dtype=torch.long))
+def pictures(split: Split, numbers: Sequence[int], size: int) -> list[Tensor]:
+    """Return the images of these numbers in a split, uint8 [3, size, size]."""
+    chosen = split.take(torch.as_tensor(list(numbers), dtype=torch.long))
     return [picture for batch in images(chosen, size) for picture in batch]
 
 
 def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
-    """A PNG of rows of tiles, each row below its heading; the first tile of a row stands apart."""
-    most = max(len(tiles) for _, tiles in rows)
+    """Return a PNG of rows of tiles, each row below its heading; the first tile of a row stands apart."""
+    widest = max(len(tiles) for _, tiles in rows)
     high = LINE + TILE + 2 * FRAME + LINE + GAP
     wide = TILE + 2 * FRAME + GAP
-    canvas = Image.new("RGB", (GAP + most * wide + 2 * GAP, GAP + high * len(rows)), "white")
+    canvas = Image.new("RGB", (GAP + widest * wide + 2 * GAP, GAP + high * len(rows)), "white")
     draw = ImageDraw.Draw(canvas)
     for i, (heading, tiles) in enumerate(rows):
         top = GAP + i * high

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ..tools.figure import GREY, saved
-
-Row = dict[str, Any]
+from .results import IndexRow
 
 
 def plane(points: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any] | None", source: str, how: str) -> bytes:
-    """A PNG of rows in a plane, coloured by class."""
+    """Return a PNG of rows in a plane, coloured by class."""
     figure = Figure(figsize=(6, 5))
     axis = figure.add_subplot()
     classes = [None] if labels is None else list(np.unique(labels))
@@ -31,13 +30,13 @@ def plane(points: "np.ndarray[Any, Any]", labels: "np.ndarray[Any, Any] | None",
     return saved(figure)
 
 
-def tradeoff(rows: Sequence[Row], source: str) -> bytes:
-    """A PNG of indexes: recall of the exact neighbours against queries a second."""
+def tradeoff(rows: Sequence[IndexRow], source: str) -> bytes:
+    """Return a PNG of indexes: recall of the exact neighbours against queries a second."""
     figure = Figure(figsize=(6, 4))
     axis = figure.add_subplot()
     for number, row in enumerate(rows):
         color = mpl.colormaps["tab10"](number % 10)
-        axis.scatter(row["queries_per_second"], row["recall@10"], s=40, color=color, label=row["index"])
+        axis.scatter(row.queries_per_second, row.recall, s=40, color=color, label=row.index)
     axis.margins(0.1)
     axis.set(
         xscale="log", xlabel="queries a second", ylabel="recall of the 10 exact neighbours", title=Path(source).name

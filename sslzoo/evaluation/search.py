@@ -3,9 +3,8 @@
 import os.path
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,18 +16,33 @@ from ..metrics.knn import unit_rows
 from ..tools import files
 from ..tools.errors import UserError
 from . import gallery
-from .sources import Look, holds_features, opened, rows_of, shared_data
+from .results import Neighbour, QueryResult, SearchResult
+from .sources import EmbedOptions, features_of, holds_features, open_source
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class Query:
+    """Holds an image that is searched for: its split of one, its class if it has one, and its own number.
+
+    ``excluded`` is its number in the searched split, None where it is not of that split.
+    """
+
+    image: Split
+    label: int | None
+    excluded: int | None
 
 
 def search(
-    source: str, images: Sequence[str], data: str | None = None, number: int = 10, split: str = "train",
-    out: Path | None = None, **options: Any,
-) -> Row:  # fmt: skip
-    """What ``sslzoo search --json`` prints. An image is a file, or ``test:7``: a split and a place. Raises `UserError`.
+    source: str,
+    images: Sequence[str],
+    options: EmbedOptions,
+    number: int = 10,
+    split: str = "train",
+    out: Path | None = None,
+) -> SearchResult:
+    """Return the nearest images of each image, and write a gallery to ``out``. Raises `UserError`.
 
-    An image of the searched split is not its own neighbour.
+    An image is a file, or ``test:7``: a split and a number. An image of the searched split is not its own neighbour.
     """
     if holds_features(Path(os.path.expanduser(source))):
         raise UserError(
@@ -38,63 +52,69 @@ def search(
         raise UserError(f"-n cannot be {number}; it is at least 1.")
     if out is not None:
         files.check_out(out, ".png")
-    look = Look(shared_data([source], data), **options)
-    made, dataset, device = opened(source, look)
-    where = split_of(dataset, split)
-    bank = unit_rows(source, rows_of(made, dataset, where, look, device))
-    places = where.places().tolist()  # of the bank's rows
-    exact, queries, tiles = index.Exact(str(device)), [], []
+    encoder, dataset, device = open_source(source, options)
+    searched = split_of(dataset, split)
+    bank = unit_rows(source, features_of(encoder, dataset, searched, options, device))
+    numbers = searched.readable_places().tolist()  # in the split, of the bank's rows
+    exact, results, shown = index.Exact(str(device)), [], []
     for name in images:
-        place = re.fullmatch(r"(train|test):(\d{1,9})", name)
-        if place is None and not os.path.isfile(name):
-            raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
-        home = split_of(dataset, place[1]) if place else Split(FileImages((Path(name),)))
-        at = int(place[2]) if place else 0
-        if at >= len(home):
-            raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
-        one = home.take(torch.tensor([at]))
-        row = unit_rows(name, rows_of(made, dataset, one, replace(look, workers=0), device))  # one image
-        own = at if place and place[1] == split else None
-        similar, near = exact(bank, row, min(number + (own is not None), len(bank)))
-        pairs = [(float(s), places[i]) for s, i in zip(similar[0], near[0], strict=True)]
-        kept = [pair for pair in pairs if pair[1] != own][:number]
-        label = None if one.labels is None else int(one.labels[0])
-        found = [_neighbour(where, i, s, label) for s, i in kept]
-        queries.append({"image": name, "label": label, "neighbours": found})
+        query = _query(dataset, name, split)
+        one = features_of(encoder, dataset, query.image, replace(options, workers=0), device)  # one image
+        k = min(number + (query.excluded is not None), len(bank))
+        similar, near = exact(bank, unit_rows(name, one), k)
+        pairs = [(float(s), numbers[i]) for s, i in zip(similar[0], near[0], strict=True)]
+        kept = [pair for pair in pairs if pair[1] != query.excluded][:number]
+        neighbours = [_neighbour(searched, i, s, query.label) for s, i in kept]
+        results.append(QueryResult(name, query.label, neighbours))
         if out is not None:
-            asked = gallery.Tile(gallery.pictures(one, [0], dataset.size)[0], _said(label))
-            tiles.append((name, [asked, *_tiles(where, found, dataset.size)]))
+            picture = gallery.pictures(query.image, [0], dataset.size)[0]
+            tiles = _tiles(searched, neighbours, dataset.size)
+            shown.append((name, [gallery.Tile(picture, _caption(query.label)), *tiles]))
     if out is not None:
-        files.write(out, gallery.png(tiles))
-    about = {"source": made.label, "data": dataset.name, "split": split, "bad": dataset.bad.rows()}
-    return {**about, "queries": queries, "out": out and str(out)}
+        files.write(out, gallery.png(shown))
+    unreadable = dataset.unreadable.rows()
+    return SearchResult(encoder.label, dataset.name, split, unreadable, results, str(out) if out else None)
 
 
 def split_of(dataset: Dataset, name: str) -> Split:
-    """The labelled training split, or the test split. Raises `UserError`."""
+    """Return the labelled training split, or the test split. Raises `UserError`."""
     if name not in ("train", "test"):
         raise UserError(f"--split cannot be {name!r}; it is train or test.")
-    found = dataset.bank if name == "train" else dataset.test
-    if found is None:
+    split = dataset.bank if name == "train" else dataset.test
+    if split is None:
         raise UserError(f"{dataset.name} has no test split; look in train.")
-    return found
+    return split
 
 
-def _neighbour(split: Split, place: int, similarity: float, label: int | None) -> Row:
-    """One neighbour, as JSON has it."""
-    own = None if split.labels is None else int(split.labels[place])
-    file = split.images.names[place] if split.images.paths else None
+def _query(dataset: Dataset, name: str, searched: str) -> Query:
+    """Return the image of a name, a file or ``test:7``, beside the name of the searched split. Raises `UserError`."""
+    numbered = re.fullmatch(r"(train|test):(\d{1,9})", name)
+    if numbered is None and not os.path.isfile(name):
+        raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
+    home = split_of(dataset, numbered[1]) if numbered else Split(FileImages((Path(name),)))
+    number = int(numbered[2]) if numbered else 0
+    if number >= len(home):
+        raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
+    image = home.take(torch.tensor([number]))
+    label = None if image.labels is None else int(image.labels[0])
+    return Query(image, label, number if numbered and numbered[1] == searched else None)
+
+
+def _neighbour(split: Split, number: int, similarity: float, query_label: int | None) -> Neighbour:
+    """Return the image of a number in the split, as a neighbour of a query."""
+    label = None if split.labels is None else int(split.labels[number])
+    file = split.images.names[number] if split.images.paths else None
     distance = float(np.sqrt(max(2 - 2 * similarity, 0)))
-    right = None if own is None or label is None else own == label
-    return {"place": place, "file": file, "label": own, "similarity": similarity, "distance": distance, "right": right}
+    right = None if label is None or query_label is None else label == query_label
+    return Neighbour(number, file, label, similarity, distance, right)
 
 
-def _tiles(split: Split, neighbours: Sequence[Row], size: int) -> list[gallery.Tile]:
-    shown = gallery.pictures(split, [one["place"] for one in neighbours], size)
-    captions = [f"{one['similarity']:.3f} {_said(one['label'])}" for one in neighbours]
-    rights = [one["right"] for one in neighbours]
-    return [gallery.Tile(*tile) for tile in zip(shown, captions, rights, strict=True)]
+def _tiles(split: Split, neighbours: Sequence[Neighbour], size: int) -> list[gallery.Tile]:
+    pictures = gallery.pictures(split, [one.number for one in neighbours], size)
+    captions = [f"{one.similarity:.3f} {_caption(one.label)}" for one in neighbours]
+    rights = [one.right for one in neighbours]
+    return [gallery.Tile(*tile) for tile in zip(pictures, captions, rights, strict=True)]
 
 
-def _said(label: int | None) -> str:
+def _caption(label: int | None) -> str:
     return "" if label is None else f"class {label}"

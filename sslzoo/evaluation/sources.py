@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +17,17 @@ from ..core.siamese import Siamese
 from ..data import sets
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
+from ..processes.launched import readers
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, runs
-from ..training.device import find_device
-from ..training.plan import Options, circumstances
-from ..views.features import features
+from ..training.guards import enough_memory
+from ..training.machine import evaluation_autocast, find_device
+from ..training.plan import circumstances
+from ..views.features import BATCH, Preprocessing, features
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -34,37 +36,50 @@ LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 
 @dataclass(frozen=True)
 class Embedding:
-    """Features and labels of splits, by MedMNIST-like names; of what images, and what a run's seed is apart from."""
+    """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
+
+    ``data`` names the data set, and ``images`` are its images where they are known, one for each row. Of a run there
+    are its ``seed`` and its ``group``, which runs share that differ by their seed alone. Neighbours are searched on
+    ``device``.
+    """
 
     source: str
     data: str
     arrays: dict[str, npt.NDArray[Any]]
     images: Dataset | None = None
     seed: int | None = None
-    group: str | None = None  # the run's name but for its seed
-    device: str = "cpu"  # where its neighbours are searched
+    group: str | None = None
+    device: str = "cpu"
 
     @property
     def features(self) -> npt.NDArray[Any]:
-        """Those of the first split [N, D]."""
+        """Return the features of the first split [N, D]."""
         return next(array for name, array in self.arrays.items() if name.endswith("features"))
 
 
 @dataclass(frozen=True)
-class Look:
-    """How sources are looked at. Raises `UserError` where that cannot be."""
+class EmbedOptions:
+    """Says how sources are embedded. Raises `UserError` for what cannot be.
 
-    data: str
+    ``data`` is the data set, by default that of the runs, else digits; ``image_size`` its images' size in px, and
+    ``limit`` the number of training images. ``seed`` is that of untrained backbones, and ``workers`` the number of
+    processes that read files, by default the cores less one. ``backbone`` is that of weights in a file, or of "random".
+    ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
+    kept on disk and used again. ``progress`` is called with a source, the number of its images that are done, and the
+    number of all.
+    """
+
+    data: str | None = None
     device: str = "auto"
     seed: int = 0
     image_size: int | None = None
     limit: int | None = None
-    workers: int = 2
+    workers: int | None = None
     backbone: str | None = None
     layer: str = "encoder"
     network: str = "online"
     cached: bool = True
-    progress: Callable[[str, int, int], None] | None = None  # a source, the images done and all of them
+    progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
@@ -73,13 +88,16 @@ class Look:
 
     @property
     def usual(self) -> bool:
-        """Whether nothing but the online encoder is asked for."""
+        """Return whether features are those of the online encoder, as of any source."""
         return (self.layer, self.network) == (LAYERS[0], NETWORKS[0])
 
 
 @dataclass(frozen=True)
 class Source:
-    """A network, or None for raw pixels, with the image size and normalisation that it was made for."""
+    """Holds a network, or None for raw pixels, with the image size, normalisation and precision that it was made for.
+
+    The precision is that of a GPU; others compute in float32.
+    """
 
     label: str
     net: nn.Module | None
@@ -88,38 +106,39 @@ class Source:
     std: tuple[float, ...] | None = None
     seed: int | None = None
     group: str | None = None
+    precision: str = "float32"
 
 
 def shared_data(sources: Sequence[str], given: str | None) -> str:
-    """The data to use: the given one, else the runs' own where they agree, else digits."""
+    """Return the data to use: the given one, else the runs' own where they agree, else digits. Raises `UserError`."""
     if given is not None:
         return given
     paths = [Path(os.path.expanduser(source)) for source in sources]
-    own = {runs.read_run(path)["options"]["data"] for path in paths if runs.is_run(path)}
-    if len(own) > 1:
+    trained_on = {runs.read_run(path).options.data for path in paths if runs.is_run(path)}
+    if len(trained_on) > 1:
         raise UserError(
-            f"These runs were trained on different data ({', '.join(sorted(own))}); choose one with --data."
+            f"These runs were trained on different data ({', '.join(sorted(trained_on))}); choose one with --data."
         )
-    return str(own.pop()) if own else "digits"
+    return str(trained_on.pop()) if trained_on else "digits"
 
 
 def holds_features(path: Path) -> bool:
-    """Whether a source is features in files, and no network."""
-    return path.suffix == ".npz" or any(os.path.isfile(path / f"{first}.npy") for first in (ARRAYS[0], "features"))
+    """Return whether a source is features in files, and no network."""
+    return path.suffix == ".npz" or any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
 
 
-def embed(name: str, look: Look) -> Embedding:
-    """The features of a source. Raises `UserError`."""
+def embed(name: str, options: EmbedOptions) -> Embedding:
+    """Return the features of a source. Raises `UserError`."""
     path = Path(os.path.expanduser(name))
     if holds_features(path):
-        if look.backbone or not look.usual:
+        if options.backbone or not options.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
-        return replace(read_features(path), device=str(find_device(look.device)))
-    source, dataset, device = opened(name, look)
+        return replace(read_features(path), device=str(find_device(options.device)))
+    source, dataset, device = open_source(name, options)
     arrays: dict[str, npt.NDArray[Any]] = {}
     for split, part in (("train", dataset.bank), ("test", dataset.test)):
         if part is not None:
-            arrays[f"{split}_features"] = rows_of(source, dataset, part, look, device)
+            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
     test = dataset.test and dataset.test.readable()
@@ -127,100 +146,110 @@ def embed(name: str, look: Look) -> Embedding:
     return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device))
 
 
-def opened(name: str, look: Look) -> tuple[Source, Dataset, torch.device]:
-    """A source's network, the data at the size that it takes, and the device. Raises `UserError`."""
-    device = find_device(look.device)
-    source = _made(name, Path(os.path.expanduser(name)), look)
-    dataset = sets.load(look.data, look.image_size or source.size, look.limit)
+def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torch.device]:
+    """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
+    device = find_device(options.device)
+    source = _given(name, Path(os.path.expanduser(name)), options)
+    dataset = sets.load(shared_data([name], options.data), options.image_size or source.size, options.limit)
     if source.net is not None:
         encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":
-        source = _untrained(name, dataset, look, device)
+        source = _untrained(name, dataset, options, device)
     return source, dataset, device
 
 
-def rows_of(source: Source, dataset: Dataset, part: Split, look: Look, device: torch.device) -> store.Floats:
-    """The features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
-    mean, std = source.mean or dataset.mean, source.std or dataset.std
+def features_of(
+    source: Source, dataset: Dataset, part: Split, options: EmbedOptions, device: torch.device
+) -> store.Floats:
+    """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
+    how = Preprocessing(dataset.size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:
-        told = look.progress
-        done = None if told is None else lambda n: told(source.label, n, len(part))
-        return features(net, part, dataset.size, mean, std, device, look.workers, done)
+        progress = options.progress
+        done = None if progress is None else lambda n: progress(source.label, n, len(part))
+        workers = readers() if options.workers is None else options.workers
+        with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
+            return features(net, part, how, device, workers, done, evaluation_autocast(device, source.precision))
 
-    if net is None or not look.cached:
+    if net is None or not options.cached:
         return make()
-    transform = {"size": dataset.size, "mean": mean, "std": std, "device": device.type, "net": str(net)}
-    return store.kept(store.key(net, part, transform), part, make)
+    transform = {**asdict(how), "device": device.type, "net": str(net)}
+    transform |= {"precision": source.precision} if device.type == "cuda" else {}
+    return store.cached(store.key(net, part, transform), part, make)
 
 
-def _made(name: str, path: Path, look: Look) -> Source:
-    """A source whose network is there before the data is; for others a source without one."""
+def _given(name: str, path: Path, options: EmbedOptions) -> Source:
+    """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
-        return _run(path, look)
+        return _run(path, options)
     if os.path.isdir(path):
         raise UserError(
             f"{path} is no run directory, it has no run.json, and no folder of features either, it has no "
             "train_features.npy; 'sslzoo runs' lists runs."
         )
-    if not look.usual:
-        raise UserError(f"{name} is no run, so it has no {look.network} {look.layer}; leave --layer and --network out.")
+    if not options.usual:
+        raise UserError(
+            f"{name} is no run, so it has no {options.network} {options.layer}; leave --layer and --network out."
+        )
     if name.startswith("timm:"):
         return Source(name, *pretrained.pretrained(name.removeprefix("timm:")))
     if name.startswith("torchvision:"):
         return Source(name, *pretrained.of_torchvision(name.removeprefix("torchvision:")))
     if path.suffix in (".safetensors", ".pt", ".pth"):
-        if look.backbone is None:
+        if options.backbone is None:
             raise UserError(f"{name} holds weights alone; say with --backbone of which of timm's models.")
-        net = encoders.build(look.backbone, look.image_size or 32)
+        net = encoders.build(options.backbone, options.image_size or 32)
         weights.load_weights(net, path)
-        return Source(f"{name} ({look.backbone})", net)
+        return Source(f"{name} ({options.backbone})", net)
     return Source(name, None)
 
 
-def _run(path: Path, look: Look) -> Source:
-    """A run's online backbone, or what else of its networks is asked for."""
+def _run(path: Path, options: EmbedOptions) -> Source:
+    """Return a run's online backbone, or the layer and network of it that the options name."""
     about = runs.read_run(path)
     with within(str(path)):
-        check_numbers(image_size=about["image_size"])
-    if not all(_is_colour(about[key]) for key in ("mean", "std")) or min(about["std"]) <= 0:
+        check_numbers(image_size=about.image_size)
+    if not (_is_colour(about.mean) and _is_colour(about.std)) or min(about.std) <= 0:
         raise UserError(f"{path} has no mean and std in its run.json that are three numbers; train it anew.")
     label, net = str(path), runs.encoder(path)
-    if not look.usual:
-        device = torch.device("cuda" if "cuda" in str(about.get("device")) else "cpu")  # it chose some knobs
-        here = Circumstances(about["data"], about["image_size"], about["images"], device.type)
-        recipe = resolve_here(parse([str(path / "recipe.toml")]), here, Options(**about["options"]).flags)
-        model = Siamese(net, recipe, about["images"])
+    if not options.usual:
+        device = torch.device("cuda" if "cuda" in about.device else "cpu")  # it chose some knobs
+        here = Circumstances(about.data, about.image_size, about.images, device.type)
+        recipe = resolve_here(parse([str(path / "recipe.toml")]), here, about.options.flags)
+        model = Siamese(net, recipe, about.images)
         state = checkpoints.read(path)
         try:
-            model.load_state_dict(state["model"])
+            model.load_state_dict(state.model)
         except (RuntimeError, TypeError, KeyError, AttributeError):
             raise UserError(f"{path}/last.pt belongs to another recipe; give another run.") from None
-        if look.network == "target" and recipe.switches.target == "shared":
+        if options.network == "target" and recipe.switches.target == "shared":
             raise UserError(f"{path} has no target network of its own; leave --network out.")
-        chosen = model.target if look.network == "target" else model.online
-        net = chosen if look.layer == "projector" else chosen.encoder
-        label = f"{path} ({look.network} {look.layer})"
-    options = {key: value for key, value in about["options"].items() if key not in ("seed", "out")}
-    words = (f"{key}={value}" for key, value in sorted(options.items()))
-    group = " ".join([about["expression"], about["data"], look.network, look.layer, *words])
-    mean, std = tuple(about["mean"]), tuple(about["std"])
-    return Source(label, net.eval(), about["image_size"], mean, std, about["options"].get("seed"), group)
+        chosen = model.target if options.network == "target" else model.online
+        net = chosen if options.layer == "projector" else chosen.encoder
+        label = f"{path} ({options.network} {options.layer})"
+    trained_with = {key: value for key, value in about.options.to_json().items() if key not in ("seed", "out")}
+    words = (f"{key}={value}" for key, value in sorted(trained_with.items()))
+    group = " ".join([about.expression, about.data, options.network, options.layer, *words])
+    mean, std = tuple(about.mean), tuple(about.std)
+    precision = about.precision or "float32"
+    return Source(label, net.eval(), about.image_size, mean, std, about.options.seed, group, precision)
 
 
-def _is_colour(found: Sequence[Any]) -> bool:
-    """Whether a list is three finite numbers."""
-    return len(found) == 3 and all(type(x) in (int, float) and isfinite(x) for x in found)
+def _is_colour(values: Sequence[Any]) -> bool:
+    """Return whether a list is three finite numbers."""
+    return len(values) == 3 and all(type(x) in (int, float) and isfinite(x) for x in values)
 
 
-def _untrained(name: str, dataset: Dataset, look: Look, device: torch.device) -> Source:
-    """A fresh backbone: the default one, or that of an expression."""
-    torch.manual_seed(look.seed)
+def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch.device) -> Source:
+    """Return a fresh backbone: the default one, or that of an expression."""
+    torch.manual_seed(options.seed)
     if name == "random":
-        return Source(name, encoders.build(look.backbone or backbone_for(circumstances(dataset, device)), dataset.size))
+        return Source(
+            name, encoders.build(options.backbone or backbone_for(circumstances(dataset, device)), dataset.size)
+        )
     recipe = resolve_here(parse(name), circumstances(dataset, device))
-    net = encoders.build(look.backbone or recipe.training.backbone, dataset.size)
+    net = encoders.build(options.backbone or recipe.training.backbone, dataset.size)
     return Source(f"{recipe.expression} (untrained)", net)
 
 
@@ -228,15 +257,17 @@ def _untrained(name: str, dataset: Dataset, look: Look, device: torch.device) ->
 
 
 def read_features(path: Path) -> Embedding:
-    """Features that ``sslzoo embed`` wrote, or anybody: an .npz, or a folder of .npy files that are memory-mapped.
+    """Return features that ``sslzoo embed`` or anybody wrote: an .npz, or a folder of memory-mapped .npy files.
 
     With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
     """
     if path.suffix == ".npz":
         arrays = sets.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     else:
-        found = sorted(path.glob("*.npy"))
-        arrays = {file.stem: sets.read_npy(file) for file in found if file.stem in (*ARRAYS, "features", "labels")}
+        files_there = sorted(path.glob("*.npy"))
+        arrays = {
+            file.stem: sets.read_npy(file) for file in files_there if file.stem in (*ARRAYS, "features", "labels")
+        }
     if "features" in arrays and "train_features" not in arrays:
         arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")}
     if "train_features" not in arrays:

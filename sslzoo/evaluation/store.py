@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,38 +19,38 @@ FORMAT = 1  # of what is done to an image before the network
 Floats = npt.NDArray[np.float32]
 
 
-def kept(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
-    """The features of a key, memory-mapped; made, and written if that is allowed, where they are not there yet.
+def cached(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
+    """Return the features of a key, memory-mapped; they are made where they are not on disk, and written if possible.
 
     Beside them lies a list of the split's images that could not be read, which have no row.
     """
     path = cache() / "features" / f"{key}.npy"
     with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
-        found: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-        split.bad.read(path.with_suffix(".txt"))
-        if len(found) == len(split.readable()):
-            return found
+        rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+        split.unreadable.read_list(path.with_suffix(".txt"))
+        if len(rows) == len(split.readable()):
+            return rows
     rows = make()
     with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
         path.parent.mkdir(parents=True, exist_ok=True)
-        if split.bad.reasons:
-            split.bad.write(path.with_suffix(".txt"))
+        if split.unreadable.reasons:
+            split.unreadable.write_list(path.with_suffix(".txt"))
         write(path, lambda file: np.save(file, rows))
     return rows
 
 
-def key(encoder: nn.Module, split: Split, transform: Mapping[str, Any]) -> str:
-    """A name for the features of a split: the same weights, images and transform have the same.
+def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> str:
+    """Return a name for the features of a split: the same weights, images and transform have the same.
 
     Images in files count by path, size and time of change.
     """
-    found = hashlib.blake2b(digest_size=16)
+    digest = hashlib.blake2b(digest_size=16)
     about = [FORMAT, torch.__version__, type(encoder).__name__, transform]
-    found.update(json.dumps(about, sort_keys=True).encode())
+    digest.update(json.dumps(about, sort_keys=True).encode())
     for name, value in encoder.state_dict().items():
-        found.update(name.encode())
+        digest.update(name.encode())
         if isinstance(value, Tensor):
-            found.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+            digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
     for part in split.images.fingerprint():
-        found.update(part)
-    return found.hexdigest()
+        digest.update(part)
+    return digest.hexdigest()

@@ -10,7 +10,7 @@ from ..tools.errors import UserError, did_you_mean
 
 
 def pretrained(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """A timm model with its published weights, its image size, mean and deviation. Raises `UserError` without them."""
+    """Return a timm model with its published weights, its image size, mean and deviation. Raises `UserError`."""
     if not timm.is_model(name):
         raise UserError(f"timm has no model {name!r}{did_you_mean(name, timm.list_models())}.")
     try:
@@ -27,7 +27,7 @@ def pretrained(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[floa
 
 
 def of_torchvision(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[float, ...]]:
-    """A classifier of torchvision's with its published weights, less its last linear layer; else as `pretrained`."""
+    """Return a classifier of torchvision's with its weights, less its last linear layer; else do as `pretrained`."""
     from torchvision import models
 
     known = models.list_models(module=models)

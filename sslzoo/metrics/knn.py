@@ -1,6 +1,6 @@
 """kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is that of `index`."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, inf
 from tempfile import TemporaryFile
@@ -13,6 +13,7 @@ import psutil
 from ..tools.bounds import whole_numbers
 from ..tools.errors import UserError
 from . import index
+from .task import Bools, Doubles, Floats, Ints, Neighbours, Search, Task
 
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
@@ -23,19 +24,18 @@ SPARE = 16  # neighbours searched beyond the largest k, to see where a tie ends
 CHUNK = 256  # queries voted on at a time
 WEIGHTS = ("exp", "uniform")
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Search = Callable[[Floats, Floats, int], tuple[Floats, Ints]]
-
 
 @dataclass(frozen=True)
 class Judged:
-    """What each query earns [Q], by k: the chance that its class wins, is among the best five, and is found at all."""
+    """Holds what each query earns [Q], by k.
 
-    right: dict[int, Doubles]
+    ``top1`` is the chance that its class wins the votes of k neighbours, ``top5`` that it is among the five with the
+    most votes, and ``recall`` that one of the first k neighbours is of its class.
+    """
+
+    top1: dict[int, Doubles]
     top5: dict[int, Doubles]
-    found: dict[int, Doubles]
+    recall: dict[int, Doubles]
 
 
 def knn(
@@ -64,11 +64,11 @@ def knn(
     check(b, bl, q, ql)
     if any(k < 1 for k in (*ks, *recall_at)) or not COLDEST <= temperature < inf:
         raise UserError(f"k has to be at least 1 and the temperature at least {COLDEST}, and finite.")
-    near = nearest(b, q, max([*ks, *recall_at]), search=index.Exact(device))
-    found = judge(b, bl, q, ql, ks, temperature, recall_at, weights, found=near)
+    task = Task(b, bl, q, ql, search=index.Exact(device))
+    judged = judge(task, ks, temperature, recall_at, weights)
     return {
-        "knn": {f"k{k}": float(found.right[k].mean()) for k in ks},
-        "recall": {f"r{k}": float(found.found[k].mean()) for k in recall_at},
+        "knn": {f"k{k}": float(judged.top1[k].mean()) for k in ks},
+        "recall": {f"r{k}": float(judged.recall[k].mean()) for k in recall_at},
     }
 
 
@@ -86,95 +86,96 @@ def check(bank: Floats, bank_labels: npt.NDArray[Any], queries: Floats, query_la
 
 
 def judge(
-    bank: Floats,
-    bank_labels: Ints,
-    queries: Floats,
-    query_labels: Ints,
+    task: Task,
     ks: Sequence[int],
     temperature: float,
     recall_at: Sequence[int] = (),
     weights: str = "exp",
-    own: Ints | None = None,
-    found: tuple[Floats, Ints] | None = None,
+    neighbours: Neighbours | None = None,
     exact: bool = True,
 ) -> Judged:
-    """What `knn` averages, query by query; rows have length 1.
+    """Return what `knn` averages, query by query, for a task with one class a row.
 
-    ``own`` [Q] is each query's own row of the bank, left out by its place, not by its similarity. ``found`` is what
-    `nearest` gave for the largest k or more, if that is known already; not ``exact``, of an index, which is asked no
-    further.
+    A query's excluded row is left out by its number, not by its similarity. ``neighbours`` are what `nearest` gave for
+    the largest k or more, where that is known already. Those of an index are not ``exact``: where a tie goes on beyond
+    them, the bank is not searched any further.
     """
-    labels, truth, classes = numbered(bank_labels, query_labels)
-    rows = len(bank) - (own is not None)
-    most = min(max([*ks, *recall_at]), rows)
-    similar, near = nearest(bank, queries, most, own) if found is None else found
-    judged = Judged(*({k: np.zeros(len(queries)) for k in some} for some in (ks, ks, recall_at)))
-    for part, s, told in looks(bank, np.append(labels, classes), queries, similar, near, most, own, exact):
+    bank_classes, query_classes, classes = numbered(
+        *(np.asarray(x, np.int64) for x in (task.bank_labels, task.query_labels))
+    )
+    rows = task.candidates
+    largest = min(max([*ks, *recall_at]), rows)
+    if neighbours is None:
+        neighbours = nearest(task.bank, task.queries, largest, task.excluded, task.search)
+    similar = neighbours[0]
+    judged = Judged(*({k: np.zeros(len(task.queries)) for k in some} for some in (ks, ks, recall_at)))
+    with_nobody = np.append(bank_classes, classes)
+    for part, s, candidates in in_parts(task, with_nobody, neighbours, largest, exact):
         for k in {*ks, *recall_at}:
             share, upto = shares(s, similar[part, min(k, rows) - 1], min(k, rows))
-            if k in judged.right:
+            if k in judged.top1:
                 heat = temperature if weights == "exp" else None
-                votes = vote(s[:, :upto], share, told[:, :upto], heat, classes + 1)[:, :classes]  # the last is nobody's
-                judged.right[k][part] = first(votes, truth[part], exp(-TIE / temperature))
-                judged.top5[k][part] = among(votes, truth[part], 5)
-            if k in judged.found:
-                judged.found[k][part] = hit(share, told[:, :upto] == truth[part, None])
+                votes = vote(s[:, :upto], share, candidates[:, :upto], heat, classes + 1)[:, :classes]  # not nobody's
+                judged.top1[k][part] = wins(votes, query_classes[part], exp(-TIE / temperature))
+                judged.top5[k][part] = among(votes, query_classes[part], 5)
+            if k in judged.recall:
+                judged.recall[k][part] = hit(share, candidates[:, :upto] == query_classes[part, None])
     return judged
 
 
 def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
-    """Both labels counted from 0 over the classes of both, and how many these are."""
+    """Return both labels counted from 0 over the classes of both, and how many classes these are."""
     classes, codes = np.unique(np.concatenate([bank_labels, query_labels]), return_inverse=True)
     codes = codes.astype(np.int64)
     return codes[: len(bank_labels)], codes[len(bank_labels) :], len(classes)
 
 
 def nearest(
-    bank: Floats, queries: Floats, k: int, own: Ints | None = None, search: Search | None = None
-) -> tuple[Floats, Ints]:
-    """The k nearest rows of each query and `SPARE` more, less its own where it has one: similarities and rows.
+    bank: Floats, queries: Floats, k: int, excluded: Ints | None = None, search: Search | None = None
+) -> Neighbours:
+    """Return the k nearest rows of each query and `SPARE` more, less its excluded one where it has one.
 
-    ``search`` is another one than the exact; a place that it leaves empty has the row -1, and a similarity below all.
+    ``search`` is another one than the exact; a column that it leaves empty has the row -1, and a similarity below all.
     """
-    similar, near = (search or index.search)(bank, queries, min(k + SPARE + (own is not None), len(bank)))
-    return (similar, near) if own is None else without(similar, near, own)
+    similar, near = (search or index.search)(bank, queries, min(k + SPARE + (excluded is not None), len(bank)))
+    return (similar, near) if excluded is None else without(similar, near, excluded)
 
 
-def without(similar: Floats, near: Ints, own: Ints) -> tuple[Floats, Ints]:
-    """Neighbours less each query's own row, or where it is not among them less the last."""
-    mine = near == own[:, None]
+def without(similar: Floats, near: Ints, excluded: Ints) -> Neighbours:
+    """Return neighbours less each query's excluded row, or less the last where that is not among them."""
+    mine = near == excluded[:, None]
     mine[:, -1] |= ~mine.any(axis=1)
     shape = (len(near), near.shape[1] - 1)
     return similar[~mine].reshape(shape), near[~mine].reshape(shape)
 
 
-def looks(
-    bank: Floats, labels: Ints, queries: Floats, similar: Floats, near: Ints, most: int, own: Ints | None, exact: bool
+def in_parts(
+    task: Task, classes: Ints, neighbours: Neighbours, k: int, exact: bool
 ) -> Iterator[tuple[Ints, Floats, Ints]]:
-    """Parts of the queries with similarities and labels of the rows that count: those searched, nearest first.
+    """Yield parts of the queries, with the similarities and the classes [part, R] of the rows that may vote.
 
-    Queries whose tie goes on beyond what was searched look at the whole bank. ``labels`` end with nobody's, which a
-    place has that a search left empty.
+    These rows are the neighbours, nearest first; for queries whose tie at the k-th goes on beyond them they are the
+    whole bank. ``classes`` [N + 1] are those of the bank's rows and last nobody's, which a row -1 has.
     """
-    rows = len(bank) - (own is not None)
-    open_ended = (similar[:, most - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < rows) & exact
+    similar, near = neighbours
+    open_ended = (similar[:, k - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < task.candidates) & exact
     for whole in (False, True):
         chosen = np.flatnonzero(open_ended == whole)
-        size = max(1, 8_000_000 // len(bank)) if whole else CHUNK
+        size = max(1, 8_000_000 // len(task.bank)) if whole else CHUNK
         for part in np.array_split(chosen, max(1, -(-len(chosen) // size))):
-            s = queries[part] @ bank.T if whole else similar[part]
-            if whole and own is not None:
-                s[np.arange(len(part)), own[part]] = -np.inf
-            yield part, s, np.broadcast_to(labels[:-1], s.shape) if whole else labels[near[part]]
+            s = task.queries[part] @ task.bank.T if whole else similar[part]
+            if whole and task.excluded is not None:
+                s[np.arange(len(part)), task.excluded[part]] = -np.inf
+            yield part, s, np.broadcast_to(classes[:-1], s.shape) if whole else classes[near[part]]
 
 
 def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
-    """Float32 rows of length 1; zero rows stay. Raises `UserError` for what is no matrix of finite numbers."""
+    """Return float32 rows of length 1; zero rows stay. Raises `UserError` for what is no matrix of finite numbers."""
     with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and refused
         x = np.ascontiguousarray(rows, dtype=np.float32)
     if x.ndim != 2 or 0 in x.shape:
         raise UserError(f"{name} has shape {list(x.shape)}; it has to be [rows, columns], neither empty.")
-    unit, norms = room(x.shape), np.empty(len(x))
+    unit, norms = allocate(x.shape), np.empty(len(x))
     for i in range(0, len(x), CHUNK):  # what fits the cache, in float64
         part = x[i : i + CHUNK].astype(np.float64)
         norms[i : i + CHUNK] = norm = np.sqrt(np.einsum("nd,nd->n", part, part))
@@ -186,8 +187,8 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     return unit
 
 
-def room(shape: tuple[int, ...]) -> Floats:
-    """An array to fill: in memory, or in a temporary file where it would take more than half of what is left."""
+def allocate(shape: tuple[int, ...]) -> Floats:
+    """Return an array to fill: in memory, or in a temporary file where it would take more than half of what is free."""
     if 4 * np.prod(shape, dtype=np.int64) > psutil.virtual_memory().available // 2:
         with TemporaryFile() as file:  # the mapping outlives it
             return np.memmap(file, np.float32, "w+", shape=shape)
@@ -195,9 +196,9 @@ def room(shape: tuple[int, ...]) -> Floats:
 
 
 def shares(similar: Floats, kth: Floats, k: int) -> tuple[Doubles, int]:
-    """How much of each row [Q, R] counts among the k nearest, and up to which column any does.
+    """Return how much of each row [Q, R] counts among the k nearest, and up to which column any does.
 
-    1 above the tie at the k-th similarity [Q], an equal share within it.
+    A row above the tie at the k-th similarity [Q] counts 1; the rows of the tie have equal shares of what remains.
     """
     kth = kth[:, None]
     reach = similar >= kth - TIE
@@ -209,7 +210,7 @@ def shares(similar: Floats, kth: Floats, k: int) -> tuple[Doubles, int]:
 
 
 def vote(similar: Floats, share: Doubles, labels: Ints, temperature: float | None, classes: int) -> Doubles:
-    """The votes [Q, classes] for each class; each row has one where there is no temperature."""
+    """Return the votes [Q, classes] for each class; each row has one vote where there is no temperature."""
     top = similar.max(axis=1, keepdims=True).astype(np.float64)
     weights = share if temperature is None else share * np.exp((similar - top) / temperature)
     rows = np.arange(len(similar))[:, None] * classes
@@ -217,23 +218,26 @@ def vote(similar: Floats, share: Doubles, labels: Ints, temperature: float | Non
     return votes.reshape(-1, classes)
 
 
-def first(votes: Doubles, truth: Ints, near: float) -> Doubles:
-    """1 where the true class alone has the most votes, 1/m where m classes have them up to a factor, 0 elsewhere."""
-    winners = votes >= votes.max(axis=1, keepdims=True) * near
+def wins(votes: Doubles, truth: Ints, factor: float) -> Doubles:
+    """Return 1 where the true class alone has the most votes, 1/m where m classes have them, and 0 elsewhere.
+
+    Classes have the most votes together where theirs are at least ``factor`` of the most.
+    """
+    winners = votes >= votes.max(axis=1, keepdims=True) * factor
     earned: Doubles = winners[np.arange(len(truth)), truth] / winners.sum(axis=1)
     return earned
 
 
 def among(votes: Doubles, truth: Ints, n: int) -> Doubles:
-    """The chance that the true class is among the n with the most votes, where equal ones come in random order."""
-    own = votes[np.arange(len(truth)), truth][:, None]
-    better, equal = votes > own * (1 + TIE), np.abs(votes - own) <= own * TIE
+    """Return the chance that the true class is among the n with the most votes; equal ones come in random order."""
+    true_votes = votes[np.arange(len(truth)), truth][:, None]
+    better, equal = votes > true_votes * (1 + TIE), np.abs(votes - true_votes) <= true_votes * TIE
     chance: Doubles = (n - better.sum(axis=1)) / equal.sum(axis=1)
     return chance.clip(0, 1)
 
 
-def hit(share: Doubles, same: npt.NDArray[np.bool_]) -> Doubles:
-    """The chance that one of the first k is of the same class, where tied rows come in random order."""
+def hit(share: Doubles, same: Bools) -> Doubles:
+    """Return the chance that one of the first k is of the same class, where tied rows come in random order."""
     sure = (same & (share == 1)).any(axis=1)
     tied = (share > 0) & (share < 1)
     drawn = np.rint((share * tied).sum(axis=1)).astype(np.int64)

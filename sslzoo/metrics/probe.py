@@ -1,28 +1,33 @@
 """The linear probe: logistic regression on frozen features, its regularisation chosen on the training split."""
 
 import warnings
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from ..tools.records import Record
+from .task import Task
 
 FOLDS = 3
 STRENGTHS = (0.001, 0.01, 0.1)  # scikit-learn's C, for standardised columns
 USUAL = 0.01  # where a class has too few rows for folds
-ROWS = 2000  # of the training split, by which the strength is chosen
+ROWS = 2000  # of the bank, by which the strength is chosen
 ITERATIONS = 100
 
 
-def accuracy(
-    train: npt.NDArray[np.float32],
-    labels: npt.NDArray[Any],
-    test: npt.NDArray[np.float32],
-    truth: npt.NDArray[Any],
-    seed: int = 0,
-) -> dict[str, float] | None:
-    """Accuracy on the test rows, and the C that cross-validation on training rows chose; None for one class.
+@dataclass(frozen=True)
+class Probe(Record):
+    """Holds the accuracy on the queries, and scikit-learn's C, which cross-validation on rows of the bank chose."""
 
-    Columns are standardised by the training rows. The test rows choose nothing.
+    accuracy: float
+    strength: float = field(metadata={"key": "C"})
+
+
+def linear_probe(task: Task, seed: int = 0) -> Probe | None:
+    """Return what a classifier fitted to the bank scores on the queries; None where the bank has one class.
+
+    A row has one class. Columns are standardised by the bank's rows, and the queries choose nothing.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
@@ -30,11 +35,11 @@ def accuracy(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    _, counts = np.unique(labels, return_counts=True)
-    if len(counts) < 2:
+    train, labels = task.bank, task.bank_labels
+    if len(np.unique(labels)) < 2:
         return None
 
-    def made(strength: float) -> Any:
+    def model(strength: float) -> Any:
         return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=ITERATIONS, tol=1e-3))
 
     with warnings.catch_warnings():
@@ -44,7 +49,7 @@ def accuracy(
         best = USUAL
         sampled = np.unique(labels[chosen], return_counts=True)[1]
         if len(sampled) > 1 and sampled.min() >= FOLDS:
-            scores = {c: cross_val_score(made(c), train[chosen], labels[chosen], cv=folds).mean() for c in STRENGTHS}
+            scores = {c: cross_val_score(model(c), train[chosen], labels[chosen], cv=folds).mean() for c in STRENGTHS}
             best = max(scores, key=lambda c: scores[c])
-        model = made(best).fit(train, labels)
-    return {"accuracy": float(model.score(test, truth)), "C": best}
+        fitted = model(best).fit(train, labels)
+    return Probe(float(fitted.score(task.queries, task.query_labels)), best)

@@ -3,80 +3,74 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
+
+from .task import Bools, Doubles, Floats, Ints, Labels, Task
 
 RESOLUTION = 2.5e-7  # similarities no further apart than this are one number in float32: their rows are tied
 CELLS = 1_000_000  # similarities held at a time: few, so that the memory for them is used again
 LOWEST = -2.0  # below any cosine: a query's own row
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Labels = npt.NDArray[np.int64] | npt.NDArray[np.bool_]  # a class per row [N], or which labels a row has [N, C]
 
+def retrieval(task: Task, at: Sequence[int] = (1, 5, 10), largest: int | None = None) -> dict[str, Doubles]:
+    """Return each metric of each query [Q]; nan for a query without a positive.
 
-def retrieval(
-    bank: Floats,
-    bank_labels: Labels,
-    queries: Floats,
-    query_labels: Labels,
-    at: Sequence[int] = (1, 5, 10),
-    own: Ints | None = None,
-    largest: int | None = None,
-) -> dict[str, Doubles]:
-    """Each metric of each query [Q]; nan for a query without a positive, a row of its class or that shares a label.
-
-    bank [N, D] and queries [Q, D] have rows of length 1; ``own`` [Q] is each query's own row, which its ranking leaves
-    out. ``recall@k`` is the chance of a positive among the first k (metric learning's recall), ``precision@k`` their
-    part, ``r_precision`` that among as many rows as there are positives; ``map@r`` as in Musgrave et al. 2020, eq. 3;
-    ``map`` the standard average precision, ``map_revisited`` that of Radenovic et al. 2018, by trapezoids; ``mrr`` the
-    first positive's reciprocal rank; ``ndcg`` with binary gains over the whole ranking discounted by log2(1 + rank);
-    ``anmrr`` MPEG-7's normalised rank, of which 0 is the best; ``largest`` is its most positives of any query, by
-    default of these.
+    A positive is a row of the query's class, or one that shares a label with it; a query's excluded row is none and has
+    no rank. ``recall@k`` is the chance of a positive among the first k (metric learning's recall), ``precision@k``
+    their part, ``r_precision`` that among as many rows as there are positives; ``map@r`` as in Musgrave et al. 2020,
+    eq. 3; ``map`` the standard average precision, ``map_revisited`` that of Radenovic et al. 2018, by trapezoids;
+    ``mrr`` the first positive's reciprocal rank; ``ndcg`` with binary gains over the whole ranking discounted by
+    log2(1 + rank); ``anmrr`` MPEG-7's normalised rank, of which 0 is the best; ``largest`` is its most positives of any
+    query, by default of these.
     """
     if largest is None:
-        largest = most_positives(bank_labels, query_labels, own)
-    found = []
-    for part in blocks(len(queries), len(bank)):
-        similar = queries[part] @ bank.T
-        if own is not None:
-            similar[np.arange(len(similar)), own[part]] = LOWEST
-        same = relevant(query_labels[part], bank_labels, None if own is None else own[part])
-        found.append(metrics(similar, same, at, largest, len(bank) - (own is not None)))
-    return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
+        largest = most_positives(task)
+    parts = []
+    for part in blocks(len(task.queries), len(task.bank)):
+        excluded = None if task.excluded is None else task.excluded[part]
+        similar = task.queries[part] @ task.bank.T
+        if excluded is not None:
+            similar[np.arange(len(similar)), excluded] = LOWEST
+        positive = positives(task.query_labels[part], task.bank_labels, excluded)
+        parts.append(metrics(similar, positive, at, largest, task.candidates))
+    return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
-def most_positives(bank_labels: Labels, query_labels: Labels, own: Ints | None) -> int:
-    """The most positives that any query has."""
-    if bank_labels.ndim == 1:
+def most_positives(task: Task) -> int:
+    """Return the most positives that any query has."""
+    bank_labels, query_labels, excluded = task.bank_labels, task.query_labels, task.excluded
+    if not task.multi_label:
         classes, sizes = np.unique(bank_labels, return_counts=True)
-        return int(sizes[np.isin(classes, query_labels)].max(initial=0)) - (own is not None)
+        return int(sizes[np.isin(classes, query_labels)].max(initial=0)) - (excluded is not None)
     parts = blocks(len(query_labels), len(bank_labels))
-    each = (relevant(query_labels[x], bank_labels, None if own is None else own[x]) for x in parts)
+    each = (positives(query_labels[x], bank_labels, None if excluded is None else excluded[x]) for x in parts)
     return max(int(positive.sum(axis=1).max()) for positive in each)
 
 
 def blocks(queries: int, rows: int) -> Iterator[slice]:
-    """Parts of the queries whose similarities to all rows fit memory."""
+    """Return parts of the queries whose similarities to all rows fit memory."""
     size = max(1, CELLS // rows)
     return (slice(start, start + size) for start in range(0, queries, size))
 
 
-def relevant(query_labels: Labels, bank_labels: Labels, own: Ints | None) -> npt.NDArray[np.bool_]:
-    """Which rows [Q, N] are positives of a query: of its class, or with a label that it has too; never its own row."""
+def positives(query_labels: Labels, bank_labels: Labels, excluded: Ints | None) -> Bools:
+    """Return which rows [Q, N] are positives of a query: of its class, or with a label that it has too.
+
+    A query's excluded row is never one.
+    """
     if query_labels.ndim == 1:
-        found: npt.NDArray[np.bool_] = query_labels[:, None] == bank_labels
+        positive: Bools = query_labels[:, None] == bank_labels
     else:
-        found = (query_labels.astype(np.float32) @ bank_labels.T.astype(np.float32)) > 0
-    if own is not None:
-        found[np.arange(len(found)), own] = False
-    return found
+        positive = (query_labels.astype(np.float32) @ bank_labels.T.astype(np.float32)) > 0
+    if excluded is not None:
+        positive[np.arange(len(positive)), excluded] = False
+    return positive
 
 
-def metrics(
-    similar: Floats, positive: npt.NDArray[np.bool_], at: Sequence[int], largest: int, gallery: int
-) -> dict[str, Doubles]:
-    """The metrics of rows of similarities [Q, N]; ``largest`` is the most positives of any query, for ANMRR."""
+def metrics(similar: Floats, positive: Bools, at: Sequence[int], largest: int, gallery: int) -> dict[str, Doubles]:
+    """Return the metrics of rows of similarities [Q, N] that count ``gallery`` rows.
+
+    ``largest`` is the most positives of any query, for ANMRR.
+    """
     queries, count = len(similar), positive.sum(axis=1)
     query, rank, chance, above, first = positions(similar, positive)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -86,17 +80,17 @@ def metrics(
         def over(weights: Doubles) -> Doubles:
             return np.bincount(query, weights, queries).astype(np.float64)
 
-        def summed(values: Doubles, where: npt.NDArray[np.bool_] | None = None) -> Doubles:
-            weights = chance * values if where is None else chance * values * where
+        def summed(gains: Doubles, where: Bools | None = None) -> Doubles:
+            weights = chance * gains if where is None else chance * gains * where
             return over(weights)
 
         ones, needed = np.ones(len(rank)), count[query]
         discounts = np.append(0, np.cumsum(1 / np.log2(np.arange(2, similar.shape[1] + 2))))
         bound = np.minimum(4 * count, 2 * largest)
         late = np.where(rank <= bound[query], rank, 1.25 * bound[query])
-        found = {f"recall@{k}": over(first * (rank <= k)) for k in at}
-        found |= {f"precision@{k}": summed(ones, rank <= k) / min(k, gallery) for k in at}
-        found |= {
+        values = {f"recall@{k}": over(first * (rank <= k)) for k in at}
+        values |= {f"precision@{k}": summed(ones, rank <= k) / min(k, gallery) for k in at}
+        values |= {
             "r_precision": summed(ones, rank <= needed) / count,
             "map@r": summed(precision, rank <= needed) / count,
             "map": summed(precision) / count,
@@ -105,15 +99,15 @@ def metrics(
             "ndcg": summed(1 / np.log2(1 + rank)) / discounts[count],
             "anmrr": (summed(late) / count - 0.5 * (1 + count)) / (1.25 * bound - 0.5 * (1 + count)),
         }
-    return {name: np.where(count > 0, values, np.nan) for name, values in found.items()}
+    return {name: np.where(count > 0, each, np.nan) for name, each in values.items()}
 
 
-def positions(similar: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Ints, Ints, Doubles, Doubles, Doubles]:
-    """Every place of a ranking where a positive may stand, over all queries.
+def positions(similar: Floats, positive: Bools) -> tuple[Ints, Ints, Doubles, Doubles, Doubles]:
+    """Return every rank at which a positive may stand, over all queries.
 
-    For each: its query and its rank from 1; the chance of a positive there; how many positives stand above it, expected
+    For each: its query and the rank from 1; the chance of a positive there; how many positives stand above it, expected
     if one stands there; and the chance that the query's first positive stands there. A run of n tied rows with r
-    positives is n such places, each with the chance r / n.
+    positives is n such ranks, each with the chance r / n.
     """
     rows, width = similar.shape
     order = np.argsort(-similar, axis=1)
@@ -128,7 +122,7 @@ def positions(similar: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Ints, I
     earlier = so_far - np.append(0, np.cumsum(positive.sum(axis=1)))[query]  # positives of the query above the run
 
     run = np.repeat(np.arange(len(flat)), sizes)
-    within = np.arange(len(run)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # places of the run above this one
+    within = np.arange(len(run)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # ranks of the run above this one
     n, r = sizes[run], inside[run]
     above = earlier[run] + within * (r - 1) / np.maximum(n - 1, 1)
     missed = np.where(n - within > 0, (n - within - r) / (n - within), 0.0).clip(0)  # no positive here, none above
@@ -137,8 +131,8 @@ def positions(similar: Floats, positive: npt.NDArray[np.bool_]) -> tuple[Ints, I
     return query[run], flat[run] % width + within + 1, r / n, above, first
 
 
-def runs(ranked: Floats, starts: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
-    """Where runs of tied similarities begin, counted through all queries, and their sizes.
+def runs(ranked: Floats, starts: Bools) -> tuple[Ints, Ints]:
+    """Return where runs of tied similarities begin, counted through all queries, and their sizes.
 
     ``starts`` is where the next similarity is further away. A run is no wider than the resolution: a dense ranking, in
     which each row is near the next, is cut from the run's first row on.
@@ -148,21 +142,21 @@ def runs(ranked: Floats, starts: npt.NDArray[np.bool_]) -> tuple[Ints, Ints]:
     wide = ranked[flat] - ranked[flat + sizes - 1] > RESOLUTION
     if wide.any():
         run = np.repeat(np.flatnonzero(wide), sizes[wide])
-        place = flat[run] + np.arange(len(run)) - np.repeat(np.cumsum(sizes[wide]) - sizes[wide], sizes[wide])
-        step = np.floor((ranked[flat[run]].astype(np.float64) - ranked[place]) / RESOLUTION)
+        member = flat[run] + np.arange(len(run)) - np.repeat(np.cumsum(sizes[wide]) - sizes[wide], sizes[wide])
+        step = np.floor((ranked[flat[run]].astype(np.float64) - ranked[member]) / RESOLUTION)
         cut = np.zeros(len(ranked), dtype=bool)
-        cut[place[1:]] = step[1:] != step[:-1]
+        cut[member[1:]] = step[1:] != step[:-1]
         flat = np.flatnonzero(starts | cut)
         sizes = np.diff(np.append(flat, len(ranked)))
     return flat, sizes
 
 
-def _products(factors: Doubles, starts: npt.NDArray[np.bool_]) -> Doubles:
-    """The product of the factors before each, within its run."""
-    found = np.ones(len(factors))
+def _products(factors: Doubles, starts: Bools) -> Doubles:
+    """Return the product of the factors before each, within its run."""
+    products = np.ones(len(factors))
     begins = np.flatnonzero(starts)
     ends = np.append(begins[1:], len(factors))
     tied = ends - begins > 1
     for begin, end in zip(begins[tied], ends[tied], strict=True):
-        found[begin + 1 : end] = np.cumprod(factors[begin : end - 1])
-    return found
+        products[begin + 1 : end] = np.cumprod(factors[begin : end - 1])
+    return products

@@ -136,18 +136,45 @@ def all_reduce_max(number: int) -> int:
     return int(largest)
 
 
-def parallel(model: nn.Module, device: torch.device) -> nn.Module:
+class LaterMax:
+    """The largest of the processes' numbers, told a call later, so that no process waits for the others.
+
+    Alone, it is told at once.
+    """
+
+    def __init__(self) -> None:
+        self.pending: tuple[dist.Work, torch.Tensor] | None = None
+
+    def __call__(self, number: int) -> int:
+        """Return the largest of the numbers of the call before, and send this call's."""
+        if world() == 1:
+            return number
+        before, largest = self.last(), torch.tensor(number)
+        work = dist.all_reduce(largest, dist.ReduceOp.MAX, async_op=True)
+        self.pending = (work, largest)
+        return before
+
+    def last(self) -> int:
+        """Return the largest number that was not told yet, 0 without one; waits for it."""
+        if self.pending is None:
+            return 0
+        (work, largest), self.pending = self.pending, None
+        work.wait()
+        return int(largest)
+
+
+def parallel(model: nn.Module, device: torch.device, unused: bool = True) -> nn.Module:
     """Return the model with gradients averaged over all processes; alone, return it as it is.
 
-    Unused parameters are looked for since a codebook may be frozen at first, and buckets then keep their order, so that
-    a resumed run adds in the same one.
+    ``unused`` says whether some step leaves parameters without a gradient, for which each step has to look then. Where
+    it does not, torch puts the gradients into other buckets after the first step.
     """
     if world() == 1:
         return model
     devices = [device] if device.type == "cuda" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # newer versions have other words for broadcast_buffers
-        return DistributedDataParallel(model, devices, broadcast_buffers=False, find_unused_parameters=True)
+        return DistributedDataParallel(model, devices, broadcast_buffers=False, find_unused_parameters=unused)
 
 
 def launch_ids() -> list[str]:

@@ -6,6 +6,8 @@ import sys
 
 import psutil
 
+MOST_READERS = 16
+
 
 def world_size() -> int:
     """Return how many processes of this command torchrun has started; 1 without it."""
@@ -31,6 +33,17 @@ def local_rank() -> int:
 def local_world_size() -> int:
     """Return how many processes of this command are on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def cores() -> int:
+    """Return how many cores this process may use: its part of those that are not kept from all of them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // local_world_size())
+
+
+def readers() -> int:
+    """Return how many processes read images where nobody says it: cores less one, 2 to 16, and no more than cores."""
+    return min(cores(), max(2, min(MOST_READERS, cores() - 1)))
 
 
 def restart_count() -> int:

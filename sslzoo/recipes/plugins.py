@@ -40,8 +40,8 @@ class Plugin(Record):
     sha256: str
 
 
-def load(path: str | Path) -> Plugin:
-    """Load a person's Python file and make known what it has; one that is loaded already is not loaded again.
+def load_plugin(path: str | Path) -> Plugin:
+    """Load a person's Python file, ``path``, and make known what it has; what is loaded already is not loaded again.
 
     Raises `UserError` for a file that is not there, that fails, or that has nothing of use.
     """

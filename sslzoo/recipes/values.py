@@ -18,7 +18,7 @@ SHARED = ("none", True, False)  # words that more than one switch may have
 
 @dataclass(frozen=True)
 class SwitchValue:
-    """A value of a switch.
+    """Describes a value of ``switch``: its ``word`` in expressions, and ``doc``, a few words on what it does.
 
     ``function`` does its work: a callable, or its place as in ``"core.negatives:against_queue"``, which is looked up at
     the first use; what it is given is the contract of its switch (`sslzoo/core/functions.py`). ``knobs`` are the dotted

@@ -2,22 +2,22 @@
 
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..studies.tables import counted
-from ..training.reporter import Reporter
+from ..training.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, score, table
 
 if TYPE_CHECKING:
     from ..training.plan import Plan
 
-REFRESH = 0.5  # seconds between two looks at the loss
+REFRESH = 0.5  # seconds between two readings of the loss
 
 
 class Screen(Reporter):
@@ -29,17 +29,17 @@ class Screen(Reporter):
         self.progress: Progress | None = None
         self.total = self.from_epoch = 0
         self.started = self.drawn = time.monotonic()
-        self.last: dict[str, Any] = {}
+        self.last: LogRow | None = None
         self.knn: float | None = None
-        self.most = 0
+        self.largest_rank = 0
         self.warned: set[str] = set()
 
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
-        """The expression, its switches, and what will be done."""
+        """Show the expression, its switches, and what will be done."""
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
-        from ..metrics.health import most  # which needs torch
+        from ..metrics.health import largest_rank  # which needs torch
 
-        self.most = most(plan.recipe.heads.dim, plan.rows)
+        self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -78,8 +78,8 @@ class Screen(Reporter):
         passed = epoch - self.from_epoch + done / steps
         left = (now - self.started) / passed * (self.total - epoch - done / steps)
         shown = [f"loss {loss():.3f}"]
-        if self.last:
-            shown += [f"std {self.last['std']:.2f}", f"rank {self.last['rank']:.1f}"]
+        if self.last is not None:
+            shown += [f"std {self.last.std:.2f}", f"rank {self.last.rank:.1f}"]
         if self.knn is not None:
             shown.append(f"kNN {self.knn:.3f}")
         shown += [f"{speed:,.0f} images/s", f"{duration(left)} left"]
@@ -87,54 +87,54 @@ class Screen(Reporter):
             self.task, total=steps, completed=done, epoch=f"{epoch + 1}/{self.total}", state="  ".join(shown)
         )
 
-    def epoch(self, row: Mapping[str, Any], epochs: int) -> None:
-        """A line for an epoch that has ended; on a terminal only for those with a kNN."""
+    def epoch(self, row: LogRow, epochs: int) -> None:
+        """Print a line for an epoch that has ended; on a terminal only for those with a kNN."""
         from ..metrics.health import advice  # which needs torch
 
-        self.last, self.knn = dict(row), row["knn"] if row["knn"] is not None else self.knn
-        for key, sentence in advice(row, self.most).items():
-            if key not in self.warned and 1 < row["epoch"] < epochs:  # the end says it again
+        self.last, self.knn = row, self.knn if row.knn is None else row.knn
+        for key, sentence in advice(row.to_json(), self.largest_rank).items():
+            if key not in self.warned and 1 < row.epoch < epochs:  # the end says it again
                 self.warned.add(key)
-                self.warn(f"after epoch {row['epoch']}: {sentence[0].lower()}{sentence[1:]}")
-        if self.quiet or (self.progress is not None and row["knn"] is None and row["epoch"] < epochs):
+                self.warn(f"after epoch {row.epoch}: {sentence[0].lower()}{sentence[1:]}")
+        if self.quiet or (self.progress is not None and row.knn is None and row.epoch < epochs):
             return
-        knn = f"  kNN (validation) {row['knn']:.3f}" if row["knn"] is not None else ""
+        knn = f"  kNN (validation) {row.knn:.3f}" if row.knn is not None else ""
         self.out.print(
-            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  loss {row['loss']:.4f}  std {row['std']:.2f}  "
-            f"rank {row['rank']:.1f}{knn}  {row['images_per_second']:,.0f} images/s",
+            f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  loss {row.loss:.4f}  std {row.std:.2f}  "
+            f"rank {row.rank:.1f}{knn}  {row.images_per_second:,.0f} images/s",
             soft_wrap=True,
         )
 
     def warn(self, sentence: str) -> None:
-        """A sentence of advice."""
+        """Print a sentence of advice."""
         if not self.quiet:
             self.out.print(f"[yellow]Warning: {escape(sentence)}[/yellow]", soft_wrap=True)
 
-    def end(self, result: Mapping[str, Any]) -> None:
-        """The kNN table beside raw pixels and the untrained backbone, and what to type next."""
+    def end(self, result: Result) -> None:
+        """Print the kNN table beside raw pixels and the untrained backbone, and what to type next."""
         self.close()
         if self.quiet:
             return
         out = self.out
         out.print()
-        if result["knn"] is not None:
-            made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result["knn"]))
-            made.add_row(f"[bold]{escape(result['expression'])}[/bold]", *map(score, result["knn"].values()))
-            for name, key in (("untrained backbone", "random_knn"), ("raw pixels", "raw_knn")):
-                made.add_row(name, *(score(result[key]) if k == "k20" else "" for k in result["knn"]))
+        if result.knn is not None:
+            made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result.knn))
+            made.add_row(f"[bold]{escape(result.expression)}[/bold]", *map(score, result.knn.values()))
+            for name, found in (("untrained backbone", result.random_knn), ("raw pixels", result.raw_knn)):
+                made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
-        spread = f"std x sqrt(d) {result['std']:.2f} (1 healthy, 0 collapsed)"
-        out.print(f"{spread}, effective rank {result['rank']:.1f} of {self.most}", soft_wrap=True)
-        others = {key: result[key] for key in ("alignment", "uniformity", "code_entropy", "code_usage")}
+        spread = f"std x sqrt(d) {result.std:.2f} (1 healthy, 0 collapsed)"
+        out.print(f"{spread}, effective rank {result.rank:.1f} of {self.largest_rank}", soft_wrap=True)
+        others = {key: getattr(result, key) for key in ("alignment", "uniformity", "code_entropy", "code_usage")}
         shown = [f"{key.replace('_', ' ')} {value:.2f}" for key, value in others.items() if value is not None]
         out.print(f"[dim]{', '.join(shown)}[/dim]", soft_wrap=True)
-        for sentence in result["advice"]:
+        for sentence in result.advice:
             self.warn(sentence)
-        out.print(f"{duration(result['seconds'])} in all, {result['images_per_second']:,.0f} images/s in training")
-        out.print(f"run: {escape(result['run'])}", soft_wrap=True)
-        words = ["knn", result["run"], "random", "raw"]
-        if result["knn"] is None:  # no labels
-            words = ["embed", result["run"], "--out", "features.npz"]
+        out.print(f"{duration(result.seconds)} in all, {result.images_per_second:,.0f} images/s in training")
+        out.print(f"run: {escape(result.run)}", soft_wrap=True)
+        words = ["knn", result.run, "random", "raw"]
+        if result.knn is None:  # no labels
+            words = ["embed", result.run, "--out", "features.npz"]
         out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)
 
     def close(self) -> None:

@@ -1,17 +1,17 @@
 """Cells: expressions trained over seeds, every run kept as it ends; what is missing is trained, and no run twice."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from ..tools import files
 from ..tools.errors import Diverged, UserError
 from ..training import runs
 from ..training.plan import Plan
-from ..training.reporter import Reporter
+from ..training.reporter import LogRow, Reporter, Result
 from ..training.run import resume, train
 from .lattice import Cell
 from .results import Head, Table
@@ -84,17 +84,15 @@ class _Training:
         every = None if self.knn_each_epoch else cell.recipe.training.epochs
         options = replace(self.setting.options, seed=seed, out=str(folder / "runs"), knn_every=every)
         stopped = folder / self.store.begun.get(name, "nowhere")
-        try:
-            if (stopped / "last.pt").is_file():
-                found = resume(stopped, reporter)
-            else:
-                found = train([cell.text], reporter=reporter, **asdict(options))
-        except Diverged:
-            found = {}
+        found: Result | None = None
+        with suppress(Diverged):
+            going_on = (stopped / "last.pt").is_file()
+            found = resume(stopped, reporter) if going_on else train([cell.text], reporter=reporter, **asdict(options))
         path = self.store.begun.pop(name, None)
-        numbers = {key: _finite(found.get(key)) for key in ("random_knn", "raw_knn", "loss", "std", "rank")}
+        numbers = {key: _finite(getattr(found, key, None)) for key in ("random_knn", "raw_knn", "loss", "std", "rank")}
         return EndedRun(
-            key=key, seed=seed, expression=cell.text, diverged=not found, knn=(found.get("knn") or {}).get("k20"),
+            key=key, seed=seed, expression=cell.text, diverged=found is None,
+            knn=found.knn["k20"] if found and found.knn else None,
             **numbers, scores=scores(runs.read_log(folder / path)) if path else {},
             seconds=time.perf_counter() - started, run=path,
         )  # fmt: skip
@@ -111,9 +109,9 @@ class _Progress(Reporter):
         self.store.begun[self.name] = run.relative_to(self.store.folder).as_posix()
         self.store.save()
 
-    def epoch(self, row: dict[str, Any], epochs: int) -> None:
+    def epoch(self, row: LogRow, epochs: int) -> None:
         """Pass the number of an epoch on."""
-        self.watch.epoch(row["epoch"], epochs)
+        self.watch.epoch(row.epoch, epochs)
 
 
 def _finite(value: float | None) -> float | None:
@@ -121,6 +119,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and isfinite(value) else None
 
 
-def scores(log: Sequence[Mapping[str, float]]) -> dict[str, float]:
+def scores(log: Sequence[LogRow]) -> dict[str, float]:
     """Return the label-free scores of a log's last row, beyond std and rank."""
-    return {key: value for key, value in (log[-1] if log else {}).items() if key not in COMMON}
+    row = log[-1].to_json() if log else {}
+    return {key: float(value) for key, value in row.items() if key not in COMMON and isfinite(value)}

@@ -26,7 +26,7 @@ def _result(cell: Cell, runs: Sequence[EndedRun], folder: Path) -> Result:
     std, rank = average(run.std for run in finite), average(run.rank for run in finite)
     verdict = "diverged" if runs and not finite else None
     if finite and cell.recipe is not None:
-        largest = health.most(cell.recipe.heads.dim, cell.recipe.training.batch_size)
+        largest = health.largest_rank(cell.recipe.heads.dim, cell.recipe.training.batch_size)
         verdict = health.verdict(std or 0.0, rank or 0.0, largest)
     names = dict.fromkeys(name for run in finite for name in run.scores)
     paths = [str(folder / run.run) for run in runs if run.run]

@@ -9,7 +9,7 @@ SMALLEST = 8  # px of an image
 
 
 def whole_numbers(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
-    """Labels as int64 [rows]. Raises `UserError` for what is no whole numbers."""
+    """Return labels as int64 [rows]. Raises `UserError` for what is no whole numbers."""
     x = np.asarray(labels).ravel()
     if x.dtype.kind not in "iub" and not (x.dtype.kind == "f" and bool((np.isfinite(x) & (x == np.rint(x))).all())):
         raise UserError(f"{name} are no whole numbers ({x.dtype}); number the classes.")

@@ -13,7 +13,7 @@ DEAD_READER = "A process that reads images has died, perhaps for lack of memory;
 
 
 class UserError(ValueError):
-    """Something a person wrote cannot be done; the message is one sentence that names the mend."""
+    """Something a person wrote cannot be done; the message is one sentence that says what to do instead."""
 
 
 class Diverged(UserError):
@@ -29,20 +29,20 @@ class SaidElsewhere(UserError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
+    """Return ``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
     near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def listing(words: Iterable[object]) -> str:
-    """``a, b or c``, for the sentence that lists what is allowed."""
+    """Return ``a, b or c``, for the sentence that lists what is allowed."""
     items = [str(word) for word in words]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
 
 
 @contextmanager
 def within(place: str) -> Iterator[None]:
-    """An error of the block comes with the file, or the part of one, that it is about."""
+    """Let an error of the block begin with the file, or the part of one, that it is about."""
     try:
         yield
     except UserError as error:
@@ -50,7 +50,7 @@ def within(place: str) -> Iterator[None]:
 
 
 def from_workers(items: Iterable[T]) -> Iterator[T]:
-    """The items of a loader; an error of one of its processes comes as its sentence, without a traceback.
+    """Yield the items of a loader; an error of one of its processes comes as its sentence, without a traceback.
 
     Raises `DeadReader` where one of them has died.
     """

@@ -10,7 +10,7 @@ GREY = "#8a8a8a"  # of what has no class and no verdict
 
 
 def saved(figure: Figure) -> bytes:
-    """A figure as a PNG, a $ in a text being a $."""
+    """Return a figure as a PNG, a $ in a text being a $."""
     with mpl.rc_context({"text.parse_math": False, "font.size": 9}):
         FigureCanvasAgg(figure)
         image = io.BytesIO()

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from .errors import UserError
 
-ROOM = "make room or give --out another folder"
+MAKE_ROOM = "make room or give --out another folder"
 
 
 def check_out(path: Path, suffix: str, option: str = "--out") -> None:
@@ -25,16 +25,16 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:  # a name that no file can have
-        raise UserError(f"{path} cannot be written ({said(error)}); give {option} another place.") from None
+        raise UserError(f"{path} cannot be written ({reason(error)}); give {option} another place.") from None
 
 
-def said(error: Exception) -> str:
-    """What an error says, without the numbers and names beside it."""
+def reason(error: Exception) -> str:
+    """Return what an error says, without the numbers and names beside it."""
     return getattr(error, "strerror", None) or str(error)
 
 
 def temporary(path: Path) -> Path:
-    """A hidden name beside a file for what becomes it; nobody else's, and short."""
+    """Return a hidden name beside a file for what becomes it; nobody else has it, and it is short."""
     return path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
 
 
@@ -59,7 +59,7 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
         yield
         return
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({said(error)}); {ROOM}.") from None
+        raise UserError(f"{path} cannot be written ({reason(error)}); {MAKE_ROOM}.") from None
     os.register_at_fork(after_in_child=file.close)  # or one that reads images would hold it, once we are gone
     with file:
         try:
@@ -71,10 +71,10 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
         yield
 
 
-def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], mend: str = ROOM) -> None:
+def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recovery_hint: str = MAKE_ROOM) -> None:
     """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed.
 
-    Raises `UserError` that ends in ``mend``.
+    Raises `UserError` that ends in ``recovery_hint``.
     """
     unfinished = temporary(path)
     try:
@@ -89,4 +89,4 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], mend: s
     except OSError as error:
         if os.path.exists(unfinished):
             os.unlink(unfinished)
-        raise UserError(f"{path} cannot be written ({error.strerror}); {mend}.") from None
+        raise UserError(f"{path} cannot be written ({error.strerror}); {recovery_hint}.") from None

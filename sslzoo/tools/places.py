@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).parent.parent
 
 
 def shipped(name: str, source: str) -> Path:
-    """The folder of files ``name`` that come with the package; ``source`` is its place in the repository.
+    """Return the folder of files ``name`` that come with the package; ``source`` is its place in the repository.
 
     An installed package has them in ``_files``, an editable install reads the repository's own.
     """
@@ -16,6 +16,6 @@ def shipped(name: str, source: str) -> Path:
 
 
 def cache() -> Path:
-    """Where downloads go: ``SSLZOO_CACHE``, else ``sslzoo`` in the user's cache."""
+    """Return where downloads go: ``SSLZOO_CACHE``, else ``sslzoo`` in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sslzoo"
     return Path(os.environ.get("SSLZOO_CACHE") or default).expanduser()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -20,11 +21,19 @@ class Misfit(ValueError):
 
 @dataclass(frozen=True)
 class Record:
-    """A base of frozen dataclasses; a field's key in JSON is its name, or what its metadata has as "key"."""
+    """A base of frozen dataclasses; a field's key in JSON is its name, or what its metadata has as "key".
+
+    A field whose metadata has a true "optional" is left out of JSON where it is None.
+    """
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain values, of which JSON knows all."""
-        return {_key(field): plain(getattr(self, field.name)) for field in fields(self)}
+        there = ((field, getattr(self, field.name)) for field in fields(self))
+        return {
+            _key(field): plain(value)
+            for field, value in there
+            if value is not None or not field.metadata.get("optional", False)
+        }
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -106,7 +115,8 @@ def fitted(value: object, kind: Any, place: str) -> Any:
             return None
     elif kind is float:
         if type(value) in (int, float):
-            return float(value)  # type: ignore[arg-type]
+            with suppress(OverflowError):  # a whole number that no float reaches
+                return float(value)  # type: ignore[arg-type]
     elif type(value) is kind:
         return value
     raise Misfit(f"{place} is {value!r:.80}")

@@ -12,14 +12,14 @@ LARGEST = 1_000_000  # bytes of a TOML file
 T = TypeVar("T")
 
 
-def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
-    """What ``parse`` makes of a TOML file, its errors with the file's name. Raises `UserError`."""
+def read_toml(path: Path, recovery_hint: str, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    """Return what ``parse`` makes of a TOML file. Raises `UserError`, with the file's name."""
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path} is too large for a TOML file of sslzoo; give another one.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}; {mend}.") from None
+        raise UserError(f"There is no file {path}; {recovery_hint}.") from None
     except UserError:
         raise
     except (OSError, ValueError) as error:  # a ValueError for letters that are no UTF-8, and for a path with a NUL
@@ -33,7 +33,7 @@ def read_toml(path: Path, mend: str, parse: Callable[[Mapping[str, Any]], T]) ->
 
 
 def to_toml(tables: Mapping[str, Any], prefix: str = "") -> str:
-    """TOML text of texts, numbers and booleans in tables."""
+    """Return TOML text of texts, numbers and booleans in tables."""
     lines = [f"{key} = {_toml_value(value)}" for key, value in tables.items() if not isinstance(value, Mapping)]
     text = "".join(f"{line}\n" for line in lines)
     for key, value in tables.items():

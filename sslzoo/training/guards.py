@@ -17,12 +17,12 @@ FULL = ("not enough memory", "can't allocate memory", "out of memory")
 
 
 class Interrupted(Exception):
-    """Training was stopped by a signal, and its state is saved; the run's path is its argument."""
+    """Says that a signal stopped training, whose state is saved; the run's path is its argument."""
 
 
 @contextmanager
 def signals() -> Iterator[list[int]]:
-    """A list that a first signal fills, for the loop to stop at the end of its step.
+    """Yield a list that a first signal fills, for the loop to stop at the end of its step.
 
     Alone, a second one raises; of several processes each hears of the same stop from more than one side.
     """
@@ -47,11 +47,28 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, old)
 
 
-@contextmanager
-def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator[None]:
-    """Turn what the machine does to a run into a sentence with its mend.
+def is_full(error: RuntimeError) -> bool:
+    """Return whether an error says that the memory of the host or of a device is full."""
+    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in FULL)
 
-    ``fits`` tries a batch of so many images; called where memory was too small for ``batch_size``.
+
+@contextmanager
+def enough_memory(what: str, recovery_hint: str) -> Iterator[None]:
+    """Turn memory that does not hold ``what`` into a sentence. Raises `UserError`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_full(error):
+            raise
+        traceback.clear_frames(error.__traceback__)
+        raise UserError(f"Memory does not hold {what}; {recovery_hint}.") from None
+
+
+@contextmanager
+def guarded(run: Path, batch_size: int, try_batch: Callable[[int], bool]) -> Iterator[None]:
+    """Turn what the machine does to a run into a sentence that says what to do.
+
+    ``try_batch`` makes a step with so many images; called where memory was too small for ``batch_size``.
     """
     try:
         yield
@@ -59,14 +76,12 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
     except DeadReader:
         full, reader = False, True
     except RuntimeError as error:
-        said = str(error)
-        full = isinstance(error, torch.OutOfMemoryError) or any(word in said for word in FULL)
-        reader, lost = "DataLoader worker" in said, is_peer_lost(error)
-        if not (full or reader or lost):
+        full, reader = is_full(error), "DataLoader worker" in str(error)
+        if not (full or reader or is_peer_lost(error)):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's activations
     if full:
-        raise UserError(f"Memory does not hold a step with a batch of {batch_size}; {smaller(batch_size, fits)}.")
+        raise UserError(f"Memory does not hold a step with a batch of {batch_size}; {smaller(batch_size, try_batch)}.")
     if reader:
         raise DeadReader(f"{DEAD_READER.rstrip('.')}, or go on with 'sslzoo train --resume {run}'.")
     raise UserError(
@@ -75,13 +90,13 @@ def guarded(run: Path, batch_size: int, fits: Callable[[int], bool]) -> Iterator
     )
 
 
-def smaller(batch_size: int, fits: Callable[[int], bool]) -> str:
-    """Which smaller batch fits, found by trying; with several processes nothing is tried."""
+def smaller(batch_size: int, try_batch: Callable[[int], bool]) -> str:
+    """Say which smaller batch fits, found by trying; with several processes nothing is tried."""
     other = "a smaller --image-size or another --backbone needs less too"
     n = batch_size // 2
     while collectives.world() == 1 and n >= 2:
         try:
-            if fits(n):
+            if try_batch(n):
                 return f"--batch-size {n} was tried and fits, and {other}"
         except (RuntimeError, UserError) as error:  # too large still; or too small for this recipe
             traceback.clear_frames(error.__traceback__)

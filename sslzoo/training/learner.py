@@ -1,9 +1,7 @@
 """The learner of a run: model and optimiser, moved a step at a time, and whether what they come to is finite."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +13,8 @@ from ..core.siamese import Siamese
 from ..exchange import weights
 from ..processes import agree, collectives
 from ..views.batches import Batches
-from .device import autocast
-from .machine import compiled
+from .checkpoints import LearnerState
+from .machine import autocast, compiled, without_trace
 from .optim import optimizer
 from .plan import Plan
 
@@ -25,7 +23,7 @@ LEAST_SCALE = 1.0  # of the loss in fp16: gradients that overflow at a smaller o
 
 
 class Learner:
-    """A plan's model and optimiser, the same in each process, and what an epoch's steps have summed up to so far."""
+    """Holds a plan's model and optimiser, the same in each process, and the sums of an epoch's steps so far."""
 
     def __init__(self, plan: Plan, batches: Batches):
         recipe, options = plan.recipe, plan.options
@@ -48,12 +46,36 @@ class Learner:
         self.begin_epoch()
 
     def join(self) -> None:
-        """Average gradients over all processes, all of which have to come here."""
-        self.called = agree.parallel(self.model, self.device)
+        """Average gradients over all processes, all of which have to come here.
+
+        Parameters without a gradient are looked for in each step only if there can be some: a codebook that is frozen
+        for some epochs, or what a step that is tried leaves out. A second trial lets torch put gradients into the
+        buckets that they keep, in a resumed run too, which then adds in the same order.
+        """
+        if collectives.world() == 1:
+            return
+        unused = self.plan.recipe.clustering.freeze_epochs > 0 or agree.all_reduce_max(self.try_step(self.model)) > 0
+        self.called = agree.parallel(self.model, self.device, unused)
+        if not unused:
+            self.try_step(self.called)
+
+    def try_step(self, called: nn.Module) -> int:
+        """Return how many parameters a step gives no gradient; a trial on noise, of which nothing stays."""
+        n = self.rows
+        with without_trace(self.model.train(), self.device):
+            with self.autocast():
+                loss, _ = called(self.noise(n), torch.arange(n, device=self.device))
+            torch.autograd.backward(loss)
+            return sum(p.requires_grad and p.grad is None for p in self.model.parameters())
+
+    @property
+    def rows(self) -> int:
+        """Images that pass the model at once."""
+        return self.batches.batch_size // collectives.world() // self.plan.options.accumulate
 
     @property
     def encoder(self) -> nn.Module:
-        """The backbone that is evaluated and kept."""
+        """Return the backbone that is evaluated and saved."""
         return self.model.online.encoder
 
     def begin_epoch(self) -> None:
@@ -62,28 +84,28 @@ class Learner:
         self.finite = torch.zeros((), device=self.device)  # steps before the first one that is not
         self.done = self.skipped = 0
 
-    def state(self) -> dict[str, Any]:
-        """Where the learner is, for `restore`; all processes have to ask."""
-        scaler = {"scaler": self.scaler.state_dict()} if self.scaler.is_enabled() else {}
-        return {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(), "done": self.done,
-            "loss": collectives.gather(self.loss[None]), "skipped": self.skipped, **scaler,
-        }  # fmt: skip
+    def state(self) -> LearnerState:
+        """Return where the learner is, for `restore`; all processes have to ask."""
+        return LearnerState(
+            model=self.model.state_dict(), optimizer=self.optimizer.state_dict(), done=self.done,
+            loss=collectives.gather(self.loss[None]), skipped=self.skipped,
+            scaler=self.scaler.state_dict() if self.scaler.is_enabled() else None,
+        )  # fmt: skip
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take up a state; raises what torch does where it belongs to another model."""
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        if "scaler" in state:
-            self.scaler.load_state_dict(state["scaler"])
-        self.done, self.skipped, loss = state["done"], state["skipped"], state["loss"]
+    def restore(self, state: LearnerState) -> None:
+        """Take up a state. Raises what torch does where it belongs to another model."""
+        self.model.load_state_dict(state.model)
+        self.optimizer.load_state_dict(dict(state.optimizer))
+        if state.scaler is not None:
+            self.scaler.load_state_dict(dict(state.scaler))
+        self.done, self.skipped, loss = state.done, state.skipped, state.loss
         self.loss = (loss[collectives.rank()] if len(loss) == collectives.world() else loss.mean()).to(self.device)
         self.finite += self.done
 
     def step(self, views: list[Tensor], index: Tensor, step: int) -> bool:
-        """One step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
+        """Make one step of the optimiser, in as many parts as are accumulated; the loss stays on the device.
 
-        False for one that is left out, since it is not finite; of it nothing stays.
+        Return False for one that is left out, since it is not finite; of it nothing stays.
         """
         n, codes, self.done = self.plan.options.accumulate, self.model.codes, self.done + 1
         skips = self.plan.options.on_nan == "skip"
@@ -118,45 +140,45 @@ class Learner:
         return True
 
     def usable(self, loss: Tensor) -> bool:
-        """Whether loss and gradients are finite in all processes; waits for the device.
+        """Return whether loss and gradients are finite in all processes; wait for the device.
 
-        In fp16 the loss alone: gradients that overflow are the scaler's, which leaves their step out and scales less.
+        In fp16 the loss alone counts: where gradients overflow, the scaler leaves their step out and scales less.
         """
         if self.scaler.is_enabled():
             return not agree.all_reduce_max(not bool(loss.isfinite()))
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
         return not agree.all_reduce_max(not bool((loss + norm).isfinite()))
 
-    def lost(self, look: bool) -> bool:
-        """Whether a loss was not finite. A device, for which one waits, is asked only if it is time to ``look``."""
-        return (look or self.device.type == "cpu") and (int(self.finite) < self.done or self.overflows())
+    def diverged(self, wait: bool) -> bool:
+        """Return whether a loss was not finite. A device is asked only with ``wait``, since one waits for it."""
+        return (wait or self.device.type == "cpu") and (int(self.finite) < self.done or self.overflows())
 
     def overflows(self) -> bool:
-        """Whether gradients overflow fp16 however little the loss is scaled; waits for the device."""
+        """Return whether gradients overflow fp16 however little the loss is scaled; wait for the device."""
         return self.scaler.is_enabled() and self.scaler.get_scale() < LEAST_SCALE
 
-    def first_lost(self) -> int:
-        """The epoch's first step that is not finite in some process; all have to ask."""
+    def first_diverged(self) -> int:
+        """Return the epoch's first step that is not finite in some process; all have to ask."""
         return 1 - agree.all_reduce_max(-int(self.finite))
 
     def mean_loss(self) -> float:
-        """The mean loss of the epoch's steps so far, over this process's rows."""
+        """Return the mean loss of the epoch's steps so far, over this process's rows."""
         return float(self.loss) / max(self.done - self.skipped, 1)
 
     def autocast(self) -> torch.autocast:
-        """The plan's precision."""
+        """Return a block that computes in the plan's precision."""
         return autocast(self.device, self.plan.precision)
 
     def noise(self, n: int) -> list[Tensor]:
-        """Views of n images of noise, to try what the model makes of them."""
-        own = torch.Generator(self.device).manual_seed(0)
+        """Return views [n, 3, size, size] of n images of noise, to try what the model makes of them."""
+        generator = torch.Generator(self.device).manual_seed(0)
         sizes = [size for _, size in self.batches.pipelines]
-        made = [torch.rand(n, 3, s, s, generator=own, device=self.device) for s in sizes]
+        made = [torch.rand(n, 3, s, s, generator=generator, device=self.device) for s in sizes]
         return [images.contiguous(memory_format=self.batches.finish.layout) for images in made]
 
     def compile(self) -> str | None:
-        """Compile the model, tried on noise; the reason where that is not to be had."""
-        n = self.batches.batch_size // collectives.world() // self.plan.options.accumulate
+        """Compile the model and try it on noise; return the reason where that is not to be had."""
+        n = self.rows
         self.model.train()
         why = compiled(self.model, self.noise(n), torch.arange(n, device=self.device), self.autocast())
         if not agree.all_reduce_max(why is not None):
@@ -164,8 +186,8 @@ class Learner:
         self.model._compiled_call_impl = None
         return why or "torch.compile failed in another process; going on without it."
 
-    def fits(self, n: int) -> bool:
-        """Whether memory holds a step with n images; raises what the device raises where it does not."""
+    def try_batch(self, n: int) -> bool:
+        """Make a step with n images and return True. Raises what the device raises where memory does not hold it."""
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

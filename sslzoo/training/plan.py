@@ -1,16 +1,18 @@
 """A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
 
 import torch
 
 from ..core import encoders
 from ..data import sets
 from ..data.splits import Dataset
-from ..data.unreadable import MOST
+from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
+from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
 from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.recipe import Recipe, switch_values
@@ -19,12 +21,13 @@ from ..recipes.schema import Value
 from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
-from .device import find_device, find_precision
+from ..tools.records import Misfit, Record
+from .machine import find_device, find_precision
 
 
 @dataclass(frozen=True)
-class Options:
-    """What belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
+class Options(Record):
+    """Describes what belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
 
     data: str = "digits"
     epochs: int | None = None
@@ -45,17 +48,28 @@ class Options:
     keep: int = 2
     on_nan: str = "stop"
     accumulate: int = 1
-    max_bad: float = MOST
+    max_bad: float = MAX_SHARE
+
+    @classmethod
+    def from_json(cls, content: object) -> Self:
+        """Return the options that a run's file holds; `surroundings` has the sentence for a value that cannot be.
+
+        Raises `Misfit` for an option that there is not, and without data that are a name.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(content, Mapping) or not content.keys() <= known or type(content.get("data")) is not str:
+            raise Misfit("options")
+        return cls(**content)
 
     @property
     def flags(self) -> dict[str, Value | None]:
-        """The knobs among them, dotted; None where they are not set."""
+        """Return the knobs among them, dotted; None where they are not set."""
         return {f"training.{key}": getattr(self, key) for key in ("epochs", "batch_size", "backbone")}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run needs."""
+    """Describes everything that a run needs."""
 
     expression: Expression
     recipe: Recipe
@@ -66,17 +80,17 @@ class Plan:
 
     @property
     def workers(self) -> int:
-        """Processes that read image files."""
-        return 2 if self.options.workers is None else self.options.workers
+        """Return the number of processes that read image files."""
+        return readers() if self.options.workers is None else self.options.workers
 
     @property
     def resident(self) -> bool:
-        """Whether the images are in memory."""
+        """Return whether the images are in memory."""
         return self.data.train.images.pixels is not None
 
     @property
     def rows(self) -> int:
-        """Images whose projections are seen together."""
+        """Return the number of images whose projections are seen together."""
         return self.recipe.training.batch_size // self.options.accumulate
 
 
@@ -91,7 +105,7 @@ def prepare(words: str | Sequence[str], options: Options, resident: bool | None 
 
 
 def surroundings(options: Options, resident: bool | None = None) -> tuple[Dataset, torch.device, str]:
-    """Data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+    """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
     if not options.out:
@@ -107,7 +121,7 @@ def surroundings(options: Options, resident: bool | None = None) -> tuple[Datase
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
     dataset = sets.load(options.data, options.image_size, options.limit, resident)
-    dataset.bad.check(options.max_bad)
+    dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
 
 
@@ -152,7 +166,7 @@ def check_parts(recipe: Recipe, accumulate: int) -> None:
 
 
 def interval(text: str) -> tuple[int, float | None]:
-    """What --checkpoint-every says: so many epochs, or so many seconds. Raises `UserError`."""
+    """Read --checkpoint-every and return its epochs, or 0 and its seconds. Raises `UserError`."""
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in(?:utes?)?)?", text.strip())
     epochs, minutes = (int(found[1] or 0), float(found[2] or 0)) if found else (0, 0.0)
     if not (epochs or minutes):

@@ -1,21 +1,21 @@
 """A run from its words, or on from its directory; in one process, or in each of those that torchrun has started."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from ..data.unreadable import MOST
+from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
+from ..recipes.plugins import require
 from ..recipes.recipe import read_method
 from ..tools import files
 from ..tools.errors import UserError
 from . import checkpoints, runs
 from .loop import Training
 from .plan import Options, Plan, prepare
-from .reporter import Reporter
+from .reporter import Reporter, Result
 
 
 def train(
@@ -40,11 +40,13 @@ def train(
     keep: int = 2,
     on_nan: str = "stop",
     accumulate: int = 1,
-    max_bad: float = MOST,
+    max_bad: float = MAX_SHARE,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
-) -> dict[str, Any]:
+) -> Result:
     """Train an expression in a new run directory below ``out``, and return what ``sslzoo train --json`` prints.
+
+    The directory is ``result.run``, or ``result["run"]``, as every key of the JSON.
 
     ``expression`` is one text, as in ``"byol - momentum"``, or its words. What is None is left to the recipe, the data
     or the device. Raises `UserError` before anything is written where it cannot train. Started by torchrun, all
@@ -55,7 +57,7 @@ def train(
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
     ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
 
-    How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32" or "bf16";
+    How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32", "bf16" or "fp16";
     ``workers`` is the number of processes that read image files; ``compile`` tries torch.compile; ``accumulate`` is the
     number of parts of a batch whose gradients are added up, of which batch norm sees each alone; ``on_nan`` says
     whether a step that is not finite is to "stop" the run or to be left out ("skip"); ``max_bad`` is the share of the
@@ -80,14 +82,14 @@ def train(
 
 
 def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -> Path | None:
-    """The run of these words that this launch of torchrun has begun already."""
+    """Return the run of these words that this launch of torchrun has begun already."""
     own = os.path.exists(os.path.expanduser(asked.data))
-    options = {**asdict(asked), "data": str(Path(asked.data).resolve()) if own else asked.data}
+    options = replace(asked, data=str(Path(asked.data).resolve()) if own else asked.data)
     return runs.of_launch(Path(asked.out), launch, parse(expression).text, options)
 
 
 def alike(make: Callable[[bool | None], Plan]) -> Plan:
-    """A plan that is the same in all processes: images are in memory in all of them, or in none.
+    """Make a plan that is the same in all processes: images are in memory in all of them, or in none.
 
     Raises `UserError` where they have different data.
     """
@@ -108,7 +110,7 @@ def alike(make: Callable[[bool | None], Plan]) -> Plan:
     return agree.on_all(same)
 
 
-def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> dict[str, Any]:
+def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> Result:
     """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
 
     Raises `UserError`.
@@ -117,28 +119,26 @@ def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | 
         return _resumed(Path(run), reporter, stop_after)
 
 
-def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> dict[str, Any]:
-    path, file = checkpoints.place(given)
+def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> Result:
+    path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
-        agree.on_all(lambda: runs.require_plugins(path, about))
-        plan = alike(lambda resident: _plan_of(path, about, about.get("resident", resident)))
+        agree.on_all(lambda: require(about.plugins, path))
+        plan = alike(lambda resident: _plan_of(path, about, resident if about.resident is None else about.resident))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
         agree.on_first(lambda: files.tidy(path))
         return training.run(reporter or Reporter(), stop_after)
 
 
-def _plan_of(path: Path, about: Mapping[str, Any], resident: bool | None) -> Plan:
-    """The plan of a run that has begun."""
-    options = Options(**{**about["options"], "init": None})
+def _plan_of(path: Path, about: runs.RunAbout, resident: bool | None) -> Plan:
+    """Return the plan of a run that has begun."""
+    options = replace(about.options, init=None)
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
     method = read_method(path / "recipe.toml")
     plan = prepare([str(path / "recipe.toml")], options, resident)
-    recipe = replace(plan.recipe, expression=about["expression"], method=about["method"])
-    if recipe.switches != method.switches or len(plan.data.train) != about["images"]:
-        raise UserError(
-            f"The data of {path} has changed since; bring back {about['images']} images or start a new run."
-        )
-    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about["expression"]))
+    recipe = replace(plan.recipe, expression=about.expression, method=about.method)
+    if recipe.switches != method.switches or len(plan.data.train) != about.images:
+        raise UserError(f"The data of {path} has changed since; bring back {about.images} images or start a new run.")
+    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about.expression))

@@ -1,40 +1,115 @@
-"""Run directories: their names, their files, written whole or not at all, and the encoder that one holds."""
+"""Run directories: what one holds, written whole or not at all and read strictly, and the encoder of one."""
 
 import csv
 import io
 import os
 import re
+import shutil
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from math import isfinite
+from dataclasses import asdict, dataclass, replace
+from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ..core.encoders import build
-from ..exchange.weights import load_weights
+from ..exchange import weights
+from ..processes import collectives
 from ..processes.launched import restart_count
-from ..recipes.plugins import Plugin, require
+from ..recipes.plugins import Plugin, loaded, require
+from ..recipes.recipe import dump
+from ..tools import files
 from ..tools.errors import UserError
-from ..tools.files import write
-from ..tools.records import NUMBER, Misfit, fits, read_json
-from .plan import Options
+from ..tools.records import Misfit, Record, write_json
+from . import checkpoints
+from .machine import device_name, versions
+from .plan import Options, Plan
+from .reporter import LogRow
 
-ABOUT = {  # what others read of run.json
-    "expression": str, "method": str | None, "data": str, "images": int, "image_size": int, "mean": list, "std": list,
-    "epochs": int, "batch_size": int, "backbone": str, "options": dict,
-}  # fmt: skip
+
+@dataclass(frozen=True, kw_only=True)
+class RunAbout(Record):
+    """Describes a run as its run.json does: what was asked for, what is trained, and on which machine it began.
+
+    ``image_size`` is in pixels, ``mean`` and ``std`` are the three channels'; `evaluation.sources` has the sentence for
+    others. ``launch`` has the names of torchrun's launch, and ``resident`` says whether the images are in memory.
+    """
+
+    expression: str
+    method: str | None
+    data: str
+    images: int
+    image_size: int
+    mean: Sequence[Any]
+    std: Sequence[Any]
+    epochs: int
+    batch_size: int
+    backbone: str
+    options: Options
+    command: Sequence[str] = ()
+    device: str = ""
+    processes: int = 1
+    launch: Sequence[str] = ()
+    precision: str | None = None
+    tf32: bool | None = None
+    resident: bool | None = None
+    plugins: Sequence[Plugin] = ()
+    versions: Mapping[str, str] | None = None
+    started: str | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, launch: Sequence[str]) -> "RunAbout":
+        """Return what is to be said of a run that begins now."""
+        data, recipe, own = plan.data, plan.recipe, str(Path(plan.options.data).resolve())
+        return cls(
+            expression=recipe.expression, method=recipe.method, data=data.name, images=len(data.train),
+            image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),
+            options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
+            device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
+            tf32=plan.device.type == "cuda" and plan.precision != "float32",
+            resident=plan.resident, plugins=loaded(), versions=versions(),
+            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRow(Record):
+    """Describes a run in the list of runs: ``done`` of ``epochs`` are trained; None for what is not known yet."""
+
+    run: str
+    expression: str
+    method: str | None
+    data: str
+    epochs: int
+    started: str | None
+    done: int
+    loss: float | None
+    std: float | None
+    rank: float | None
+    knn: float | None
+
+
+@dataclass(frozen=True)
+class _Ended(Record):
+    """Describes what the list of runs reads of knn.json."""
+
+    knn: Mapping[str, float] | None
+
+
+# ---- writing
 
 
 def slug(expression: str) -> str:
-    """An expression as a part of a file's name."""
+    """Return an expression as a part of a file's name."""
     words = re.sub(r"\s*([+-])\s*", r"\1", expression.replace(" - ", " -no-").replace(" + ", "+"))
     return re.sub(r"[^A-Za-z0-9_.=+-]+", "-", words).strip("-.")[:80]
 
 
 def create(out: Path, expression: str, data: str, seed: int) -> Path:
-    """A new directory ``<expression>-<data>-s<seed>-<n>`` below ``out``. Raises `UserError` where none can be made."""
+    """Make a new directory ``<expression>-<data>-s<seed>-<n>`` below ``out``. Raises `UserError` where none can be."""
     data = re.sub(r"[^A-Za-z0-9_.-]+", "-", data).strip("-.")[:40] or "data"
     for n in range(1, 100_000):
         path = out / f"{slug(expression)}-{data}-s{seed}-{n}"
@@ -50,43 +125,58 @@ def create(out: Path, expression: str, data: str, seed: int) -> Path:
     raise UserError(f"{out} is full of runs of this name; give --out another folder.")
 
 
-def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write the log, a row an epoch."""
-    text = io.StringIO()
+def begin(plan: Plan, checkpoint: checkpoints.Checkpoint, launch: Sequence[str]) -> Path:
+    """Make a run's directory with what is known before the first step; run.json, which makes it a run, comes last.
+
+    Raises `UserError`, and leaves nothing, where it cannot be written.
+    """
+    path = create(Path(plan.options.out), plan.recipe.expression, plan.data.name, plan.options.seed)
+    try:
+        files.write(path / "recipe.toml", dump(plan.recipe, title=plan.recipe.expression))
+        checkpoints.write(path, checkpoint)
+        write_json(path / "run.json", RunAbout.of(plan, launch))
+    except UserError:
+        shutil.rmtree(path)
+        raise
+    return path
+
+
+def save(path: Path, plan: Plan, checkpoint: checkpoints.Checkpoint, encoder: nn.Module) -> None:
+    """Write a checkpoint, the encoder, and which images could not be read. Raises `UserError`."""
+    plan.data.unreadable.save(path)
+    checkpoints.write(path, checkpoint, plan.options.keep)
+    about = {"backbone": plan.recipe.training.backbone, "image_size": plan.data.size}
+    about |= {"mean": plan.data.mean, "std": plan.data.std, "expression": plan.recipe.expression}
+    weights.save_encoder(path / "encoder.safetensors", encoder, about)
+
+
+def write_log(path: Path, log: Sequence[LogRow]) -> None:
+    """Write the log as a table, a row an epoch. Raises `UserError`."""
+    text, rows = io.StringIO(), [row.to_json() for row in log]
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(path, text.getvalue())
+    files.write(path, text.getvalue())
 
 
-def read_run(run: Path) -> dict[str, Any]:
-    """run.json of a run directory. Raises `UserError`."""
+# ---- reading
+
+
+def read_run(run: Path) -> RunAbout:
+    """Return what the run.json of a run directory says. Raises `UserError`."""
     if not os.path.isdir(run):
         raise UserError(f"There is no run {run}; 'sslzoo runs' lists them.")
     wrong = f"{run} is no run directory: its run.json is missing or broken; remove it or give another one."
-    about = read_json(run / "run.json", ABOUT, wrong)
-    unknown = about["options"].keys() - {option.name for option in fields(Options)}
-    if unknown or not fits(about["options"], {"data": str}):
-        raise UserError(wrong)
-    return about
-
-
-def require_plugins(run: Path, about: Mapping[str, Any]) -> None:
-    """Raise `UserError` where a run was trained with plugins that are not loaded, or not as they were."""
-    try:
-        needed = [Plugin.from_json(one) for one in about.get("plugins", [])]
-    except (Misfit, TypeError):
-        raise UserError(f"{run}/run.json is broken where it names plugins; give another run.") from None
-    require(needed, run)
+    return RunAbout.read(run / "run.json", wrong)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder is a run directory."""
+    """Return whether a folder is a run directory."""
     return os.path.isfile(path / "run.json")
 
 
-def of_launch(out: Path, launch: Sequence[str], expression: str, options: Mapping[str, Any]) -> Path | None:
-    """The newest run of an expression and options that a launch of torchrun has begun, to go on with.
+def of_launch(out: Path, launch: Sequence[str], expression: str, options: Options) -> Path | None:
+    """Return the newest run of an expression and options that a launch of torchrun has begun, to go on with.
 
     One that has ended counts only after a restart, which begins at a script's first line.
     """
@@ -96,9 +186,9 @@ def of_launch(out: Path, launch: Sequence[str], expression: str, options: Mappin
             about = read_run(path)
         except UserError:  # none of this launch: it would have written it whole
             continue
-        same = about["expression"] == expression and about["options"] == dict(options)
+        same = about.expression == expression and about.options == options
         ended = (path / "knn.json").exists() and not restart_count()
-        if same and not ended and {*launch} & {*about.get("launch", [])}:
+        if same and not ended and {*launch} & {*about.launch}:
             return path
     return None
 
@@ -107,56 +197,64 @@ def _begun(path: Path) -> float:
     return (path / "run.json").stat().st_mtime
 
 
-def listed(out: Path) -> list[dict[str, Any]]:
-    """The runs below a folder, oldest first, with what came of them."""
-    rows = []
+def listed(out: Path) -> list[RunRow]:
+    """Return the runs below a folder, oldest first, with what came of them. Raises `UserError` for a broken one."""
     found = filter(is_run, out.iterdir() if os.path.isdir(out) else [])
-    for path in sorted(found, key=lambda p: p.stat().st_mtime):
-        about, log = read_run(path), read_log(path)
-        keys = ("expression", "method", "data", "epochs", "started")
-        row = {"run": str(path), **{key: about.get(key) for key in keys}, "done": len(log)}
-        row |= {key: log[-1].get(key) if log else None for key in ("loss", "std", "rank")}
-        rows.append({**row, "knn": _read_k20(path / "knn.json")})
-    return rows
+    return [_row(path) for path in sorted(found, key=lambda p: p.stat().st_mtime)]
+
+
+def _row(path: Path) -> RunRow:
+    about, log = read_run(path), read_log(path)
+    last = log[-1] if log else None
+    loss, std, rank = (last.loss, last.std, last.rank) if last else (nan, nan, nan)
+    return RunRow(
+        run=str(path), expression=about.expression, method=about.method, data=about.data, epochs=about.epochs,
+        started=about.started, done=len(log), loss=_finite(loss), std=_finite(std), rank=_finite(rank),
+        knn=_read_k20(path / "knn.json"),
+    )  # fmt: skip
+
+
+def _finite(x: float) -> float | None:
+    return x if isfinite(x) else None
 
 
 def _read_k20(path: Path) -> float | None:
-    """kNN, k = 20, of a run that has ended; None before its end and without labels."""
+    """Return kNN, k = 20, of a run that has ended; None before its end and without labels."""
     if not os.path.isfile(path):
         return None
     wrong = f"{path} is broken; remove it, and the run is listed as one that has not ended."
-    scores = read_json(path, {"knn": dict | None}, wrong)["knn"]
-    if scores is not None and not (fits(scores, {"k20": NUMBER}) and 0 <= scores["k20"] <= 1):  # nan fails too
+    scores = _Ended.read(path, wrong).knn
+    if scores is not None and not 0 <= scores.get("k20", -1) <= 1:  # nan fails too
         raise UserError(wrong)
-    return scores and float(scores["k20"])
+    return None if scores is None else scores["k20"]
 
 
-def read_log(path: Path) -> list[dict[str, float]]:
-    """The numbers of a run's log, a row an epoch; empty where the run has gone. Raises `UserError`."""
+def read_log(path: Path) -> list[LogRow]:
+    """Return the rows of a run's log, one an epoch; none where the run has gone. Raises `UserError`."""
     file = path / "log.csv"
     try:
         text = file.read_text(encoding="utf-8") if os.path.isfile(file) else ""
-        table = list(csv.DictReader(text.splitlines(), restkey=""))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        table = [{}]
-    rows = [{key: float(value) for key, value in row.items() if key and _is_number(value)} for row in table]
-    if not all("epoch" in row for row in rows):
-        raise UserError(f"{file} is broken; remove {path}.")
-    return rows
+        table = csv.DictReader(text.splitlines(), restkey="")
+        return [LogRow.from_json({key: _number(cell) for key, cell in row.items() if key}) for row in table]
+    except (OSError, UnicodeDecodeError, csv.Error, Misfit):
+        raise UserError(f"{file} is broken; remove {path}.") from None
 
 
-def _is_number(text: str | None) -> bool:
-    try:
-        return isfinite(float(text or ""))
-    except ValueError:
-        return False
+def _number(cell: str | None) -> int | float | str | None:
+    """Return what a cell of a log says: a number, or None where it is empty; another text as it is."""
+    for kind in (int, float):
+        try:
+            return kind(cell) if cell else None
+        except ValueError:
+            continue
+    return cell
 
 
 def encoder(run: str | Path) -> nn.Module:
     """Return the trained online backbone of the directory ``run``, in eval mode. Raises `UserError`."""
     path = Path(run)
     about = read_run(path)
-    require_plugins(path, about)
-    model = build(about["backbone"], about["image_size"])
-    load_weights(model, path / "encoder.safetensors")
+    require(about.plugins, path)
+    model = build(about.backbone, about.image_size)
+    weights.load_weights(model, path / "encoder.safetensors")
     return model.eval()

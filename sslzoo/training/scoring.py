@@ -1,6 +1,7 @@
 """kNN of a run, while it goes on and at its end; its processes share the features, and the first one counts votes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -12,35 +13,48 @@ from ..data.splits import Split
 from ..metrics.knn import knn
 from ..processes import agree, collectives
 from ..tools.errors import Diverged
-from ..views.features import features
+from ..views.features import Preprocessing, features
+from .machine import evaluation_autocast
 from .plan import Plan
 
 
 def live(plan: Plan, encoder: nn.Module) -> float:
-    """kNN, k = 20, on a tenth of the training images by group (or on the test split with ``--eval test``)."""
+    """Return kNN, k = 20, on a tenth of the training images by group (or on the test split with ``--eval test``)."""
     if plan.options.eval == "test":
         assert plan.data.test is not None
         return score(plan, encoder, plan.data.bank, plan.data.test)["k20"]
     return score(plan, encoder, *plan.data.validation(plan.options.seed))["k20"]
 
 
-def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> dict[str, Any]:
-    """kNN on the test split, which is read here and nowhere before; beside it raw pixels and the untrained backbone."""
+@dataclass(frozen=True)
+class Scores:
+    """Describes a run's kNN: accuracies in [0, 1] by k, and k = 20 of raw pixels and of the untrained backbone.
+
+    All three are None without labels.
+    """
+
+    knn: Mapping[str, float] | None = None
+    raw_knn: float | None = None
+    random_knn: float | None = None
+
+
+def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Scores:
+    """Return kNN on the test split, which is read here and nowhere before."""
     data = plan.data
     if not data.labelled:
-        return {"knn": None, "raw_knn": None, "random_knn": None}
+        return Scores()
     assert data.test is not None
     fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
     fresh.load_state_dict(untrained)
-    return {
-        "knn": score(plan, encoder, data.bank, data.test),
-        "raw_knn": score(plan, None, data.bank, data.test)["k20"],
-        "random_knn": score(plan, fresh, data.bank, data.test)["k20"],
-    }
+    return Scores(
+        score(plan, encoder, data.bank, data.test),
+        score(plan, None, data.bank, data.test)["k20"],
+        score(plan, fresh, data.bank, data.test)["k20"],
+    )
 
 
 def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:
-    """kNN accuracies by k. Raises `Diverged` for features that are not finite."""
+    """Return kNN accuracies by k ("k1", ...). Raises `Diverged` for features that are not finite."""
     rows = [_shared(plan, encoder, split) for split in (bank, queries)]
 
     def count() -> dict[str, float]:
@@ -53,15 +67,16 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
 
 
 def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[Any, np.dtype[np.float32]]":
-    """The features of what can be read of a split; each process makes a part, and the first one alone has all."""
+    """Return features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
-    how = (data.size, data.mean, data.std, plan.device, plan.workers)
+    precision = evaluation_autocast(plan.device, plan.precision)
+    how = (Preprocessing(data.size, data.mean, data.std), plan.device, plan.workers, None, precision)
     if collectives.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(collectives.shard_indices(n))
     found = torch.from_numpy(agree.on_all(lambda: features(encoder, mine, *how)))
     rows = found.new_zeros(len(mine), found.shape[1])
-    rows[mine.places()] = found
-    split.bad.reasons |= agree.union(split.bad.reasons)
+    rows[mine.readable_places()] = found
+    split.unreadable.reasons |= agree.union(split.unreadable.reasons)
     rows = collectives.gather_shards(rows, n)
-    return (rows[split.places()] if collectives.rank() == 0 else rows).numpy()
+    return (rows[split.readable_places()] if collectives.rank() == 0 else rows).numpy()

@@ -35,15 +35,17 @@ class Draw:
         self.n, self.generator, self.share = n, generator, share
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Draw from [low, high) for each image: [N, *shape]."""
         rank, of = self.share
         drawn = torch.rand(self.n * of, *shape, generator=self.generator)
         return drawn[rank * self.n : (rank + 1) * self.n] * (high - low) + low
 
     def chance(self, p: float) -> Tensor:
+        """Draw for each image whether something of probability p happens to it: [N]."""
         return self.uniform(0, 1) < p
 
     def order(self, n: int) -> list[int]:
-        """One permutation for all images: which operation comes when is drawn once a batch, how strong per image."""
+        """Draw one order for all images: which operation comes when is drawn once a batch, how strong per image."""
         return [int(i) for i in torch.randperm(n, generator=self.generator).tolist()]
 
 
@@ -69,7 +71,7 @@ class Colour:
     operations: list[Operation]
 
     def within(self, part: slice) -> "Colour":
-        """Those of a part of the images, on the host; the places count from its start."""
+        """Return those of a part of the images, on the host; the places count from its start."""
         first, last = torch.searchsorted(self.rows, torch.tensor([part.start, part.stop])).tolist()
         amounts = [(name, x if x is None else x[first:last]) for name, x in self.operations]
         return Colour(self.rows[first:last] - part.start, amounts)
@@ -83,14 +85,14 @@ class Drawn:
     cut: tuple[Tensor, Tensor] | None = None
 
     def tensors(self) -> list[Tensor]:
-        """All of its tensors, in order."""
+        """Return all of its tensors, in order."""
         found = [*(self.cut or ())]
         for one in self.colours:
             found += [one.rows, *(x for _, x in one.operations if x is not None)]
         return found
 
     def filled(self, there: Iterator[Tensor]) -> "Drawn":
-        """The same with other tensors, in the order of `tensors`."""
+        """Return the same with other tensors, in the order of `tensors`."""
         cut = self.cut and (next(there), next(there))
         return Drawn(
             [
@@ -102,7 +104,7 @@ class Drawn:
 
 
 def sent(index: Tensor, drawn: Sequence[Drawn], device: torch.device) -> tuple[Tensor, list[Drawn]]:
-    """Places and what was drawn for them on a device: all in one copy, for which nobody waits."""
+    """Return places and what was drawn for them on a device: all goes in one copy, for which nobody waits."""
     if device.type == "cpu":
         return index, [*drawn]
     tensors = [index, *(x for one in drawn for x in one.tensors())]
@@ -111,7 +113,7 @@ def sent(index: Tensor, drawn: Sequence[Drawn], device: torch.device) -> tuple[T
 
 
 def packed(tensors: Sequence[Tensor], pinned: bool = False) -> Tensor:
-    """Tensors of the host as bytes in a row, perhaps in pinned memory."""
+    """Return tensors of the host as bytes in a row, perhaps in pinned memory."""
     found = torch.empty(_starts(tensors)[-1], dtype=torch.uint8, pin_memory=pinned)
     for start, x in zip(_starts(tensors), tensors, strict=False):
         found[start : start + x.nbytes] = x.contiguous().view(-1).view(torch.uint8)
@@ -119,7 +121,7 @@ def packed(tensors: Sequence[Tensor], pinned: bool = False) -> Tensor:
 
 
 def unpacked(found: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What `packed` made of tensors, as views of its bytes, wherever these are now."""
+    """Return what `packed` made of tensors, as views of its bytes, wherever these are now."""
     starts = _starts(tensors)
     return [found[i : i + x.nbytes].view(x.dtype).view(x.shape) for i, x in zip(starts, tensors, strict=False)]
 
@@ -132,7 +134,7 @@ def _starts(tensors: Sequence[Tensor]) -> list[int]:
 def augment(
     images: Tensor, view: View, size: int, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
 ) -> Tensor:
-    """A view [N, 3, size, size] of images [N, 3, H, W], uint8 or in [0, 1]; the generator is the host's."""
+    """Return a view [N, 3, size, size] of images [N, 3, H, W], uint8 or in [0, 1]; the generator is the host's."""
     drawn = draw_view(Draw(len(images), generator, share), view, (images.shape[-2], images.shape[-1]))
     return develop(images, drawn, size, finish)
 
@@ -140,23 +142,23 @@ def augment(
 def photometric(
     crops: Tensor, view: View, generator: Generator, finish: Finish = AS_IS, share: Share = ALONE
 ) -> Tensor:
-    """The rest of a view [N, 3, H, W] after its crop and flip, uint8 or in [0, 1]."""
+    """Return a view of crops [N, 3, H, W], uint8 or in [0, 1], that are flipped already: the rest of what makes one."""
     return develop(crops, draw_view(Draw(len(crops), generator, share), view), crops.shape[-1], finish)
 
 
 def draw_view(draw: Draw, view: View, shape: tuple[int, int] | None = None) -> Drawn:
-    """All that is random in a view of images of a height and width, or of crops."""
+    """Draw all that is random in a view of images of a height and width, or of crops."""
     cut = None if shape is None else (draw_boxes(draw, *shape, view), draw.chance(view.flip))
     return Drawn(draw_colours(draw, view), cut)
 
 
 def as_float(images: Tensor) -> Tensor:
-    """uint8 to float32 in [0, 1]; floats to float32."""
+    """Return uint8 as float32 in [0, 1], and floats as float32."""
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View) -> Tensor:
-    """Crops [N, 4] (top, left, height, width), in pixels: RandomResizedCrop's ten tries, then the central fallback.
+    """Draw crops [N, 4] (top, left, height, width), in pixels: RandomResizedCrop's ten tries, then its central one.
 
     The images are of one height and width, or of as many [N].
     """
@@ -178,7 +180,7 @@ def draw_boxes(draw: Draw, height: int | Tensor, width: int | Tensor, view: View
 
 
 def draw_colours(draw: Draw, view: View) -> list[Colour]:
-    """Colour jitter in a random order, grayscale, blur and solarize; which images get each is drawn for each image."""
+    """Draw colour jitter in a random order, grayscale, blur and solarize, and for each image which of these it gets."""
     groups: list[tuple[Tensor, list[Operation]]] = []
     if view.jitter:
         strengths = (view.brightness, view.contrast, view.saturation)
@@ -201,7 +203,7 @@ def draw_colours(draw: Draw, view: View) -> list[Colour]:
 
 
 def develop(images: Tensor, drawn: Drawn, size: int, finish: Finish) -> Tensor:
-    """A view of what was drawn for it, on the images' device: cut to a size unless it is, coloured and finished.
+    """Return a view as it was drawn, on the images' device: cut to a size unless it is, coloured and finished.
 
     On a CPU in parts that stay in its cache.
     """

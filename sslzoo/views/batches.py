@@ -13,23 +13,44 @@ from ..recipes.recipe import Recipe
 from .augment import Draw, Drawn, Finish, develop, draw_view, sent
 from .streams import Crops, Pipeline, Stream
 
+DEVICE_SHARE = 0.5  # of a GPU's free memory, for a resident set; the rest is for the model and its steps
+
 
 def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
-    """The views of a recipe in order: the full ones, first and second in turn, then the local crops."""
+    """Return the views of a recipe in order: the full ones, first and second in turn, then the local crops."""
     views = recipe.views
     turns = [((views.first, views.second)[i % 2], size) for i in range(full_views(recipe))]
     return turns + [(views.local, min(views.local_size, size))] * views.local_crops
 
 
 def order(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """An epoch's batches: n places shuffled by seed and epoch alone, the incomplete last batch left out."""
+    """Return an epoch's batches: n places shuffled by seed and epoch alone, without the incomplete last batch."""
     generator = Generator().manual_seed(seed * 1_000_003 + epoch)
     shuffled = torch.randperm(n, generator=generator)
     return [shuffled[i : i + batch_size] for i in range(0, n - batch_size + 1, batch_size)]
 
 
+def on_device(images: Tensor, device: torch.device) -> Tensor:
+    """Images where batches are made; on the host still where a GPU would have too little memory left for training."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if images.nbytes > DEVICE_SHARE * free:
+            return images
+    try:
+        return images.to(device)
+    except torch.OutOfMemoryError:  # others take of it, too
+        return images
+
+
+def send_rows(images: Tensor, places: Tensor, device: torch.device) -> Tensor:
+    """Images of the host on a GPU: gathered in pinned memory, so that nobody waits for their way."""
+    gathered = torch.empty((len(places), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
+    torch.index_select(images, 0, places, out=gathered)
+    return gathered.to(device, non_blocking=True)
+
+
 class Batches:
-    """Gives ``(index, views)`` of an epoch, this process's part: whose the views are, and they, normalised float32.
+    """Batches give ``(index, views)`` of an epoch, this process's part: whose the views are, and they, as float32.
 
     What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch. Neither depends on
     how many processes share a batch.
@@ -44,35 +65,37 @@ class Batches:
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
         images = data.train.images
         pixels, files = images.pixels, images.paths
-        self.resident = None if pixels is None else pixels.to(device)
+        self.resident = None if pixels is None else on_device(pixels, device)
         self.stream = Stream(Crops(files, self.pipelines, seed, self.share), workers, device) if files else None
 
     def __len__(self) -> int:
         return len(self.data.train) // self.batch_size
 
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """The batches of an epoch, less the first ``skip``."""
+        """Yield the batches of an epoch, less the first ``skip``."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         if self.resident is not None:
             shape = (self.resident.shape[-2], self.resident.shape[-1])
             for places in batches:
-                index, drawn = self.draw(collectives.own_rows(places), shape)
-                images = self.resident[index]
+                own = collectives.own_rows(places)
+                index, drawn = self.draw(own, shape)
+                near = self.resident.device.type == self.device.type
+                images = self.resident[index] if near else send_rows(self.resident, own, self.device)
                 yield index, self.developed([images] * len(drawn), drawn)
         else:
             train = self.data.train
             for crops in cast(Stream, self.stream).epoch(epoch, batches):
-                train.bad.reasons |= {train.images.paths[place]: why for place, why in crops.bad}
+                train.unreadable.reasons |= {train.images.paths[place]: why for place, why in crops.unreadable}
                 there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
                 index, drawn = self.draw(crops.places)
                 yield index, self.developed(there, drawn)
 
     def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:
-        """Places, and what is random in the views of their images, or of their crops, all on the device."""
+        """Return places and what is random in the views of their images, or of their crops, all on the device."""
         draw = Draw(len(index), self.generator, self.share)
         return sent(index, [draw_view(draw, view, shape) for view, _ in self.pipelines], self.device)
 
     def developed(self, images: Sequence[Tensor], drawn: Sequence[Drawn]) -> list[Tensor]:
-        """The views of images as they were drawn."""
+        """Return the views of images as they were drawn."""
         sizes = [size for _, size in self.pipelines]
         return [develop(*one, self.finish) for one in zip(images, drawn, sizes, strict=True)]

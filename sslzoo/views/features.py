@@ -1,6 +1,8 @@
 """Features of a data set: eval mode, no augmentation, whole splits, in the data's order."""
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -12,9 +14,19 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
-from .streams import as_it_is, deaf
+from .streams import ignore_signals, keep_whole, start_method
 
 BATCH = 256
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an image before a network: its size in px, and the mean and deviation of its three channels."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 class Squares(TorchDataset[ReadImages]):
@@ -30,18 +42,29 @@ class Squares(TorchDataset[ReadImages]):
         return self.source.read(places, self.size)
 
 
-def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
-    """The readable images of a split, uint8 [N, 3, size, size], in batches; ``split.bad`` learns of the others."""
+def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU) -> Iterator[Tensor]:
+    """Yield the readable images of a split, uint8 [N, 3, size, size], in batches; note others in ``unreadable``.
+
+    They are on the host, pinned where they are for a GPU.
+    """
     split = split.readable()
     if split.images.pixels is not None:  # there is nothing that processes could read
         for places in torch.split(torch.arange(len(split)), BATCH):
-            yield split.images.read(places.tolist(), size)[0]
+            batch = split.images.read(places.tolist(), size)[0]
+            yield batch.pin_memory() if device.type == "cuda" else batch
     else:
         squares = Squares(split.images, size)
-        for found, bad in from_workers(
-            DataLoader(squares, BATCH, num_workers=workers, worker_init_fn=deaf, collate_fn=as_it_is)
-        ):
-            split.bad.reasons |= {split.images.paths[place]: why for place, why in bad}
+        loader = DataLoader(
+            squares,
+            BATCH,
+            num_workers=workers,
+            worker_init_fn=ignore_signals,
+            collate_fn=keep_whole,
+            pin_memory=device.type == "cuda",
+            multiprocessing_context=start_method(workers, device),
+        )
+        for found, unreadable in from_workers(loader):
+            split.unreadable.reasons |= {split.images.paths[place]: why for place, why in unreadable}
             yield found
 
 
@@ -49,36 +72,41 @@ def images(split: Split, size: int, workers: int = 0) -> Iterator[Tensor]:
 def features(
     encoder: nn.Module | None,
     split: Split,
-    size: int,
-    mean: tuple[float, ...],
-    std: tuple[float, ...],
+    how: Preprocessing,
     device: torch.device,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
+    autocast: torch.autocast | None = None,
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
-    """Features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
+    """Return features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
 
     Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
-    ``progress`` is told how many images are done. Raises `UserError` where no image can be read.
+    ``progress`` is told how many images are done; ``autocast`` is the block in which the network runs. Raises
+    `UserError` where no image can be read.
     """
     parts = []
     training = encoder is not None and encoder.training
     if encoder is not None:
         encoder.eval()
-    centre = torch.tensor(mean, device=device)[:, None, None]
-    spread = torch.tensor(std, device=device)[:, None, None]
-    for batch in images(split, size, workers):
+    centre = torch.tensor(how.mean, device=device)[:, None, None]
+    spread = torch.tensor(how.std, device=device)[:, None, None]
+    layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+    if encoder is not None and device.type == "cuda":
+        encoder.to(memory_format=torch.channels_last)
+    for batch in images(split, how.size, workers, CPU if encoder is None else device):
         if not len(batch):
             continue
         if encoder is None:
             parts.append(batch.flatten(1).float() / 255)
         else:
-            found = cast(Tensor, encoder((batch.to(device).float() / 255 - centre) / spread))
+            there = batch.to(device, non_blocking=True).to(memory_format=layout)
+            with autocast or nullcontext():
+                found = cast(Tensor, encoder((there.float() / 255 - centre) / spread))
             parts.append(found.flatten(1).float().cpu())
         if progress is not None:
             progress(sum(map(len, parts)))
     if encoder is not None:
         encoder.train(training)
     if not parts:
-        raise split.bad.all_of(split.images.paths)
+        raise split.unreadable.none_readable(split.images.paths)
     return torch.cat(parts).numpy()

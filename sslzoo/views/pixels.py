@@ -11,7 +11,7 @@ GRAY = (0.2989, 0.587, 0.114)
 
 
 def each(x: Tensor) -> Tensor:
-    """[N] to [N, 1, 1, 1]."""
+    """Return [N] as [N, 1, 1, 1]."""
     return x[:, None, None, None]
 
 
@@ -30,7 +30,7 @@ def crop(images: Tensor, boxes: Tensor, flip: Tensor, size: int) -> Tensor:
 
 
 def gray(images: Tensor) -> Tensor:
-    """[N, 3, H, W] to [N, 1, H, W]."""
+    """Return the gray of [N, 3, H, W] as [N, 1, H, W]."""
     r, g, b = images.unbind(1)
     return (GRAY[0] * r).add_(g, alpha=GRAY[1]).add_(b, alpha=GRAY[2])[:, None]
 
@@ -68,12 +68,12 @@ def hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def kernel_size(size: int) -> int:
-    """An odd tenth of the image, at least 3: SimCLR appendix A."""
+    """Return an odd tenth of the image, at least 3: SimCLR appendix A."""
     return max(3, 2 * (size // 20) + 1)
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur, sigma in pixels, reflecting at the edge: separable, so one matrix product an axis."""
+    """Blur by a Gaussian, sigma in pixels, reflecting at the edge: separable, so one matrix product an axis."""
     height, width = images.shape[-2:]
     radius = min(kernel_size(min(height, width)) // 2, height - 1, width - 1)
     down, across = (blur_matrix(sigma, radius, size)[:, None] for size in (height, width))
@@ -81,7 +81,7 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 
 
 def blur_matrix(sigma: Tensor, radius: int, size: int) -> Tensor:
-    """[N, size, size]: row i holds what each of an axis' pixels gives to the blurred pixel i."""
+    """Return [N, size, size]: row i holds what each of an axis' pixels gives to the blurred pixel i."""
     offsets = torch.arange(-radius, radius + 1, device=sigma.device)
     weights = torch.exp(-0.5 * (offsets / sigma[:, None]) ** 2)
     weights = (weights / weights.sum(dim=1, keepdim=True))[:, None].expand(-1, size, -1)

@@ -1,12 +1,14 @@
 """A table's training curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...tools.figure import GREY
+from ...training.reporter import LogRow
 from ...training.runs import read_log
 from .. import tables
 from ..results import Table
@@ -47,11 +49,11 @@ def curves(table: Table) -> Figure:
     return figure
 
 
-def _by_epoch(logs: Sequence[Sequence[Mapping[str, float]]], name: str) -> dict[float, list[float]]:
+def _by_epoch(logs: Sequence[Sequence[LogRow]], name: str) -> dict[float, list[float]]:
     """Return a column of several logs, by epoch; a log may lack it, or have it for some epochs only."""
     found: dict[float, list[float]] = {}
     for log in logs:
         for row in log:
-            if name in row:
-                found.setdefault(row["epoch"], []).append(row[name])
+            if (value := getattr(row, name)) is not None and isfinite(value):
+                found.setdefault(row.epoch, []).append(value)
     return dict(sorted(found.items()))

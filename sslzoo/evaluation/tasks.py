@@ -1,0 +1,52 @@
+"""The bank and the queries of an embedding: which split is which, and what its labels have to be."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..metrics.index import Exact
+from ..metrics.knn import check, unit_rows
+from ..metrics.task import Labels, Task
+from ..tools.bounds import whole_numbers
+from ..tools.errors import UserError
+from .sources import Embedding
+
+
+def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
+    """Return the bank and the queries of an embedding, which searches on the embedding's device.
+
+    They are its training and its test split; left one out, they are the test split, or the only one there is, twice.
+    Raises `UserError` where labels are missing or do not belong to the features.
+    """
+    arrays = embedding.arrays
+    alone = leave_one_out or "test_features" not in arrays
+    used = ("test" if "test_features" in arrays else "train",) * 2 if alone else ("train", "test")
+    missing = [f"{split}_labels" for split in dict.fromkeys(used) if f"{split}_labels" not in arrays]
+    if missing:
+        raise UserError(
+            f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; give "
+            + ("one label per row." if embedding.images is None else "data with labels, one per image.")
+        )
+    rows = [
+        unit_rows(f"{embedding.source}: {split}_features", arrays[f"{split}_features"]) for split in used[: 2 - alone]
+    ]
+    labels = [read_labels(f"{embedding.source}: {split}_labels", arrays[f"{split}_labels"]) for split in used]
+    bank, queries = rows[0], rows[-1]
+    check(bank, labels[0], queries, labels[1])
+    if labels[0].shape[1:] != labels[1].shape[1:]:
+        raise UserError(f"{embedding.source} has other labels in its two splits; give both the same columns.")
+    if alone and len(bank) < 2:
+        raise UserError(f"{embedding.source} has one row, and leaving it out leaves none; give more.")
+    excluded = np.arange(len(bank)) if alone else None
+    return Task(bank, labels[0], queries, labels[1], excluded, Exact(embedding.device))
+
+
+def read_labels(name: str, labels: npt.NDArray[Any]) -> Labels:
+    """Return labels as whole numbers [N], or as [N, C] true where a row has a label. Raises `UserError`."""
+    x = np.asarray(labels)
+    if x.ndim == 2 and x.shape[1] > 1:
+        if not np.isin(x, (0, 1)).all():
+            raise UserError(f"{name} has {x.shape[1]} columns, so they have to be 0 or 1; or number the classes.")
+        return x.astype(bool)
+    return whole_numbers(name, x)
