@@ -4,6 +4,7 @@ import json
 import math
 import os
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.image
@@ -13,9 +14,13 @@ from sslzoo import UserError
 from sslzoo.metrics.health import largest_rank, verdict
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.rules import refusal
-from sslzoo.studies import pictures, tables
-from sslzoo.studies.lattice import lattice, read_flips, spoken
-from sslzoo.studies.summary import order, published, ranks, scoreboard, spearman
+from sslzoo.studies.lattice import in_words, lattice, read_flips
+from sslzoo.studies.pictures.bars import bars
+from sslzoo.studies.pictures.curves import curves
+from sslzoo.studies.pictures.scatter import scatter
+from sslzoo.studies.results import Order, Result, Scoreboard, Spread, Table
+from sslzoo.studies.summary import order, published_number, ranks, scoreboard, spearman
+from sslzoo.studies.tables import flipped_value, protocol
 from sslzoo.training.reporter import Reporter
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
@@ -58,7 +63,7 @@ def test_every_combination_is_spelled(words, flips, count, refused):
     assert found[0].switches == parse(words).switches
     base = parse(words)
     product = math.prod(len(one.values) for one in read_flips(flips, base.switches, base.base.name))
-    assert sum(len(cell.at) for cell in found) == product
+    assert sum(len(cell.combinations) for cell in found) == product
 
 
 def test_cells_are_spelled_as_a_person_would():
@@ -88,10 +93,10 @@ def test_flipped_numbers_are_kept_to_their_last_digit():
 
 
 def test_zero_is_a_number_and_not_off():
-    assert [tables.values([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
+    assert [flipped_value([value]) for value in (0.0, 0, False, "none", True, 1.0, 0.12345678)] == [
         "0", "0", "-", "-", "yes", "1", "0.12345678",
     ]  # fmt: skip
-    assert [spoken("loss.covariance", value) for value in (0.0, 0, False, "none", 1)] == [
+    assert [in_words("loss.covariance", value) for value in (0.0, 0, False, "none", 1)] == [
         "covariance 0", "covariance 0", "no covariance", "no covariance", "covariance 1",
     ]  # fmt: skip
 
@@ -271,24 +276,25 @@ def test_data_without_labels_has_no_knn(loaded, run_cli, trained, monkeypatch):
 def test_pictures_without_labels_show_the_rank(loaded, trained, monkeypatch):
     monkeypatch.setattr(trained.__class__, "__call__", without_labels(trained.__class__.__call__))
     found = loaded("ablate", "simsiam", "--flip", "predictor,stop_gradient", *QUICK)
-    bars, scatter = pictures.bars(found).axes[0], pictures.scatter(found).axes[0]
+    table = Table.from_json(found)
+    left, right = bars(table).axes[0], scatter(table).axes[0]
     ranks = [cell["rank"] for cell in found["cells"]]
-    assert [bar.get_width() for bar in bars.patches] == ranks == [2, 4, 6, 8]
-    assert [tuple(dot.get_offsets()[0]) for dot in scatter.collections] == [
+    assert [bar.get_width() for bar in left.patches] == ranks == [2, 4, 6, 8]
+    assert [tuple(dot.get_offsets()[0]) for dot in right.collections] == [
         (cell["std"], cell["rank"]) for cell in found["cells"]
     ]
-    assert bars.get_xlabel() == scatter.get_ylabel() == "effective rank"
+    assert left.get_xlabel() == right.get_ylabel() == "effective rank"
 
 
 def test_a_curve_of_one_epoch_has_one_tick(loaded, trained):
-    axis = pictures.curves(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK)).axes[0]
+    axis = curves(Table.from_json(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))).axes[0]
     low, high = axis.get_xlim()
     assert [tick for tick in axis.get_xticks() if low <= tick <= high] == [1]
 
 
 def without_labels(call):
-    def made(self, words, reporter, **options):
-        return {**call(self, words, reporter, **options), "knn": None, "raw_knn": None, "random_knn": None}
+    def made(self, words, *, reporter, **options):
+        return replace(call(self, words, reporter=reporter, **options), knn=None, raw_knn=None, random_knn=None)
 
     return made
 
@@ -385,29 +391,25 @@ def test_ranks_and_spearman():
 
 def test_published_numbers_are_led_by_a_number():
     texts = ["67.7 ± 0.1", "0.1", ".01", "70.9 (72.7 tuned)", "NaN", "unstable", "", None, "-3"]
-    assert [published(text) for text in texts] == [67.7, 0.1, 0.01, 70.9, None, None, None, None, -3]
+    assert [published_number(text) for text in texts] == [67.7, 0.1, 0.01, 70.9, None, None, None, None, -3]
 
 
 def cell(knn, std=0.5, published=None, **scores):
-    knn = None if knn is None else {"mean": knn, "sd": None, "n": 1}
-    return {
-        "knn": knn,
-        "std": std,
-        "rank": 3.0,
-        "loss": -1.0,
-        "scores": scores,
-        "published": published,
-        "run": str(id(scores)),
-    }
+    knn = None if knn is None else Spread(knn, None, 1)
+    return Result(
+        label="", published=published, expression="", switches={}, combinations=(), refused=None, knn=knn,
+        random_knn=None, raw_knn=None, std=std, rank=3.0, loss=-1.0, scores=scores, guards=[], verdict=None,
+        diverged=0, seconds=None, run=str(id(scores)), runs=[],
+    )  # fmt: skip
 
 
 def test_order_and_scoreboard():
     rows = [cell(0.1, 0.1, "0.1", a=4.0), cell(0.3, 0.2, "66 ± 1", a=3.0)]
     rows += [cell(0.2, 0.3, "67", a=2.0), cell(0.9, 0.4, "NaN", a=1.0)]
-    assert order(rows) == {"spearman": pytest.approx(0.5), "n": 3}
+    assert order(rows) == Order(pytest.approx(0.5), 3)
     assert order(rows[:2]) is None
     board = scoreboard([*rows, cell(None)])
-    assert board == {"n": 4, "std": pytest.approx(0.8), "rank": None, "-loss": None, "a": pytest.approx(-0.8)}
+    assert board == Scoreboard(4, {"std": pytest.approx(0.8), "rank": None, "-loss": None, "a": pytest.approx(-0.8)})
     assert scoreboard(rows[:3]) is None
 
 
@@ -445,4 +447,5 @@ def test_the_protocol_says_what_varies(loaded, trained):
     found = loaded("ablate", "simsiam", "--flip", "epochs=1|2,batch_size=8|16", "--limit", "64")
     assert (found["epochs"], found["batch_size"], found["backbone"]) == (None, None, "small")
     assert "64 images of 32 px, epochs vary, batch varies, small" in (Path(found["folder"]) / "table.md").read_text()
-    assert "1 epoch, batch 16" in tables.protocol(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))
+    table = Table.from_json(loaded("ablate", "simsiam", "--flip", "predictor", *QUICK))
+    assert "1 epoch, batch 16" in protocol(table.head)

@@ -10,7 +10,7 @@ import pytest
 from sslzoo.data.sets import KNOWN
 from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.studies.study import STUDIES, find, listed, names, read
-from sslzoo.studies.summary import published
+from sslzoo.studies.summary import published_number
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
 MINE = """
@@ -56,7 +56,9 @@ def test_a_shipped_study_parses_and_resolves(name):
     assert study.paper.startswith("https://arxiv.org/abs/")
     assert study.question.endswith("?")
     assert len({cell.label or cell.text for cell in cells}) == len(cells)
-    assert all(published(cell.published) is not None or cell.published in ("", "NaN", "unstable") for cell in cells)
+    assert all(
+        published_number(cell.published) is not None or cell.published in ("", "NaN", "unstable") for cell in cells
+    )
     first = (STUDIES / f"{name}.toml").read_text().splitlines()[0]
     assert first.startswith(("# Published: ", "# No published")), "says where the numbers are from"
 

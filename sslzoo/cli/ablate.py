@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Unpack
 
 import click
 
@@ -13,6 +13,10 @@ from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
 from .train import STOPPED
 
+if TYPE_CHECKING:
+    from ..studies.results import Table
+    from ..studies.setting import Given
+
 table_options = stacked(
     click.option("--out", default="runs", show_default=True, help="The folder of the table's own folder."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object)."),
@@ -20,8 +24,8 @@ table_options = stacked(
 )
 
 
-def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool) -> None:
-    """Train a table with a screen and print what came of it."""
+def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet: bool) -> None:
+    """Train a table with a screen and print what came of it. Raises `UserError`."""
     if world_size() > 1:
         raise UserError("A table of many runs is made by one process; start it without torchrun.")
     from ..training.guards import Interrupted
@@ -30,7 +34,7 @@ def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool
     keep_memory()
     screen = show.CellsScreen(as_json, quiet)
     try:
-        result = train(screen)
+        table = train(screen)
     except (Interrupted, KeyboardInterrupt):
         screen.close()
         show.error("Stopped; what was trained is kept, and the same command goes on.")
@@ -38,9 +42,9 @@ def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool
     finally:
         screen.close()
     if as_json:
-        click.echo(json.dumps(result))
+        click.echo(json.dumps(table.to_json()))
     elif not quiet:
-        show.cells_table(result)
+        show.cells_table(table)
 
 
 @click.command(cls=ExpressionCommand)
@@ -51,7 +55,12 @@ def run_table(train: Callable[[Any], dict[str, Any]], as_json: bool, quiet: bool
 @training_options
 @table_options
 def ablate(
-    expression: tuple[str, ...], flip: tuple[str, ...], seeds: int, quiet: bool, as_json: bool, **options: Any
+    expression: tuple[str, ...],
+    flip: tuple[str, ...],
+    seeds: int,
+    quiet: bool,
+    as_json: bool,
+    **given: Unpack["Given"],
 ) -> None:
     """Train every combination of the flipped switches of an expression: one table, one picture.
 
@@ -69,7 +78,7 @@ def ablate(
         raise UserError("Name what to flip, as in '--flip predictor,stop_gradient'.")
     from ..studies.ablate import ablate as run
 
-    run_table(lambda screen: run(list(expression), flip, seeds, screen, **options), as_json, quiet)
+    run_table(lambda screen: run(list(expression), flip, given, seeds, screen), as_json, quiet)
 
 
 @click.command()
@@ -78,7 +87,7 @@ def ablate(
 @click.option("--data", help=DATA_HELP)
 @training_options
 @table_options
-def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **options: Any) -> None:
+def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **given: Unpack["Given"]) -> None:
     """Run a table of a paper, with the published numbers beside; without a name, list the tables.
 
     \b
@@ -92,8 +101,8 @@ def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **opt
     from ..studies import study as studies
 
     if name is not None:
-        run_table(lambda screen: studies.study(name, seeds, screen, **options), as_json, quiet)
+        run_table(lambda screen: studies.study(name, given, seeds, screen), as_json, quiet)
     elif as_json:
-        click.echo(json.dumps({"studies": studies.listed()}))
+        click.echo(json.dumps({"studies": [one.to_json() for one in studies.listed()]}))
     else:
         show.studies_table(studies.listed(), studies.SPEED)

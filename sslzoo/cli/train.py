@@ -10,7 +10,6 @@ import click
 
 from .. import show
 from ..processes.launched import rank, world_size
-from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
 from .methods import summary
@@ -71,6 +70,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if world_size() > 1:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch tells each process of parameters in use
+    from ..tools.bounds import check_numbers
     from ..training import run as training
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory

@@ -1,8 +1,8 @@
 """A table of runs on the screen: a line as each ends, and the table."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,7 +14,9 @@ from .plain import console, duration, narrow, score, table
 
 if TYPE_CHECKING:
     from ..studies.lattice import Cell
-    from ..training.reporter import LogRow
+    from ..studies.results import Head, Table
+    from ..studies.store import EndedRun
+    from ..studies.study import ListedStudy
 
 COLOURS = {"healthy": "green", "partial": "yellow", "collapsed": "red", "diverged": "magenta", "refused": "dim"}
 
@@ -29,43 +31,43 @@ class CellsScreen(Watch):
         self.now, self.total, self.done = "", 0, 0.0
         self.started = time.monotonic()
 
-    def begin(self, head: Mapping[str, Any], cells: Sequence["Cell"], todo: int, kept: int) -> None:
-        """What will be done."""
+    def begin(self, head: "Head", cells: Sequence["Cell"], todo: int, kept: int) -> None:
+        """Print what the table is and what will be done, and start the live line of a terminal."""
         if self.quiet:
             return
         refused = sum(cell.refused is not None for cell in cells)
-        said = [tables.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
-        said += [f"{tables.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
-        self.out.print(f"[bold]{escape(tables.title(dict(head)))}[/bold]", soft_wrap=True)
-        self.out.print(f"{escape(tables.protocol(dict(head)))}; {', '.join(said)}", soft_wrap=True)
+        parts = [tables.counted(len(cells), "cell")] + ([f"{refused} refused"] if refused else [])
+        parts += [f"{tables.counted(todo, 'run')} to do"] + ([f"{kept} kept from before"] if kept else [])
+        self.out.print(f"[bold]{escape(tables.title(head))}[/bold]", soft_wrap=True)
+        self.out.print(f"{escape(tables.protocol(head))}; {', '.join(parts)}", soft_wrap=True)
         self.started = time.monotonic()
         if self.out.is_terminal and todo:
             self.status = self.out.status("")
             self.status.start()
 
     def start(self, cell: "Cell", seed: int, number: int, todo: int) -> None:
-        """The live line of a run."""
+        """Show a run in the live line."""
         self.now, self.total, self.done = f"{number}/{todo}  {cell.label or cell.text}, seed {seed}", todo, number - 1.0
         if self.status is not None:
             self.status.update(escape(self.now))
 
-    def epoch(self, row: "LogRow", epochs: int) -> None:
-        """An epoch has ended."""
+    def epoch(self, epoch: int, epochs: int) -> None:
+        """Show an epoch that has ended in the live line, with the time that is left for the table."""
         if self.status is not None:
-            done = self.done + row.epoch / epochs
+            done = self.done + epoch / epochs
             left = (time.monotonic() - self.started) / done * (self.total - done)
-            self.status.update(f"{escape(self.now)}, epoch {row.epoch}/{epochs}, {duration(left)} left")
+            self.status.update(f"{escape(self.now)}, epoch {epoch}/{epochs}, {duration(left)} left")
 
-    def end(self, cell: "Cell", record: Mapping[str, Any], number: int, todo: int) -> None:
-        """A line for a run that has ended."""
+    def end(self, cell: "Cell", run: "EndedRun", number: int, todo: int) -> None:
+        """Print a line for a run that has ended."""
         if self.quiet:
             return
-        if record["diverged"]:
-            said = "diverged: its loss is no longer finite"
+        if run.diverged:
+            numbers = "diverged: its loss is no longer finite"
         else:
-            said = f"kNN {score(record['knn'])}  std {score(record['std'])}  rank {record['rank'] or 0:.1f}"
-        line = f"{number:>{len(str(todo))}}/{todo}  {escape(cell.label or cell.text)}  seed {record['seed']}  {said}"
-        self.out.print(f"{line}  {duration(record['seconds'])}", soft_wrap=True)
+            numbers = f"kNN {score(run.knn)}  std {score(run.std)}  rank {run.rank or 0:.1f}"
+        line = f"{number:>{len(str(todo))}}/{todo}  {escape(cell.label or cell.text)}  seed {run.seed}  {numbers}"
+        self.out.print(f"{line}  {duration(run.seconds)}", soft_wrap=True)
 
     def close(self) -> None:
         """Stop the live line."""
@@ -74,10 +76,10 @@ class CellsScreen(Watch):
             self.status = None
 
 
-def cells_table(result: dict[str, Any]) -> None:
-    """The table, why cells were refused, what ranks them, and where the files are."""
+def cells_table(found: "Table") -> None:
+    """Print the table, why cells were refused, what ranks them, and where the files are."""
     out = console()
-    heads, rows = tables.columns(result)
+    heads, rows = tables.columns(found)
     close = narrow(out)  # then without what table.md has too
     kept = [n for n, head in enumerate(heads) if not (close and head in ("untrained", "guards"))]
     made = table(*(heads[n] for n in kept))
@@ -87,31 +89,31 @@ def cells_table(result: dict[str, Any]) -> None:
         if column.header in ("paper", "kNN", "untrained", "std", "rank", "loss"):
             column.justify, column.no_wrap = "right", True
     made.columns[-1].no_wrap = True
-    for row, cell in zip(rows, result["cells"], strict=True):
-        colour = "dim" if cell["refused"] else COLOURS.get(cell["verdict"] or "", "default")
+    for row, cell in zip(rows, found.cells, strict=True):
+        colour = COLOURS.get(tables.verdict(cell), "default")
         *others, verdict = (escape(row[n]) for n in kept)
-        made.add_row(*others, f"[{colour}]{verdict}[/{colour}]", style="dim" if cell["refused"] else "")
+        made.add_row(*others, f"[{colour}]{verdict}[/{colour}]", style="dim" if cell.refused else "")
     out.print()
     out.print(made)
     if close:
-        untrained = score(tables.untrained(result))
+        untrained = score(tables.untrained(found))
         out.print(f"untrained backbone: kNN {untrained}; what guards each cell is in table.md", soft_wrap=True)
-    for sentence in tables.refusals(result):
+    for sentence in tables.refusals(found):
         out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
-    for sentence in [*tables.notes(result), *tables.findings(result)]:
+    for sentence in [*tables.notes(found.head), *tables.findings(found)]:
         out.print(escape(sentence), soft_wrap=True)
-    for path in result["files"]:
+    for path in found.files:
         out.print(escape(path), soft_wrap=True)
 
 
-def studies_table(rows: Sequence[Mapping[str, Any]], speed: int) -> None:
-    """The studies, and what each costs."""
+def studies_table(studies: Sequence["ListedStudy"], speed: int) -> None:
+    """Print the studies, and what each costs at so many images a second."""
     out = console()
     made = table("study", "table", "cells x seeds x epochs", "about")
-    for row in rows:
-        size = f"{row['cells']} x {row['seeds']} x {row['epochs']}"
-        about = f"{escape(row['title'])} [dim]({escape(row['source'])})[/dim]"
-        made.add_row(f"[bold]{row['name']}[/bold]", about, size, f"{max(1, round(row['minutes']))} min")
+    for study in studies:
+        size = f"{study.cells} x {study.seeds} x {study.epochs}"
+        about = f"{escape(study.title)} [dim]({escape(study.source)})[/dim]"
+        made.add_row(f"[bold]{study.name}[/bold]", about, size, f"{max(1, round(study.minutes))} min")
     made.columns[2].justify = made.columns[3].justify = "right"
     out.print(made)
     out.print(f"[dim]about: at {speed:,} images/s; --epochs, --seeds and --limit change it[/dim]", soft_wrap=True)

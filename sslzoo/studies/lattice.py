@@ -14,43 +14,39 @@ from ..recipes.schema import SWITCHES, Switches, Value
 from ..recipes.values import WORDS, switch_of
 from ..tools.errors import UserError, did_you_mean
 
-MOST = 10_000  # cells of a table
+MAX_CELLS = 10_000  # of a table
 Resolve = Callable[[Expression], Recipe]
 
 
 @dataclass(frozen=True)
 class Flip:
-    """A switch or a dotted knob, the values that it takes, and the word that spells it ("" where each value does)."""
+    """Describes a switch or a dotted knob, its values, and the word that spells it ("" where each value does)."""
 
     key: str
     values: tuple[Value, ...]
     word: str
 
-    @property
-    def name(self) -> str:
-        """The plain name in words, for a table's head."""
-        return self.key.rpartition(".")[2].replace("_", " ")
-
 
 @dataclass(frozen=True)
 class Cell:
-    """An expression of a table: its switches, and its recipe or the sentence that refuses it.
+    """Describes an expression of a table: its switches, and its recipe or the sentence that refuses it.
 
-    ``at`` has the places in the lattice where it stands: several, where the cell reads not all of the flipped knobs.
+    ``combinations`` of flipped values are those that it stands for: several, where it reads not all of the flipped
+    knobs, and none for a variant of a study, which has a ``label`` and what the paper ``published``.
     """
 
     text: str
     switches: Switches
     recipe: Recipe | None = None
     refused: str | None = None
-    at: tuple[tuple[Value, ...], ...] = ()
+    combinations: tuple[tuple[Value, ...], ...] = ()
     label: str = ""
     published: str = ""
 
 
 @dataclass
 class _Base:
-    """An expression parted into what a flip may replace and what it leaves alone."""
+    """Describes an expression, split into what a flip may replace and what it leaves alone."""
 
     name: str
     kept: list[str] = field(default_factory=list)  # signs, words, switch=value and like=NAME
@@ -58,7 +54,7 @@ class _Base:
 
 
 def read_flips(texts: Sequence[str], base: Switches, name: str) -> list[Flip]:
-    """The flips that ``--flip a,b,key=x|y`` names, against these switches. Raises `UserError`."""
+    """Return the flips that ``--flip a,b,key=x|y`` names, on the base of a name and switches. Raises `UserError`."""
     flips = [_read_flip(item.strip(), base, name) for text in texts for item in text.split(",") if item.strip()]
     if not flips:
         raise UserError("Name what to flip, as in '--flip predictor,stop_gradient'.")
@@ -102,28 +98,31 @@ def _read_flip(item: str, base: Switches, name: str) -> Flip:
 
 
 def _example(key: str) -> str:
-    """``key=a|b`` with values that the key takes, as far as they are known."""
+    """Return ``key=a|b`` with values that the key takes, as far as they are known."""
     values = SWITCHES[key].values if key in SWITCHES else ("A", "B")
     return f"{key}={'|'.join(str(value).lower() for value in values)}"
 
 
 def lattice(words: Sequence[str], flips: Sequence[Flip], recipe: Resolve = resolve) -> list[Cell]:
-    """Every combination of the flips on an expression, the last flip fastest.
+    """Return a cell for every combination of the flips on an expression, the last flip fastest.
 
-    A knob that a cell's switches do not read is left out of it, and cells that are then the same are one cell.
+    A knob that a cell's switches do not read is left out of it, and cells that are then the same are one cell. Raises
+    `UserError` where there are more than `MAX_CELLS`.
     """
-    if (count := prod(len(one.values) for one in flips)) > MOST:
-        raise UserError(f"The flips make {count} cells, and a table has at most {MOST}; flip fewer switches or values.")
-    base = _part(words, {one.key for one in flips})
+    if (count := prod(len(one.values) for one in flips)) > MAX_CELLS:
+        raise UserError(
+            f"The flips make {count} cells, and a table has at most {MAX_CELLS}; flip fewer switches or values."
+        )
+    base = _split(words, {one.key for one in flips})
     found: dict[str, Cell] = {}
     for values in product(*(one.values for one in flips)):
         cell = _cell(base, dict(zip([one.key for one in flips], values, strict=True)), flips, recipe)
         same = found.get(cell.text)
-        found[cell.text] = replace(cell, at=(*(same.at if same else ()), values))
+        found[cell.text] = replace(cell, combinations=(*(same.combinations if same else ()), values))
     return list(found.values())
 
 
-def _part(words: Sequence[str], flipped: set[str]) -> _Base:
+def _split(words: Sequence[str], flipped: set[str]) -> _Base:
     name, *rest = tokenize(words)
     base, tokens = _Base(name), iter(rest)
     for token in tokens:
@@ -164,7 +163,7 @@ def _cell(base: _Base, values: Mapping[str, Value], flips: Sequence[Flip], recip
 
 
 def spell(switch: str, now: Value, value: Value, word: str = "") -> list[str]:
-    """The words that turn a switch from one value to another; by the switch's name where that is the given word."""
+    """Return the words that turn a switch from one value to another; its name stands for it where that is ``word``."""
     meta = SWITCHES[switch]
     if value == now:
         return []
@@ -173,8 +172,13 @@ def spell(switch: str, now: Value, value: Value, word: str = "") -> list[str]:
     return ["+", switch if isinstance(value, bool) or (word == switch and value == meta.usual) else str(value)]
 
 
-def spoken(key: str, value: Value) -> str:
-    """A value in words: ``no predictor``, ``stop gradient``, ``target momentum``, ``tau 0.9``."""
-    name = key.rpartition(".")[2].replace("_", " ")
+def plain_name(key: str) -> str:
+    """Return a switch's or a dotted knob's name in words: "predictor lr scale" of "optimizer.predictor_lr_scale"."""
+    return key.rpartition(".")[2].replace("_", " ")
+
+
+def in_words(key: str, value: Value) -> str:
+    """Return a value in words: ``no predictor``, ``stop gradient``, ``target momentum``, ``tau 0.9``."""
+    name = plain_name(key)
     off = value is False or value == "none"  # 0 equals False
     return name if value is True else f"no {name}" if off else f"{name} {spelled(value)}"

@@ -1,19 +1,26 @@
-"""Who is told of a table of runs as it goes; without torch, so that a screen starts at once."""
+"""Who hears of a table of runs as it goes; without torch, so that a screen starts at once."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from ..training.reporter import LogRow
 from .lattice import Cell
+from .results import Head
+
+if TYPE_CHECKING:
+    from .store import EndedRun
 
 
 class Watch:
-    """Told how the runs go; this one says nothing, and the screen is another."""
+    """Hears how the runs of a table go, and does nothing; a screen overrides what it shows."""
 
-    def begin(self, head: Mapping[str, Any], cells: Sequence[Cell], todo: int, kept: int) -> None: ...
+    def begin(self, head: Head, cells: Sequence[Cell], todo: int, kept: int) -> None:
+        """Hear that so many runs of the cells are to be trained, and that so many are kept from before."""
 
-    def start(self, cell: Cell, seed: int, number: int, todo: int) -> None: ...
+    def start(self, cell: Cell, seed: int, number: int, todo: int) -> None:
+        """Hear that a run starts, the ``number``-th of those to do, from 1."""
 
-    def epoch(self, row: LogRow, epochs: int) -> None: ...
+    def epoch(self, epoch: int, epochs: int) -> None:
+        """Hear that an epoch of the run has ended, from 1."""
 
-    def end(self, cell: Cell, record: dict[str, Any], number: int, todo: int) -> None: ...
+    def end(self, cell: Cell, run: "EndedRun", number: int, todo: int) -> None:
+        """Hear that a run has ended, and what it came to."""

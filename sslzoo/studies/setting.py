@@ -1,0 +1,142 @@
+"""The setting of a table: data, device and options that its cells share, and the hashes by which runs are found again.
+
+A hash is a part of a folder's name and of what cells.json keeps; it must not change, or what was trained is lost.
+"""
+
+import hashlib
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypedDict, TypeVar
+
+import torch
+
+from ..recipes import plugins
+from ..recipes.algebra import Expression
+from ..recipes.layers import Circumstances, resolve_here
+from ..recipes.recipe import Recipe, dump
+from ..tools.errors import UserError
+from ..tools.records import Record
+from ..training.machine import versions
+from ..training.plan import Options, check, surroundings
+from .lattice import Cell
+from .results import Protocol
+
+T = TypeVar("T")
+
+
+class Given(TypedDict, total=False):
+    """What a person gave for all runs of a table, in their order, which its command and a study's hash keep.
+
+    The keys are those of `plan.Options`; what is not there, or None, is as in `Options`, or as a study's file says.
+    """
+
+    data: str | None
+    epochs: int | None
+    batch_size: int | None
+    backbone: str | None
+    image_size: int | None
+    limit: int | None
+    device: str
+    precision: str
+    out: str
+
+
+@dataclass(frozen=True)
+class Facts(Record):
+    """Describes what a number of a table depends on beside the recipe and the seed.
+
+    ``data`` is a name, or the whole path of a person's own; ``images`` are those of training, ``image_size`` is in
+    pixels, ``mean`` and ``std`` are the three channels'.
+    """
+
+    data: str
+    images: int
+    image_size: int
+    mean: Sequence[float]
+    std: Sequence[float]
+    device: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Describes what all cells share: the options of their runs, and the data and device that these mean."""
+
+    options: Options
+    data: str
+    device: torch.device
+    facts: Facts
+
+    @staticmethod
+    def of(options: Options) -> "Setting":
+        """Return the setting that options make. Raises `UserError` where that cannot be."""
+        data, device, precision = surroundings(options)
+        name = str(Path(options.data).resolve()) if data.own else data.name
+        facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision)
+        return Setting(options, data.name, device, facts)
+
+    def resolved(self, expression: Expression) -> Recipe:
+        """Return the recipe of an expression here, whether or not it can train. Raises `UserError`."""
+        here = Circumstances(self.data, self.facts.image_size, self.facts.images, self.device.type)
+        return resolve_here(expression, here, self.options.flags)
+
+    def recipe(self, expression: Expression) -> Recipe:
+        """Return the recipe of an expression that can train here. Raises `UserError` for one that cannot."""
+        found = self.resolved(expression)
+        check(found, self.facts.images)
+        return found
+
+    def digest(self, *parts: object) -> str:
+        """Return a short hash of the setting and of what else numbers depend on."""
+        content = [self.facts.to_json(), *parts]
+        return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
+
+    def key(self, cell: Cell) -> str:
+        """Return the hash of all that a cell's numbers depend on but the seed: cells of one key are trained once."""
+        return self.digest(dump(cell.recipe)) if cell.recipe is not None else ""
+
+    def protocol(self, cells: Sequence[Cell], seeds: int) -> Protocol:
+        """Return what all numbers of the cells depend on.
+
+        Raises `UserError` where no cell can train, or where an option for all cells would have the last word over what
+        cells set themselves.
+        """
+        recipes = [cell.recipe for cell in cells if cell.recipe is not None]
+        if not recipes:
+            raise UserError(cells[0].refused or "")
+        for key in ("epochs", "batch_size", "backbone"):
+            given = getattr(self.options, key)
+            if given is not None and any(f"training.{key}" in recipe.written for recipe in recipes):
+                raise UserError(
+                    f"{key} is {given} for the whole table, and cells set it too; leave one of the two out."
+                )
+        epochs, sizes, backbones = (
+            {getattr(recipe.training, key) for recipe in recipes} for key in ("epochs", "batch_size", "backbone")
+        )
+        return Protocol(
+            data=self.data, epochs=_only(epochs), seeds=seeds, batch_size=_only(sizes), backbone=_only(backbones),
+            images=self.facts.images, image_size=self.facts.image_size, device=str(self.device),
+            precision=self.facts.precision, versions=versions(),
+        )  # fmt: skip
+
+
+def _only(values: set[T]) -> T | None:
+    """Return the one value of a set; None where it has several."""
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def options(given: Given) -> Options:
+    """Return the options that all runs of a table share; None is as always."""
+    return Options(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
+
+
+def command(verb: str, words: Sequence[str], given: Mapping[str, object]) -> str:
+    """Return the command line that makes a table, without options that are as always, with the plugins in use."""
+    usual = asdict(Options())
+    changed = {key: value for key, value in given.items() if value not in (None, usual.get(key))}
+    flags = [word for key, value in changed.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    flags += [word for plugin in plugins.loaded() for word in ("--plugin", plugin.path)]
+    return shlex.join(["sslzoo", verb, *words, *flags])
