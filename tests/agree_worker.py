@@ -49,7 +49,7 @@ def trained(name: str, expression: str, out: Path) -> dict[str, bool]:
         resume(half)
     finally:
         Learner.join = join
-    one, two = (checkpoints.read(Path(run))["model"] for run in (whole, half))
+    one, two = (checkpoints.read(Path(run)).model for run in (whole, half))
     same = all(torch.equal(value, two[name]) for name, value in one.items() if isinstance(value, torch.Tensor))
     return {"looked": any(looked), "always": all(looked), "same": same}
 
