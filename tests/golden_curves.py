@@ -22,7 +22,7 @@ from sslzoo.training.reporter import Reporter
 FILE = Path(__file__).parent / "golden" / "curves.txt"
 HEAD = """\
 # What every shipped method does in its first {steps} steps: the loss of each, and the kNN accuracy (k = 20) after them.
-# The digits, {images} training images in batches of {batch}, small net, tiny heads, rate / 100, float32, one thread, seed 0.
+# The digits, {images} images in batches of {batch}, small net and heads, rate / 100, float32, one thread, seed 0.
 # 'python tests/golden.py curves' writes this file anew; tests/test_golden.py says how far a run may be from it.
 """
 IMAGES, SIZE, BATCH, EPOCHS = 160, 16, 32, 4
