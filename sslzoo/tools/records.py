@@ -12,8 +12,6 @@ from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 from .errors import UserError
 from .files import write
 
-NUMBER = int | float
-
 
 class Misfit(ValueError):
     """A piece of JSON is not what a record's types say; the message names the place."""
@@ -125,19 +123,3 @@ def fitted(value: object, kind: Any, place: str) -> Any:
 def write_json(path: Path, content: Record | Mapping[str, Any]) -> None:
     """Write a record or a mapping as JSON, whole. Raises `UserError`."""
     write(path, json.dumps(plain(content), indent=2) + "\n")
-
-
-def fits(content: object, kinds: Mapping[str, Any]) -> bool:
-    """Whether a piece of JSON is an object that has these keys, each of its kind."""
-    return isinstance(content, dict) and all(key in content and isinstance(content[key], kinds[key]) for key in kinds)
-
-
-def read_json(path: Path, kinds: Mapping[str, Any], wrong: str) -> dict[str, Any]:
-    """The object in a JSON file. Raises `UserError` with the sentence ``wrong`` where it does not fit the kinds."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        raise UserError(wrong) from None
-    if not fits(content, kinds):
-        raise UserError(wrong)
-    return dict(content)
