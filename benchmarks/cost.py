@@ -138,8 +138,11 @@ def calls(
     if recipe.reads("memory.bank_momentum"):
         gathered("memory", FLOAT * dim * all_rows, 1, False)
         gathered("memory", LONG * all_rows, 1, False)
-    found += [Call("all_reduce", "gradients", size) for size in buckets(net.parameters)]
-    found.append(Call("all_reduce", "gradients", INT * len(net.parameters)))  # which of them are in use
+    unused = recipe.clustering.freeze_epochs > 0
+    arrival = net.parameters if unused else net.parameters[::-1]  # buckets are remade as gradients come, the last first
+    found += [Call("all_reduce", "gradients", size) for size in buckets(arrival)]
+    if unused:
+        found.append(Call("all_reduce", "gradients", INT * len(net.parameters)))  # which of them are in use
     found.append(Call("all_reduce", "flag", LONG, 1 if on_nan == "stop" else 2, host=True))
     return [call for call in found if call.times]
 

@@ -90,6 +90,7 @@ def count(expressions: list[str], batch: int) -> dict:
     found = {}
     for expression in expressions:
         run = Training(prepare(expression, Options(limit=20 * batch, batch_size=batch, device="cpu")))
+        run.learner.join()
         watch, recipe, rows, of = Watch(), run.recipe, batch // collectives.world(), collectives.world()
         with suppress(Stop):
             run.train_epoch(watch, [])
@@ -115,6 +116,7 @@ def steps(expressions: list[str], batches: list[int], turns: int, own_norm: bool
             run = Training(prepare(expression, Options(batch_size=batch, device="cpu")))
             if own_norm:
                 batchnorm.convert_sync_batchnorm(run.learner.model)
+            run.learner.join()
             run.learner.model.train()
             index, views = next(iter(run.batches.epoch(0)))
             spent = []

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import nn
 
 from sslzoo import Siamese, UserError
 from sslzoo.cli import main
+from sslzoo.recipes import plugins, values
 from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.recipes.recipe import Layer
 from sslzoo.tools.errors import Diverged
@@ -158,6 +160,20 @@ def bad_input(run_cli, trained):
         assert trained.asked == []
 
     return expect
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    """Plugins that a test loads are known to no other."""
+    kept, words = {name: dict(some) for name, some in values.VALUES.items()}, dict(values.WORDS)
+    yield
+    for name, some in kept.items():
+        values.VALUES[name].clear()
+        values.VALUES[name].update(some)
+    values.WORDS.clear()
+    values.WORDS.update(words)
+    for known in (plugins._loaded, plugins._backbones, plugins._data):
+        known.clear()
 
 
 @pytest.fixture

@@ -45,7 +45,9 @@ def command_lines(page: Path) -> Iterator[str]:
 
 
 COMMANDS = sorted({(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in command_lines(page)})
-PYTHON = [(page.relative_to(ROOT).as_posix(), code) for page in PAGES for code in blocks(page, "python")]
+ALL_PYTHON = [(page.relative_to(ROOT).as_posix(), code) for page in PAGES for code in blocks(page, "python")]
+PLUGINS = [(page, code) for page, code in ALL_PYTHON if "SwitchValue" in code]
+PYTHON = [given for given in ALL_PYTHON if given not in PLUGINS]
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -106,8 +108,20 @@ def test_python_on_a_page_runs_at_a_tiny_size(page: str, code: str, tmp_path: Pa
         assert next((tmp_path / "runs").iterdir()).is_dir()
 
 
+@pytest.mark.parametrize(("page", "code"), PLUGINS)
+def test_a_plugin_on_a_page_trains(
+    page: str, code: str, tmp_path: Path, monkeypatch: Any, forgotten: None, loaded: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(code)
+    size = ["--epochs", "1", "--limit", "64", "--batch-size", "32", "--device", "cpu"]
+    result = loaded("train", "simsiam", "+", "koleo", "--plugin", "mine.py", *size)
+    assert result["switches"]["regularizer"] == "koleo"
+
+
 def test_pages_have_python() -> None:
     assert {page for page, _ in PYTHON} == {"README.md", "docs/python.md"}
+    assert {page for page, _ in PLUGINS} == {"docs/methods.md"}
     assert set(re.findall(r"sslzoo\.(\w+)", "".join(code for _, code in PYTHON))) <= set(sslzoo.__all__)
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -62,22 +61,9 @@ VALUES = [
 BACKBONES = {"tiny_linear": Tiny}
 DATA = {"eight": noise}
 '''
+pytestmark = pytest.mark.usefixtures("forgotten")
 WORDS = ["simsiam", "+", "koleo", "regularizer_weight=0.5", "dim=8", "hidden=8", "predictor_hidden=8"]
 WORDS += "--backbone tiny_linear --data eight --epochs 2 --batch-size 12 --device cpu".split()  # noqa: SIM905
-
-
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """What a test loads is known to no other."""
-    kept, words = {name: dict(some) for name, some in VALUES.items()}, dict(values.WORDS)
-    yield
-    for name, some in kept.items():
-        VALUES[name].clear()
-        VALUES[name].update(some)
-    values.WORDS.clear()
-    values.WORDS.update(words)
-    for known in (plugins._loaded, plugins._backbones, plugins._data):
-        known.clear()
 
 
 @pytest.fixture

@@ -233,7 +233,7 @@ def test_a_run_of_an_older_version_is_read_and_goes_on(tmp_path: Path, monkeypat
     }  # fmt: skip
     old = json.loads((run / "run.json").read_text())
     about = runs.read_run(run).to_json()
-    assert about == {**old, "plugins": []}
+    assert about == {**old, "plugins": [], "tf32": None}
     assert [key for key in about if key in old] == list(old)
     log = (run / "log.csv").read_text()
     runs.write_log(run / "log.csv", runs.read_log(run))

@@ -91,7 +91,7 @@ class Setting:
 
     def digest(self, *parts: object) -> str:
         """Return a short hash of the setting and of what else numbers depend on."""
-        content = [self.facts.to_json(), *parts]
+        content = [self.facts.to_json(), *parts, *(plugin.sha256 for plugin in plugins.loaded())]
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
 
     def key(self, cell: Cell) -> str:
