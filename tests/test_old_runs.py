@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 import sslzoo
 from sslzoo.cli import main
+from sslzoo.training import checkpoints, runs
+from sslzoo.training.reporter import Result
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RUN = FIXTURES / "run-5a1bc71"
@@ -46,6 +48,22 @@ def test_the_fixture_is_whole_and_names_no_machine() -> None:
     assert (about["data"], about["options"]["data"], about["options"]["out"]) == ("digits", "digits", "runs")
     texts = [path.read_text() for path in (*RUN.iterdir(), TABLE) if path.suffix not in (".pt", ".safetensors")]
     assert not any(f'"{start}' in text for text in texts for start in ("/", "~", "C:"))
+
+
+def test_its_records_are_written_as_they_were(run: str) -> None:
+    """What is read and written again is the same, but for the keys that are new."""
+    folder = Path(run)
+    old = json.loads((folder / "run.json").read_text())
+    about = runs.read_run(folder).to_json()
+    assert about == {**old, "plugins": [], "tf32": None}
+    assert [key for key in about if key in old] == list(old)
+    log = (folder / "log.csv").read_text()
+    runs.write_log(folder / "log.csv", runs.read_log(folder))
+    assert (folder / "log.csv").read_text() == log
+    result = json.loads((folder / "knn.json").read_text())
+    assert list(Result.from_json(result).to_json().items()) == list(result.items())
+    state = torch.load(folder / "last.pt", weights_only=True)
+    assert list({"format": state.pop("format"), **checkpoints.read(folder).to_json()}) == ["format", *state]
 
 
 def test_its_encoder_loads(run: str) -> None:
@@ -101,12 +119,12 @@ def test_a_finished_table_is_not_trained_again(tmp_path: Path, monkeypatch: pyte
     words = "simsiam dim=8 hidden=8 predictor_hidden=8 --flip stop_gradient --data digits --limit 160 --batch-size 32"
     more = "--epochs 1 --device cpu --precision float32 --out tables --quiet"
     found = loaded("ablate", *words.split(), *more.split())
-    runs = [path for place in Path("tables").iterdir() for path in (place / "runs").iterdir()]
-    if runs:  # trained again: no fault where this processor has rounded the pixels' mean in another way
-        now, then = (json.loads((path / "run.json").read_text()) for path in (runs[0], RUN))
+    trained = [path for place in Path("tables").iterdir() for path in (place / "runs").iterdir()]
+    if trained:  # trained again: no fault where this processor has rounded the pixels' mean in another way
+        now, then = (json.loads((path / "run.json").read_text()) for path in (trained[0], RUN))
         if (now["mean"], now["std"]) != (then["mean"], then["std"]):
             pytest.skip("the digits' mean is another number on this processor, and the old table of other data")
-    assert runs == []
+    assert trained == []
     assert os.listdir("tables") == [folder.name]
     assert [cell["knn"]["mean"] for cell in found["cells"]] == [cell["knn"]["mean"] for cell in old["cells"]]
     assert [cell["loss"] for cell in found["cells"]] == [-0.10314123630523682, -0.08691470623016358]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ import sslzoo
 from sslzoo.exchange.weights import save_encoder
 from sslzoo.recipes.recipe import method_names
 from sslzoo.tools.errors import UserError
-from sslzoo.training import checkpoints, runs
+from sslzoo.training import checkpoints
 from sslzoo.training.guards import Interrupted
-from sslzoo.training.reporter import Reporter, Result
+from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume, train
 
 
@@ -217,36 +216,6 @@ def test_adding_a_method_is_one_file(data: str, tmp_path: Path) -> None:
     assert result["switches"]["regularizer"] == "decorrelation"
     assert result["knn"]["k5"] > 0.9  # colours alone tell these classes
     assert sslzoo.load(f"{path} - decorrelation normalize=l2 predictor=mlp - momentum").method == "nnclr"
-
-
-def test_a_run_of_an_older_version_is_read_and_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that commit 5a1bc71 wrote, ended after one epoch of three; zeros stand for its weights, to be small."""
-    with zipfile.ZipFile(Path(__file__).parent / "run-5a1bc71.zip") as file:
-        file.extractall(tmp_path / "runs")
-    monkeypatch.chdir(tmp_path)
-    (row,) = runs.listed(Path("runs"))
-    run = Path(row.run)
-    assert row.to_json() == {
-        "run": "runs/simsiam-digits-s0-1", "expression": "simsiam heads.dim=8 heads.hidden=8 heads.predictor_hidden=4",
-        "method": "simsiam", "data": "digits", "epochs": 3, "started": "2026-11-27T14:50:24+0000", "done": 1,
-        "loss": 0.07356176525354385, "std": 0.9415088593959808, "rank": 6.199075698852539, "knn": 0.10277777777777777,
-    }  # fmt: skip
-    old = json.loads((run / "run.json").read_text())
-    about = runs.read_run(run).to_json()
-    assert about == {**old, "plugins": [], "tf32": None}
-    assert [key for key in about if key in old] == list(old)
-    log = (run / "log.csv").read_text()
-    runs.write_log(run / "log.csv", runs.read_log(run))
-    assert (run / "log.csv").read_text() == log
-    result = Result.from_json(json.loads((run / "knn.json").read_text()))
-    assert list(result.to_json().items()) == list(json.loads((run / "knn.json").read_text()).items())
-    state = torch.load(run / "last.pt", weights_only=True)
-    assert list({"format": state.pop("format"), **checkpoints.read(run).to_json()}) == ["format", *state]
-    again = resume(run, stop_after=2)
-    assert (again.epochs, again["epochs"]) == (2, 2)
-    assert (run / "log.csv").read_text().splitlines()[:2] == log.splitlines()
-    assert [row.epoch for row in runs.read_log(run)] == [1, 2]
-    assert json.loads((run / "run.json").read_text()) == old
 
 
 def test_equal_weights_are_equal_files(tmp_path: Path) -> None:
