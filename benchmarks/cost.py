@@ -45,7 +45,8 @@ class Net:
     """What the model needs to know of the networks: sizes of learnt parameters in order, channels of batch norms."""
 
     parameters: tuple[int, ...]
-    network: tuple[int, ...]
+    encoder: tuple[int, ...]
+    projector: tuple[int, ...]
     predictor: tuple[int, ...]
 
 
@@ -53,7 +54,7 @@ def net(model: Siamese) -> Net:
     """Of a model, which may lie on the device "meta"."""
     norms = [
         tuple(m.num_features for m in part.modules() if isinstance(m, _BatchNorm))
-        for part in (model.online, model.predictor)
+        for part in (model.online.encoder, model.online.projector, model.predictor)
     ]
     return Net(tuple(p.numel() for p in model.parameters() if p.requires_grad), *norms)
 
@@ -68,6 +69,13 @@ def passes(recipe: Recipe) -> tuple[list[int], list[int]]:
     if not copied and not (switches.stop_gradient and switches.regularizer == "none"):
         online |= {*looked}
     return sorted(online), [j for j in looked if copied or j not in online]
+
+
+def batches(recipe: Recipe, views: list[int]) -> tuple[int, int]:
+    """How often these views pass the encoder, and how often the projector."""
+    if not recipe.views.together:
+        return len(views), len(views)
+    return len({i < full_views(recipe) for i in views}), min(1, len(views))
 
 
 def calls(
@@ -101,16 +109,17 @@ def calls(
         found.append(Call("all_gather", "batch norm", FLOAT * (2 * channels + cuda) * processes, times))
         found.append(Call("all_reduce", "batch norm", FLOAT * 2 * channels, times * learns))
 
-    for channels in net.network:
-        norm(channels, len(learnt), True)
-        norm(channels, len(blind), False)
+    for learns, views in ((True, learnt), (False, blind)):
+        for layers, times in zip((net.encoder, net.projector), batches(recipe, views), strict=True):
+            for channels in layers:
+                norm(channels, times, learns)
     for channels in net.predictor:
         norm(channels, queried, True)
-    for learns, views in ((True, queried), (keys_learn, looked)):
+    for learns, times in ((True, queried), (keys_learn, looked)):
         if switches.normalize == "standardize":
-            gathered("normalize", FLOAT * 2 * dim * processes, views, learns)
+            gathered("normalize", FLOAT * 2 * dim * processes, times, learns)
         if switches.normalize == "whiten":
-            gathered("normalize", FLOAT * dim * all_rows, views, learns)
+            gathered("normalize", FLOAT * dim * all_rows, times, learns)
     if switches.negatives == "batch":
         for pair in paired:
             gathered("negatives", FLOAT * dim * all_rows, 1, aims_learn or recipe.negatives.anchor == "key")

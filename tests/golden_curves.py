@@ -30,7 +30,8 @@ STEPS = IMAGES // BATCH * EPOCHS
 BANK = 2000
 TINY: dict[str, int | float] = {  # the sizes, and schedules that end within so few steps; each where it is read
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 72, "loss.slices": 16,
-    "clustering.prototypes": 12, "normalize.whiten_size": 16, "optimizer.warmup_epochs": 1, "target.tau": 0.5,
+    "clustering.prototypes": 12, "clustering.kmeans_iterations": 2, "normalize.whiten_size": 16,
+    "optimizer.warmup_epochs": 1, "target.tau": 0.5,
 }  # fmt: skip
 LARGE: dict[str, int | float] = {  # what only the recipe for large images has, which is seen where it is there
     "clustering.freeze_epochs": 1, "clustering.codebooks": 2, "views.local_crops": 2,

@@ -27,6 +27,9 @@ EXPRESSIONS = [
     "w_mse whiten_size=6 dim=3 whiten_epsilon=0.1",
     "dino code_temperature_start=0.02 code_warmup_epochs=3",
     "simclr + momentum + queue + stop_gradient",
+    "simclr together=true",
+    "swav local_crops=2 together=true",
+    "dino local_crops=1 together=true",
 ]
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 

@@ -278,6 +278,43 @@ def test_only_needed_views_pass_a_network(build, views, expression, count, onlin
 
 
 @pytest.mark.parametrize(
+    ("expression", "sizes", "online", "copy"),
+    [
+        ("simclr together=true", [8, 8], [24], None),
+        ("simclr together=false", [8, 8], [12, 12], None),
+        ("swav together=true", [8, 8, 6, 6, 6], [24, 36], None),
+        ("dino together=true", [8, 8, 6, 6], [24, 24], [24]),
+        ("byol together=true - symmetric", [8, 8], [12], [12]),
+    ],
+)
+def test_views_of_one_size_pass_together(build, views, expression, sizes, online, copy):
+    """One batch a size passes the encoder, and one the projector: batch norm centres them as one, and not each view."""
+    encoder = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, 16))
+    model, x, seen = build(f"{expression} batchnorm=hidden", encoder=encoder), views(*sizes), {}
+    x = [view + place for place, view in enumerate(x)]  # each with a mean of its own
+    for name, network in (("online", model.online), ("copy", model.copy)):
+        for part in ("encoder", "projector") if network is not None else ():
+            passed = seen.setdefault((name, part), [])
+            getattr(network, part).register_forward_hook(lambda _, args, out, to=passed: to.append(len(out)))
+    centred = []
+    model.online.encoder[2].register_forward_hook(lambda _, args, out: centred.append(out.mean(dim=0)))
+    model(x)
+    assert seen["online", "encoder"] == online
+    assert seen.get(("copy", "encoder")) == copy
+    if "together=true" in expression:
+        assert seen["online", "projector"] == [sum(online)]
+    torch.testing.assert_close(torch.stack(centred), torch.zeros(len(online), 48), atol=1e-5, rtol=0)
+    z = model.online.project(dict(enumerate(x)))
+    assert [*z] == [*range(len(x))]
+    if online == [24]:
+        means = torch.stack([model.online.encoder[:3](torch.cat(x))[:12], model.online.encoder[:3](x[0])]).mean(
+            dim=(1, 2)
+        )
+        assert means[0] < -0.1 < means[1]  # the first view is the darker one, which only a common mean shows
+        torch.testing.assert_close(torch.cat([*z.values()]), model.online(torch.cat(x)))
+
+
+@pytest.mark.parametrize(
     ("expression", "views", "own"),
     [
         ("simclr", 2, {(1, 0): 1, (0, 1): 0}),

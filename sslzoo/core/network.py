@@ -1,5 +1,7 @@
 """The network f: encoder, projector, and the codebook where there is one."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -10,17 +12,40 @@ from .heads import projector
 
 
 class Network(nn.Module):
-    """Images [N, 3, H, W] to projections z = f(x) [N, dim], float32 at least."""
+    """Images [N, 3, H, W] to projections z = f(x) [N, dim], float32 at least.
+
+    ``project`` does it for several views. With ``views.together`` those of one size pass the encoder as one batch, and
+    all of them the projector: batch norm has one mean over them, as in the code of SwAV (`resnet50.py`), DINO
+    (`utils.MultiCropWrapper`) and SimCLR (`model.py`). Else each view passes alone, as in SimSiam's, BYOL's and MoCo's.
+    """
 
     def __init__(self, encoder: nn.Module, recipe: Recipe):
         super().__init__()
         self.encoder = encoder
         self.projector = projector(feature_width(encoder), recipe.heads)
+        self.together = recipe.views.together
         self.codebook: Codebook | None = None
         if recipe.reads("clustering.prototypes"):
             knobs = recipe.clustering
             self.codebook = Codebook(knobs.codebooks, knobs.prototypes, recipe.heads.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        z: Tensor = self.projector(self.encoder(x).flatten(1))
+        return self.head(self.encoder(x).flatten(1))
+
+    def head(self, features: Tensor) -> Tensor:
+        """Return the projections [N, dim] of features [N, width]."""
+        z: Tensor = self.projector(features)
         return z.to(torch.promote_types(z.dtype, torch.float32))
+
+    def project(self, views: Mapping[int, Tensor]) -> dict[int, Tensor]:
+        """Return the projections of views, by their places, in the order in which they are given."""
+        if not self.together or len(views) < 2:
+            return {i: self(x) for i, x in views.items()}
+        sizes: dict[torch.Size, list[int]] = {}
+        for i, x in views.items():
+            sizes.setdefault(x.shape[1:], []).append(i)
+        features = [self.encoder(torch.cat([views[i] for i in same])).flatten(1) for same in sizes.values()]
+        places = [i for same in sizes.values() for i in same]
+        parts = torch.split(self.head(torch.cat(features)), [len(views[i]) for i in places])
+        found = dict(zip(places, parts, strict=True))
+        return {i: found[i] for i in views}

@@ -75,7 +75,7 @@ class Siamese(nn.Module):
         queried, targeted = sorted({i for i, _ in paired}), sorted({j for _, j in paired})
         needed = sorted({*targeted, *own.values()})  # of the target side
         apart = self.copy is not None or (self.switches.stop_gradient and self.regularizer is None)
-        z = {i: self.online(views[i]) for i in (queried if apart else sorted({*queried, *needed}))}
+        z = self.online.project({i: views[i] for i in (queried if apart else sorted({*queried, *needed}))})
         raw = self.project_targets(views, z, needed)
         with torch.autocast(views[0].device.type, enabled=False):
             queries = {i: self.normalize(self.predictor(z[i])) for i in queried}
@@ -96,10 +96,10 @@ class Siamese(nn.Module):
 
     def project_targets(self, views: Sequence[Tensor], z: Views, needed: list[int]) -> Views:
         """Return the target side's projections, without a graph where the gradient stops."""
-        stops = self.switches.stop_gradient
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not stops):
-            raw = {j: z[j] if self.copy is None and j in z else self.target(views[j]) for j in needed}
-        return {j: x.detach() for j, x in raw.items()} if stops else raw  # the stop-gradient
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
+            known = z if self.copy is None else {}
+            raw = known | self.target.project({j: views[j] for j in needed if j not in known})
+        return {j: raw[j].detach() if self.switches.stop_gradient else raw[j] for j in needed}  # the stop-gradient
 
     def target_side(self, raw: Views, targeted: list[int], index: Tensor | None) -> TargetSide:
         """Return what is compared with, of the target side's projections; no graph where the gradient stops."""

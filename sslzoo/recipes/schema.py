@@ -229,6 +229,7 @@ class Views:
     pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8)
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
     local_size: int = knob(96, "their size in px", low=8, high=4096)
+    together: bool = knob(False, "views of one size pass the encoder as one batch, and all of them the projector")
     first: View = field(default_factory=View)
     second: View = field(default_factory=View)
     local: View = field(default_factory=View)
