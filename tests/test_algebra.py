@@ -49,7 +49,7 @@ def test_every_shipped_method_keeps_its_name_and_guards(name: str) -> None:
 def test_one_method_without_variant_of_has_each_set_of_switches() -> None:
     named = [find_method(name) for name in method_names()]
     plain = [method.switches for method in named if not method.variant_of]
-    assert len(plain) == len(set(plain)) == 18
+    assert len(plain) == len(set(plain)) >= 18
     assert all(find_method(m.variant_of).switches == m.switches for m in named if m.variant_of)
 
 

@@ -111,6 +111,7 @@ def test_diff(invoke: Invoke) -> None:
 
 def test_a_copied_method_is_a_method(invoke: Invoke, tmp_path: Path) -> None:
     assert invoke("methods", "copy", "simsiam", "mine.toml").exit_code == 0
+    assert "hub" not in Path("mine.toml").read_text()  # the map has one, and this is another method
     assert loaded(invoke("methods", "show", "mine.toml", "+momentum", "--json"))["method"] == "byol"
     assert invoke("methods", "copy", "BYOL", "other.toml").exit_code == 0
     assert Path("other.toml").read_text() == (METHODS / "byol.toml").read_text()

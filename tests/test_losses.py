@@ -54,6 +54,14 @@ def assert_same(model, ours, theirs):
 # ---- what the papers' losses are given: the model's own projections, predictions, keys, queue, prototypes ----
 
 
+def projected(model, x, network=None):
+    """Each view's projections: of one batch where the recipe passes them together."""
+    network = network or model.online
+    if model.recipe.views.together:
+        return network(torch.cat([*x])).chunk(len(x))
+    return [network(v) for v in x]
+
+
 def simsiam(model, x, **distance):
     z = [model.online(v) for v in x]
     return paper.simsiam(*map(model.predictor, z), *z, **distance)
@@ -64,7 +72,7 @@ def byol(model, x):
 
 
 def simclr(model, x):
-    return paper.simclr(*map(model.online, x), model.recipe.loss.temperature)
+    return paper.simclr(*projected(model, x), model.recipe.loss.temperature)
 
 
 def moco_v2(model, x):
@@ -79,7 +87,7 @@ def moco_v3(model, x):
 
 def swav(model, x, **stop):
     knobs, prototypes = model.recipe.clustering, model.online.codebook.weight[0]
-    crops = [model.online(v) for v in x]
+    crops = projected(model, x)
     return paper.swav(crops, prototypes, model.recipe.loss.temperature, knobs.epsilon, knobs.iterations, **stop)
 
 
@@ -96,7 +104,7 @@ def instdisc(model, x):
 
 
 def dino(model, x):
-    students, teachers = [model.online(v) for v in x], [target(model)(v) for v in x[:2]]
+    students, teachers = projected(model, x), projected(model, x[:2], target(model))
     prototypes = (model.online.codebook.weight[0], target(model).codebook.weight[0])
     temperatures = (model.recipe.loss.temperature, model.recipe.clustering.code_temperature)
     return paper.dino(students, teachers, *prototypes, model.codes.centre[0, 0], *temperatures)
@@ -105,7 +113,7 @@ def dino(model, x):
 def deepcluster_v2(model, x):
     centroids = [paper.stack([paper.unit(c) for c in book]) for book in model.online.codebook.weight]
     assigned = [[int(of[i]) for i in INDEX] for of in model.codes.assigned]
-    return paper.deepcluster_v2([model.online(v) for v in x], assigned, centroids, model.recipe.loss.temperature)
+    return paper.deepcluster_v2(projected(model, x), assigned, centroids, model.recipe.loss.temperature)
 
 
 def nnclr(model, x):
@@ -147,7 +155,7 @@ def lejepa(model, x):
     torch.manual_seed(1)  # as before our loss, which draws the same directions
     directions = torch.randn(model.recipe.heads.dim, model.recipe.loss.slices, dtype=torch.float64)
     directions = paper.stack([paper.unit(column) for column in directions.T]).T
-    return paper.lejepa([model.online(v) for v in x], directions, model.recipe.loss.regularizer_weight)
+    return paper.lejepa(projected(model, x), directions, model.recipe.loss.regularizer_weight)
 
 
 # The paper's loss as the recipes state it, offset + factor x L: BYOL's is 4 + 4 L; MoCo v3's sums over both views, so

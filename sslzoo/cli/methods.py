@@ -2,6 +2,7 @@
 
 import json
 import os.path
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,5 +133,6 @@ def copy(name: str, file: Path) -> None:
         raise UserError(f"{file} has to be a .toml file in a folder that exists.")
     source = recipe.METHODS / f"{found}.toml" if found in recipe.method_names() else Path(found)
     files.check_out(file, ".toml", "FILE")
-    files.write(file, source.read_bytes(), "give another place")
+    text = re.sub(rb"^hub = true\n", b"", source.read_bytes(), flags=re.M)  # the map has one hub
+    files.write(file, text, "give another place")
     show.line(f"{file} is yours: change it, then 'sslzoo train {file}'.")
