@@ -1,7 +1,6 @@
 """House rules: where imports live, what is lazy, how long files are, and that the README has the table of methods."""
 
 import ast
-import json
 import re
 import subprocess
 import sys
@@ -80,12 +79,3 @@ def test_the_readme_has_the_table_of_methods() -> None:
     readme = (ROOT / "README.md").read_text()
     assert re.search(r"<!-- methods: .* -->\n(.*?)<!-- /methods -->", readme, re.S).group(1) == table  # type: ignore[union-attr]
     assert table.count("\n") == len(method_names()) + 2
-
-
-def test_the_speed_benchmark_runs(tmp_path: Path) -> None:
-    """The part that takes no time and needs no peer."""
-    words = ["benchmarks/speed.py", "--only", "startup", "--quick", "--json", str(tmp_path / "f.json")]
-    subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)
-    found = json.loads((tmp_path / "f.json").read_text())
-    assert set(found) == {"device", "startup"}
-    assert 0 < found["startup"]["python"] < found["startup"]["help"]
