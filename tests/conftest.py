@@ -174,6 +174,7 @@ def forgotten() -> Iterator[None]:
     values.WORDS.update(words)
     for known in (plugins._loaded, plugins._backbones, plugins._data):
         known.clear()
+    plugins._installed.cache_clear()
 
 
 @pytest.fixture

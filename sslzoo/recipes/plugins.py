@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
@@ -123,6 +124,7 @@ def require(needed: Iterable[Plugin], run: Path) -> None:
         raise UserError(f"{run} was trained with a plugin; give it again with --plugin {plugin.path}.")
 
 
+@cache
 def _installed(group: str, name: str) -> Any:
     """Return what an installed package has under a name; None where none has it."""
     return next((entry.load() for entry in entry_points(group=group, name=name)), None)
