@@ -288,7 +288,7 @@ def knn_speed(bench: Bench) -> dict:
     bank, labels, queries, truth = embeddings(rows, asked, columns)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     works = {
-        "ours": lambda: knn(bank, labels, queries, truth, (200,)),
+        "ours": lambda: knn(bank, labels, queries, truth, ks=(200,)),
         "faiss": lambda: peers.bare_faiss(b, q, 200),
         "lightly": lambda: list(peers.lightly_knn(b, labels, q, 200, 100)),
         "sklearn": lambda: peers.sklearn_knn(b, labels, q[:few], 200),
@@ -364,7 +364,7 @@ def knn_memory(rows: int, asked: int, dim: int) -> dict:
     """GiB that kNN adds to its arguments at most, and bank + queries."""
     bank, labels, queries, truth = embeddings(rows, asked, dim)
     before = forget_peak()
-    knn(bank, labels, queries, truth, (200,))
+    knn(bank, labels, queries, truth, ks=(200,))
     return {"added": peak() - before, "bank_and_queries": (bank.nbytes + queries.nbytes) / 2**30}
 
 
@@ -422,7 +422,7 @@ def growth(bench: Bench) -> dict:
         found["image_size"][str(size)] = 1e6 * statistics.median(seconds["augment"]) / (4 * 2 * 64)
     for rows in bench.sizes.banks[:-1] if bench.quick and not bench.tiny else bench.sizes.banks:
         bank, labels, queries, truth = embeddings(rows, 1_000, 256)
-        seconds = bench.race({"knn": lambda: knn(bank, labels, queries, truth, (200,))}, turns=3)  # noqa: B023
+        seconds = bench.race({"knn": lambda: knn(bank, labels, queries, truth, ks=(200,))}, turns=3)  # noqa: B023
         found["bank_rows"][str(rows)] = 1_000 / statistics.median(seconds["knn"])
     return found
 

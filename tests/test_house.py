@@ -79,3 +79,21 @@ def test_the_readme_has_the_table_of_methods() -> None:
     readme = (ROOT / "README.md").read_text()
     assert re.search(r"<!-- methods: .* -->\n(.*?)<!-- /methods -->", readme, re.S).group(1) == table  # type: ignore[union-attr]
     assert table.count("\n") == len(method_names()) + 2
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    """How many a function takes, itself or its class not counted."""
+    given = function.args
+    names = [one.arg for one in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
+def test_a_function_takes_seven_parameters_at_most(path: Path) -> None:
+    """But for click's, and the keyword-only ones of the public functions."""
+    if "cli" in path.relative_to(PACKAGE).parts:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and parameters(node) > 7:
+            assert node.name in sslzoo.__all__, f"{node.name} takes {parameters(node)}"
+            assert len(node.args.args) <= 7

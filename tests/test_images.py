@@ -10,6 +10,7 @@ from PIL import Image
 
 from sslzoo.data import sets
 from sslzoo.data.images import FileImages, MemoryImages
+from sslzoo.data.picture import square
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 24, 24, 3), np.uint8)
 
@@ -86,3 +87,9 @@ def test_pictures_read_into_memory_keep_their_names(tmp_path):
         assert np.array_equal(np.asarray(Image.open(name)), image.permute(1, 2, 0).numpy())
         assert os.path.basename(os.path.dirname(name)) == "ab"[label]
     assert sets.load("digits", limit=3).train.images.names == ("0", "1", "2")
+
+
+def test_resizing_keeps_the_mean():
+    """Rounding to the nearest of 256 values is as often up as down; cutting off would darken by half a value."""
+    noise = torch.randint(0, 256, (200, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    assert abs(float(square(noise, 16).double().mean() - noise.double().mean())) < 0.1

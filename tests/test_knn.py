@@ -52,7 +52,7 @@ def reference(bank, bank_labels, queries, query_labels, ks, temperature=TEMPERAT
 def check(bank, bank_labels, queries, query_labels, ks=(1, 3, 10), **options):
     """knn agrees with the reference; returns what it gives."""
     expected = reference(bank, bank_labels, queries, query_labels, ks, **options)
-    got = knn(bank, bank_labels, queries, query_labels, ks, **options)
+    got = knn(bank, bank_labels, queries, query_labels, ks=ks, **options)
     for table in ("knn", "recall"):
         assert got[table] == pytest.approx(expected[table], abs=1e-7), (got, expected)
     return got
@@ -214,9 +214,9 @@ def test_any_small_case(case):
 def test_lists_columns_of_labels_and_integers_are_taken():
     bank, labels = [[1, 0], [0, 1]], [[0], [1]]
     expected = {"knn": {"k1": 1.0}, "recall": {"r1": 1.0}}
-    assert knn(bank, labels, bank, labels, (1,), recall_at=(1,)) == expected
+    assert knn(bank, labels, bank, labels, ks=(1,), recall_at=(1,)) == expected
     asked = np.asfortranarray(bank, np.float16)
-    assert knn(np.array(bank), np.array(labels), asked, np.arange(2, dtype=np.uint8), [1], recall_at=[1]) == expected
+    assert knn(np.array(bank), np.array(labels), asked, np.arange(2, dtype=np.uint8), ks=[1], recall_at=[1]) == expected
 
 
 def test_input_is_left_alone():

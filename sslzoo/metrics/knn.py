@@ -43,6 +43,7 @@ def knn(
     bank_labels: npt.ArrayLike,
     queries: npt.ArrayLike,
     query_labels: npt.ArrayLike,
+    *,
     ks: Sequence[int] = KS,
     temperature: float = TEMPERATURE,
     recall_at: Sequence[int] = RECALL_AT,

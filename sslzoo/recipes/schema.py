@@ -75,8 +75,7 @@ def knob(
     large: Value | None = None,
     when: When | None = None,
     choices: tuple[str, ...] = (),
-    low: float | None = None,
-    high: float | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
     above: tuple[str, float] | None = None,
 ) -> Any:
     """A knob: its default for small and for large images, its bounds, and the knobs that it depends on.
@@ -85,7 +84,7 @@ def knob(
     names it; and only where the knob that ``above`` names is above its number.
     """
     meta = {"doc": doc, "large": default if large is None else large, "when": when, "choices": choices, "above": above}
-    return field(default=default, metadata={**meta, "low": low, "high": high})
+    return field(default=default, metadata={**meta, "low": bounds[0], "high": bounds[1]})
 
 
 LARS: When = {"optimizer.name": ("lars",)}
@@ -95,9 +94,9 @@ LARS: When = {"optimizer.name": ("lars",)}
 class Heads:
     """The projector and the predictor."""
 
-    layers: int = knob(2, "linear layers of the projector", large=3, low=1, high=8)
-    hidden: int = knob(2048, "width of the projector's hidden layers", low=1, high=WIDEST, above=("heads.layers", 1))
-    dim: int = knob(2048, "dimension of the projection z", low=2, high=WIDEST)
+    layers: int = knob(2, "linear layers of the projector", large=3, bounds=(1, 8))
+    hidden: int = knob(2048, "width of the projector's hidden layers", bounds=(1, WIDEST), above=("heads.layers", 1))
+    dim: int = knob(2048, "dimension of the projection z", bounds=(2, WIDEST))
     batchnorm: str = knob(
         "default",
         "batch norm in the heads: in hidden layers, also at the projector's output (default), also at the predictor's",
@@ -106,7 +105,7 @@ class Heads:
     output_affine: bool = knob(
         True, "scale and shift in the projector's output batch norm", when={"heads.batchnorm": ("default", "all")}
     )
-    predictor_hidden: int = knob(512, "width of the predictor's hidden layer", low=1, high=WIDEST)
+    predictor_hidden: int = knob(512, "width of the predictor's hidden layer", bounds=(1, WIDEST))
 
 
 @dataclass(frozen=True)
@@ -115,16 +114,16 @@ class Optimizer:
 
     name: str = knob("sgd", "optimiser", choices=("sgd", "lars", "adamw"))
     lr: float = knob(
-        0.06, "base learning rate, for 256 images; multiplied by batch / 256", large=0.05, low=0, high=FASTEST
+        0.06, "base learning rate, for 256 images; multiplied by batch / 256", large=0.05, bounds=(0, FASTEST)
     )
-    momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", low=0, high=0.9999)
-    weight_decay: float = knob(5e-4, "weight decay", large=1e-4, low=0, high=FASTEST)
+    momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", bounds=(0, 0.9999))
+    weight_decay: float = knob(5e-4, "weight decay", large=1e-4, bounds=(0, FASTEST))
     decay_all: bool = knob(True, "decay biases and norms too")
-    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, low=1e-6, high=FASTEST, when=LARS)
+    trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, bounds=(1e-6, FASTEST), when=LARS)
     trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
-    warmup_epochs: int = knob(0, "epochs of linear warm-up", low=0, high=LONGEST)
-    lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", low=0, high=1)
-    predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", low=0, high=10_000)
+    warmup_epochs: int = knob(0, "epochs of linear warm-up", bounds=(0, LONGEST))
+    lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", bounds=(0, 1))
+    predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", bounds=(0, 10_000))
     predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"))
 
 
@@ -132,9 +131,9 @@ class Optimizer:
 class Target:
     """How a target copy follows the online network."""
 
-    tau: float = knob(0.99, "part of the copy that stays, first step", large=0.996, low=0, high=1)
-    tau_end: float = knob(1.0, "the same at the last step; a cosine between", low=0, high=1)
-    every: int | str = knob(1, "steps between two snapshots, or 'epoch'", choices=("epoch",), low=1)
+    tau: float = knob(0.99, "part of the copy that stays, first step", large=0.996, bounds=(0, 1))
+    tau_end: float = knob(1.0, "the same at the last step; a cosine between", bounds=(0, 1))
+    every: int | str = knob(1, "steps between two snapshots, or 'epoch'", choices=("epoch",), bounds=(1, None))
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,9 @@ class Memory:
     """What is remembered of earlier batches: one queue and one bank, shared by whoever reads them."""
 
     queue_length: int = knob(
-        4096, "keys in the queue", large=65536, low=2, high=LONGEST, when={"clustering.sinkhorn_queue": (True,)}
+        4096, "keys in the queue", large=65536, bounds=(2, LONGEST), when={"clustering.sinkhorn_queue": (True,)}
     )
-    bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", low=0, high=1)
+    bank_momentum: float = knob(0.5, "part of a sample's row that stays when its key comes", bounds=(0, 1))
     read: str = knob(
         "before", "average: the row before this batch's key is mixed in, or after", choices=("before", "after")
     )  # fmt: skip
@@ -159,35 +158,37 @@ class Negatives:
         "query", "what is told apart from the other side's rows", choices=("query", "key")
     )  # fmt: skip
     positive_in_denominator: bool = knob(True, "the positive is one of the rows that are told apart")
-    bank_sample: int = knob(0, "rows of the bank drawn in a step; 0 takes all", large=4096, low=0)
+    bank_sample: int = knob(0, "rows of the bank drawn in a step; 0 takes all", large=4096, bounds=(0, None))
 
 
 @dataclass(frozen=True)
 class Clustering:
     """The codebook and its codes."""
 
-    prototypes: int = knob(512, "rows of a codebook", large=3000, low=2, high=131_072)
-    codebooks: int = knob(1, "codebooks beside each other", low=1, high=16)
-    freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", low=0)
-    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", low=1e-4)
-    iterations: int = knob(3, "Sinkhorn iterations", low=1, high=LONGEST)
+    prototypes: int = knob(512, "rows of a codebook", large=3000, bounds=(2, 131_072))
+    codebooks: int = knob(1, "codebooks beside each other", bounds=(1, 16))
+    freeze_epochs: float = knob(0.0, "epochs in which the prototypes stay as they were drawn", bounds=(0, None))
+    epsilon: float = knob(0.05, "entropy of Sinkhorn's codes", bounds=(1e-4, None))
+    iterations: int = knob(3, "Sinkhorn iterations", bounds=(1, LONGEST))
     sinkhorn_queue: bool = knob(False, "the queue's rows join Sinkhorn")
-    queue_epoch: float = knob(0.0, "epoch from which they do", low=0, when={"clustering.sinkhorn_queue": (True,)})
-    code_temperature: float = knob(0.04, "temperature of the codes", low=1e-4)
-    code_temperature_start: float = knob(
-        0.04, "the same at the first step", low=1e-4, above=("clustering.code_warmup_epochs", 0)
+    queue_epoch: float = knob(
+        0.0, "epoch from which they do", bounds=(0, None), when={"clustering.sinkhorn_queue": (True,)}
     )
-    code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", low=0)
-    centre_momentum: float = knob(0.9, "part of the centre that stays in a step", low=0, high=1)
-    kmeans_iterations: int = knob(10, "k-means iterations an epoch", low=1, high=LONGEST)
+    code_temperature: float = knob(0.04, "temperature of the codes", bounds=(1e-4, None))
+    code_temperature_start: float = knob(
+        0.04, "the same at the first step", bounds=(1e-4, None), above=("clustering.code_warmup_epochs", 0)
+    )
+    code_warmup_epochs: float = knob(0.0, "epochs of linear change from one to the other", bounds=(0, None))
+    centre_momentum: float = knob(0.9, "part of the centre that stays in a step", bounds=(0, 1))
+    kmeans_iterations: int = knob(10, "k-means iterations an epoch", bounds=(1, LONGEST))
 
 
 @dataclass(frozen=True)
 class Normalize:
     """Whitening."""
 
-    whiten_size: int = knob(128, "rows whitened together", low=2)
-    whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", low=0, high=1)
+    whiten_size: int = knob(128, "rows whitened together", bounds=(2, None))
+    whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", bounds=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -195,40 +196,40 @@ class Loss:
     """The loss: loss_scale x (similarity_weight x mean over pairs + regularizer_weight x regularizer)."""
 
     temperature: float = knob(
-        0.2, "temperature of a query against negatives or prototypes", low=1e-4
+        0.2, "temperature of a query against negatives or prototypes", bounds=(1e-4, None)
     )  # fmt: skip
-    similarity_weight: float = knob(1.0, "factor on the pairs' term beside a regularizer", low=0)
-    regularizer_weight: float = knob(1.0, "factor on the regularizer", low=0)
-    covariance: float = knob(0.08, "weight of the covariances beside the variances", low=0)
-    slices: int = knob(1024, "random directions in a step", low=1, high=WIDEST)
-    loss_scale: float = knob(1.0, "factor on the whole loss", low=0)
+    similarity_weight: float = knob(1.0, "factor on the pairs' term beside a regularizer", bounds=(0, None))
+    regularizer_weight: float = knob(1.0, "factor on the regularizer", bounds=(0, None))
+    covariance: float = knob(0.08, "weight of the covariances beside the variances", bounds=(0, None))
+    slices: int = knob(1024, "random directions in a step", bounds=(1, WIDEST))
+    loss_scale: float = knob(1.0, "factor on the whole loss", bounds=(0, None))
 
 
 @dataclass(frozen=True)
 class View:
     """The augmentation of one view; probabilities unless said otherwise."""
 
-    scale_min: float = knob(0.2, "smallest crop, as a part of the area", low=0.001, high=1)
-    scale_max: float = knob(1.0, "largest crop", low=0.001, high=1)
-    flip: float = knob(0.5, "horizontal flip", low=0, high=1)
-    jitter: float = knob(0.8, "colour jitter", low=0, high=1)
-    brightness: float = knob(0.4, "strength of brightness", low=0)
-    contrast: float = knob(0.4, "strength of contrast", low=0)
-    saturation: float = knob(0.4, "strength of saturation", low=0)
-    hue: float = knob(0.1, "strength of hue, in turns", low=0, high=0.5)
-    grayscale: float = knob(0.2, "grayscale", low=0, high=1)
-    blur: float = knob(0.0, "Gaussian blur, sigma from 0.1 to 2", large=0.5, low=0, high=1)
-    solarize: float = knob(0.0, "solarize above one half", low=0, high=1)
+    scale_min: float = knob(0.2, "smallest crop, as a part of the area", bounds=(0.001, 1))
+    scale_max: float = knob(1.0, "largest crop", bounds=(0.001, 1))
+    flip: float = knob(0.5, "horizontal flip", bounds=(0, 1))
+    jitter: float = knob(0.8, "colour jitter", bounds=(0, 1))
+    brightness: float = knob(0.4, "strength of brightness", bounds=(0, None))
+    contrast: float = knob(0.4, "strength of contrast", bounds=(0, None))
+    saturation: float = knob(0.4, "strength of saturation", bounds=(0, None))
+    hue: float = knob(0.1, "strength of hue, in turns", bounds=(0, 0.5))
+    grayscale: float = knob(0.2, "grayscale", bounds=(0, 1))
+    blur: float = knob(0.0, "Gaussian blur, sigma from 0.1 to 2", large=0.5, bounds=(0, 1))
+    solarize: float = knob(0.0, "solarize above one half", bounds=(0, 1))
 
 
 @dataclass(frozen=True)
 class Views:
     """How many views, and how each is augmented. A key of the views beside these sets it for all views."""
 
-    targets: int = knob(2, "views that serve as targets, each to all others", low=2, high=8)
-    pairs: int = knob(1, "pairs of views of an asymmetric loss", low=1, high=8)
-    local_crops: int = knob(0, "further small views that are queries only (multi-crop)", low=0, high=16)
-    local_size: int = knob(96, "their size in px", low=8, high=4096)
+    targets: int = knob(2, "views that serve as targets, each to all others", bounds=(2, 8))
+    pairs: int = knob(1, "pairs of views of an asymmetric loss", bounds=(1, 8))
+    local_crops: int = knob(0, "further small views that are queries only (multi-crop)", bounds=(0, 16))
+    local_size: int = knob(96, "their size in px", bounds=(8, 4096))
     together: bool = knob(False, "views of one size pass the encoder as one batch, and all of them the projector")
     first: View = field(default_factory=View)
     second: View = field(default_factory=View)
@@ -239,8 +240,8 @@ class Views:
 class Training:
     """The run: every one of these is also a flag of ``train``."""
 
-    epochs: int = knob(200, "epochs", large=100, low=1, high=LONGEST)
-    batch_size: int = knob(256, "images in a batch", low=2, high=LONGEST)
+    epochs: int = knob(200, "epochs", large=100, bounds=(1, LONGEST))
+    batch_size: int = knob(256, "images in a batch", bounds=(2, LONGEST))
     backbone: str = knob("resnet18", "timm's name, or 'small' for the net of encoders.py", large="resnet50")
 
 
