@@ -18,6 +18,7 @@ from PIL import Image
 from sslzoo import UserError
 from sslzoo.cli import main, part_signs
 from sslzoo.recipes.recipe import METHODS, method_names
+from sslzoo.show.plain import duration
 from sslzoo.tools.files import write
 
 Invoke = Callable[..., Result]
@@ -491,3 +492,10 @@ def test_completion(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_version_and_module() -> None:
     found = subprocess.run([sys.executable, "-m", "sslzoo", "--version"], capture_output=True, text=True, check=True)
     assert found.stdout.startswith("sslzoo, version ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(5, "0:05"), (65, "1:05"), (99.6, "1:40"), (3600, "1:00:00"), (7325, "2:02:05")]
+)
+def test_a_duration_is_minutes_and_hours(seconds: float, words: str) -> None:
+    assert duration(seconds) == words

@@ -222,3 +222,19 @@ def test_off_is_first_and_every_switch_has_its_values() -> None:
         assert switch.off == type(switches).__dataclass_fields__[name].default
         assert isinstance(VALUES[name][switch.off], SwitchValue)
     assert chosen(switches, "regularizer") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "place"),
+    [("    for z in views:", "koleo"), ("    rng = np.random", "noise")],
+)
+def test_a_plugin_that_fails_later_is_named_and_leaves_no_run(plugin: Path, run_cli, line: str, place: str) -> None:
+    """Its own code raises while it is used: one sentence with its line, and no half of a run."""
+    indent = line[: len(line) - len(line.lstrip())]
+    broken = FILE.replace(line, f"{indent}raise RuntimeError('boom')\n{line}", 1)
+    plugin.write_text(broken)
+    number = broken[: broken.index("raise RuntimeError")].count("\n") + 1
+    result = run_cli("train", *WORDS, "--plugin", "mine.py", "--quiet")
+    assert result.exit_code == 2, place
+    assert f"{plugin} fails in line {number} (RuntimeError: boom); mend it." in result.stderr.replace("\n", " ")
+    assert not [*Path("runs").glob("*")]

@@ -478,3 +478,16 @@ def test_where_the_heads_have_batch_norm(build, words, norms):
     model = build(f"simsiam {words}")
     heads = (model.online.projector, model.predictor)
     assert tuple([i for i, layer in enumerate(head) if isinstance(layer, nn.BatchNorm1d)] for head in heads) == norms
+
+
+@pytest.mark.parametrize(("affine", "free"), [("false", False), ("true", True)])
+def test_simsiams_output_norm_has_no_scale_to_learn(build, views, affine, free):
+    """Whatever is learnt, each column of z has mean 0 and deviation 1 (the paper's code: ``affine=False``)."""
+    model = build(f"simsiam output_affine={affine}")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    z = model.online(views()[0])
+    assert sslzoo.load("simsiam", scale="large").heads.output_affine is False
+    assert torch.allclose(z.mean(dim=0), torch.zeros(8), atol=1e-5) is not free
+    assert torch.allclose(z.std(dim=0, correction=0), torch.ones(8), atol=1e-2) is not free

@@ -11,6 +11,7 @@ from click.shell_completion import get_completion_class
 
 from .. import show
 from ..processes.launched import in_process_group, rank
+from ..recipes import plugins
 from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing
 from ..tools.version import __version__
 from .ablate import ablate, study
@@ -79,6 +80,11 @@ class Zoo(click.Group):
         except (KeyboardInterrupt, click.Abort):
             show.error("Interrupted.")
             code = INTERRUPTED
+        except Exception as error:
+            if (why := plugins.failure(error)) is None:
+                raise
+            show.error(why)
+            code = 2
         return code if isinstance(code, int) else 0
 
 

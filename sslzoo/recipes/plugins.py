@@ -68,8 +68,7 @@ def load_plugin(path: str | Path) -> Plugin:
         raise
     except Exception as error:  # a person's code may raise anything
         del sys.modules[name]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
-        raise UserError(f"The plugin {file} fails ({reason}); mend it.") from None
+        raise UserError(f"The plugin {file} fails ({_reason(error)}); mend it.") from None
     _loaded[plugin.sha256] = plugin
     return plugin
 
@@ -107,6 +106,22 @@ def check(values: Iterable[SwitchValue]) -> None:
         for knob in value.knobs:
             if expand(knob) != [knob]:
                 raise UserError(f"{value.word} reads {knob!r}, which stands for several knobs; name one.")
+
+
+def failure(error: BaseException) -> str | None:
+    """Return the sentence for an error that a plugin's own code raised: where, and what; None for any other."""
+    trace, place = error.__traceback__, None
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if path in [plugin.path for plugin in _loaded.values()]:
+            place = f"{path} fails in line {trace.tb_lineno}"
+        trace = trace.tb_next
+    return None if place is None else f"The plugin {place} ({_reason(error)}); mend it."
+
+
+def _reason(error: BaseException) -> str:
+    """Return an error's kind and words on one line, cut."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
 
 
 def loaded() -> list[Plugin]:

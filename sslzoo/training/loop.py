@@ -112,7 +112,7 @@ class Training:
         with agree.run_lock(self.path):
             try:
                 return self.train(self.path, reporter, stop_after)
-            except UserError as error:
+            except Exception as error:
                 if not (self.images or str(self.path) in str(error)) and collectives.rank() == 0:
                     shutil.rmtree(self.path)  # nothing was learnt, and nothing is said of it
                 raise
