@@ -1,14 +1,15 @@
 """A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..metrics import health, ranking
-from ..metrics.knn import RECALL_AT, Judged, nearest
+from ..metrics.knn import RECALL_AT, Judged
+from ..metrics.neighbours import nearest
 from ..metrics.probe import linear_probe
 from ..metrics.task import Doubles, Neighbours, Task
 from .indexes import COMPARED, compare
@@ -111,7 +112,11 @@ def retrieve(task: Task, how: str, seed: int) -> tuple[Retrieval, dict[str, Doub
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.queries))[:afforded])
     largest = ranking.most_positives(task)
     excluded = None if task.excluded is None else task.excluded[chosen]
-    sample = Task(task.bank, task.bank_labels, task.queries[chosen], task.query_labels[chosen], excluded)
+    bank, queries = task.whole_rows
+    sample = replace(
+        task, queries=task.queries[chosen], query_labels=task.query_labels[chosen], excluded=excluded,
+        given=(bank, queries[chosen]),
+    )  # fmt: skip
     values = ranking.retrieval(sample, RECALL_AT, largest)
     with_positive = ~np.isnan(values["map"])
     means = {

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.index import Index
-from ..metrics.knn import TIE, nearest
-from ..metrics.task import Doubles, Floats, Ints, Neighbours, Task
+from ..metrics.neighbours import nearest, ranked
+from ..metrics.precise import of_columns, tie
+from ..metrics.task import Floats, Neighbours, Task
 from .protocols import Protocol, judge_by
 from .results import IndexRow
 
@@ -33,8 +34,8 @@ def compare(
     top = min(COMPARED, task.candidates)
     if exact is None:
         exact = nearest(task.bank, task.queries, max(COMPARED, *protocol.k), task.excluded, task.search)
-    last = exact[0][:, top - 1 : top]  # the similarity of the last exact one
-    rows = []
+    last = ranked(task, top, exact)[0][:, -1:]  # the similarity of the last of the true ones
+    rows, everybody = [], np.arange(len(task.queries))
     for spec in specs:
         index, build_seconds = index_of(task.bank, spec, folder)
 
@@ -44,7 +45,7 @@ def compare(
         started = time.perf_counter()
         similar, near = nearest(task.bank, task.queries, max(*protocol.k, COMPARED), task.excluded, search)
         seconds = time.perf_counter() - started
-        shared = int((similarities(task, near[:, :top]) >= last - TIE).sum())
+        shared = int((of_columns(task, everybody, near[:, :top]) >= last - tie(task.bank.shape[1])).sum())
         knn = None
         if not task.multi_label:
             found = (np.where(near < 0, -2, similar).astype(np.float32), near)  # columns left empty come last
@@ -57,15 +58,6 @@ def compare(
             )
         )  # fmt: skip
     return rows
-
-
-def similarities(task: Task, near: Ints) -> Doubles:
-    """Return the true similarities [Q, k] of neighbours, whatever an index holds of their rows; -2 for a row -1."""
-    similar = np.empty(near.shape)
-    for start in range(0, len(near), 256):
-        part = slice(start, start + 256)
-        similar[part] = np.einsum("qd,qkd->qk", task.queries[part], task.bank[near[part]])
-    return np.where(near < 0, -2, similar)
 
 
 def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float]:

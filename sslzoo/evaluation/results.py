@@ -146,7 +146,7 @@ class Meaning(Record):
     weights: str = "exp(similarity / temperature), or one vote each"
     k: Sequence[int]
     temperature: float | None
-    ties: str = "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m"
+    ties: str = "rows that float64 cannot tell from the k-th share its votes; m equal classes earn 1/m"
     intervals: str = "95%, bootstrap over the queries"
 
 
