@@ -1,6 +1,5 @@
 """Indexes beside the exact search: how much they find, how fast they are, and where they are kept."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from ..metrics.index import Index
 from ..metrics.neighbours import nearest, ranked
 from ..metrics.precise import of_columns, tie
 from ..metrics.task import Floats, Neighbours, Task
+from .kept import index_of
 from .protocols import Protocol, judge_by
 from .results import IndexRow
 
@@ -37,7 +37,8 @@ def compare(
     last = ranked(task, top, exact)[0][:, -1:]  # the similarity of the last of the true ones
     rows, everybody = [], np.arange(len(task.queries))
     for spec in specs:
-        index, build_seconds = index_of(task.bank, spec, folder)
+        kept = index_of(task.bank, spec, folder)
+        index = kept.index
 
         def search(_: Floats, queries: Floats, k: int, index: Index = index) -> Neighbours:
             return index.search(queries, k)
@@ -54,25 +55,8 @@ def compare(
         rows.append(
             IndexRow(
                 index=spec, recall=shared / (top * len(near)), queries_per_second=len(task.queries) / seconds,
-                build_seconds=build_seconds, bytes=index.bytes, knn=knn,
+                build_seconds=kept.build_seconds, bytes=index.bytes, knn=knn,
+                note=kept.anew,
             )
         )  # fmt: skip
     return rows
-
-
-def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float]:
-    """Return an index of the rows, and the seconds that it took to build; 0 where it was found in the folder."""
-    if folder is None:
-        index = Index(spec, bank.shape[1])
-        return index, index.build(bank)
-    factory = spec.partition(":")[0]  # what is behind the colon is about searching
-    digest = hashlib.blake2b(f"{factory} {bank.shape}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(bank).data)
-    name = digest.hexdigest()
-    path = folder / f"{name}.faiss"
-    if path.is_file():
-        return Index.load(path, spec), 0.0
-    index = Index(spec, bank.shape[1])
-    build_seconds = index.build(bank, folder / f"{name}.lists")
-    index.save(path)
-    return index, build_seconds

@@ -65,7 +65,8 @@ class IndexRow(Record):
     """Describes an index of faiss beside the exact search.
 
     ``recall`` is the part of the exact 10 nearest that it finds, ``bytes`` its size, and ``build_seconds`` 0 where it
-    was found in a folder. ``knn`` is the accuracy by k of its neighbours, left out where rows have several labels.
+    was found in a folder. ``knn`` is the accuracy by k of its neighbours, left out where rows have several labels, and
+    ``note`` says why it was built anew though there was one in the folder, left out elsewhere.
     """
 
     index: str
@@ -74,6 +75,7 @@ class IndexRow(Record):
     build_seconds: float
     bytes: int
     knn: Mapping[str, float] | None = field(default=None, metadata=LEFT_OUT)
+    note: str | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
