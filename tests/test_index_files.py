@@ -227,7 +227,7 @@ def test_standard_output_is_one_object_whatever_faiss_prints(tmp_path, capfd):
     np.savez(tmp_path / "f.npz", **arrays)
     folder = tmp_path / "indexes"
     folder.mkdir()
-    words = ["knn", str(tmp_path / "f.npz"), "--index", KINDS[0], "--index", "PQ4x8", "--index-dir", str(folder)]
+    words = ["knn", str(tmp_path / "f.npz"), "--index", KINDS[0], "--index", "PQ4x4", "--index-dir", str(folder)]
     for _ in range(2):
         done = CliRunner().invoke(main, [*words, "--json"])
         assert done.exit_code == 0, done.output

@@ -11,6 +11,7 @@ from ..recipes.schema import Value
 from ..tools.files import write as write_whole
 from .lattice import plain_name
 from .results import Head, Result, Spread, Table
+from .summary import telling
 
 NUMBERS = ("random_knn", "raw_knn", "std", "rank", "loss")
 
@@ -90,12 +91,12 @@ def refusals(table: Table) -> list[str]:
 
 
 def findings(table: Table) -> list[str]:
-    """Return the sentences below a table: what ranks its cells."""
+    """Return the sentences below a table: what ranks its cells, where that is more than chance."""
     found = []
-    if table.order is not None:
+    if table.order is not None and telling(table.cells, table.order.n):
         rho, n = correlation(table.order.spearman), table.order.n
         found.append(f"The order of the paper: Spearman {rho} between published and measured, n = {n}.")
-    if table.scoreboard is not None:
+    if table.scoreboard is not None and telling(table.cells, table.scoreboard.n):
         rhos = ", ".join(f"{name} {correlation(rho)}" for name, rho in table.scoreboard.spearman.items())
         found.append(f"Label-free scores against kNN, Spearman over n = {table.scoreboard.n} cells: {rhos}.")
     return found

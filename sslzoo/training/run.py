@@ -123,6 +123,11 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
+        if stop_after is not None and checkpoint.epoch >= stop_after:
+            raise UserError(
+                f"{path} has trained {checkpoint.epoch} epochs, and --stop-after {stop_after} leaves none to train; "
+                "give a later one, or leave it out."
+            )
         agree.on_all(lambda: require(about.plugins, path))
         plan = alike(lambda resident: _plan_of(path, about, resident if about.resident is None else about.resident))
         training = Training(plan, path, checkpoint)
