@@ -95,7 +95,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             if control["as_json"]:
                 click.echo(json.dumps({**summary(plan.recipe), **about}))
             else:
-                show.recipe_page(plan.recipe, plan.expression.base, about, plan.data.notes)
+                show.recipe_page(plan.recipe, plan.expression.base, about, [*plan.data.notes, *plan.notes])
             return
         else:
             result = training.train(list(expression), reporter=screen, stop_after=control["stop_after"], **options)

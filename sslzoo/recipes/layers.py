@@ -103,6 +103,22 @@ def queue_too_long(recipe: Recipe, samples: int) -> bool:
     return recipe.reads("memory.queue_length") and recipe.memory.queue_length > longest_queue(recipe, samples)
 
 
+def notes(recipe: Recipe, samples: int) -> list[str]:
+    """Return what a person should know of a recipe that trains on so many images, and may not have meant so."""
+    found, training, warmup = [], recipe.training, recipe.optimizer.warmup_epochs
+    if warmup >= training.epochs:
+        found.append(
+            f"The warm-up of {warmup:g} epochs takes the whole run of {training.epochs}, whose learning rate rises to "
+            "its end; train longer, or set optimizer.warmup_epochs lower."
+        )
+    if queue_too_long(recipe, samples):
+        found.append(
+            f"The queue of {recipe.memory.queue_length:,} holds older keys of the batch's own images, of {samples:,} "
+            f"in all; set memory.queue_length to {longest_queue(recipe, samples):,} or less."
+        )
+    return found
+
+
 def backbone_for(here: Circumstances) -> str:
     """Return the backbone that a data set on a device gets where no recipe says otherwise."""
     asked = [asked_by("data", here.data).knobs, asked_by("device", here.device).knobs, schema_defaults(here.scale)]

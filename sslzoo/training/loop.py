@@ -19,7 +19,6 @@ from .checkpoints import Checkpoint
 from .guards import Interrupted, enough_memory, guarded, signals
 from .learner import Learner
 from .machine import fast_products
-from .optim import warmup_note
 from .plan import Plan, interval
 from .reporter import LogRow, Reporter, Result
 
@@ -125,7 +124,7 @@ class Training:
         if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, path, self.epoch)
-        if (note := warmup_note(self.recipe)) is not None:
+        for note in self.plan.notes:
             reporter.warn(note)
         unreadable = self.plan.data.unreadable
         agree.on_first(lambda: unreadable.reload(path))

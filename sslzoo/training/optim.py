@@ -55,17 +55,6 @@ def watch_batch(model: Siamese, recipe: Recipe) -> None:
     handle = model.register_forward_pre_hook(look)
 
 
-def warmup_note(recipe: Recipe) -> str | None:
-    """Return a sentence where the warm-up takes the whole run, so that the learning rate never falls."""
-    warmup, epochs = recipe.optimizer.warmup_epochs, recipe.training.epochs
-    if warmup < epochs:
-        return None
-    return (
-        f"The warm-up of {warmup:g} epochs takes the whole run of {epochs}, whose learning rate rises to its end; "
-        "train longer, or set optimizer.warmup_epochs lower."
-    )
-
-
 def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
     """Return what `optimizer` does, for whoever sees to the batch's size."""
     knobs = recipe.optimizer

@@ -14,7 +14,7 @@ from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
 from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
-from ..recipes.layers import Circumstances, resolve_here
+from ..recipes.layers import Circumstances, notes, resolve_here
 from ..recipes.recipe import Recipe, switch_values
 from ..recipes.rules import misfit
 from ..recipes.schema import Value
@@ -87,6 +87,11 @@ class Plan:
     def resident(self) -> bool:
         """Return whether the images are in memory."""
         return self.data.train.images.pixels is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a person should know of the recipe here, and may not have meant so."""
+        return notes(self.recipe, len(self.data.train))
 
     @property
     def rows(self) -> int:
