@@ -72,6 +72,11 @@ class Dataset:
         """Whether kNN has what it needs."""
         return self.bank.labels is not None and self.test is not None and self.test.labels is not None
 
+    @property
+    def scored(self) -> int:
+        """The number of images of kNN's bank and of its queries."""
+        return len(self.bank) + len(self.test or ())
+
     def held_out(self, seed: int) -> Tensor:
         """Return which of the bank [N] are in a seeded tenth of its groups."""
         groups = torch.arange(len(self.bank)) if self.bank.groups is None else self.bank.groups

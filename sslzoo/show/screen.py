@@ -125,6 +125,8 @@ class Screen(Reporter):
             made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result.knn))
             made.add_row(f"[bold]{escape(result.expression)}[/bold]", *map(score, result.knn.values()))
             for name, found in (("untrained backbone", result.random_knn), ("raw pixels", result.raw_knn)):
+                if found is None:  # not wanted
+                    continue
                 made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
         spread = f"std x sqrt(d) {result.std:.2f} (1 healthy, 0 collapsed)"
