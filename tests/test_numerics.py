@@ -265,3 +265,14 @@ def test_one_number_of_neighbours_is_one():
 def test_other_options_are_refused(refused, options):
     with refused(*options, "at least" if "weights" not in options else "exp or uniform"):
         knn(*GOOD, **options)
+
+
+def test_rows_of_any_length_stand_beside_each_other():
+    """Each row has a scale of its own, beyond what float32 holds: the cosines are as they were, and health is known."""
+    bank, labels, queries, truth = (x.astype(np.float64) for x in gallery(2, 200, 40, 6, 3, 0.0))
+    scales = 10.0 ** np.linspace(-250, 250, 200)[:, None]
+    arrays = (bank, labels, queries, truth), (bank * scales, labels, queries * scales[:40], truth)
+    plain, scaled = (evaluate(embedding(*x), Evaluation([USUAL], retrieval="all")) for x in arrays)
+    assert scaled.knn == plain.knn
+    assert scaled.retrieval.metrics == pytest.approx(plain.retrieval.metrics)
+    assert scaled.health.to_json() == pytest.approx(plain.health.to_json(), rel=1e-4)

@@ -11,7 +11,7 @@ import sslzoo
 from sslzoo.core.clustering import sinkhorn
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.layers import Circumstances, notes, resolve_here
-from sslzoo.studies.summary import telling
+from sslzoo.studies.tables import telling
 from sslzoo.training.run import resume, train
 
 # ---- LARS ------------------------------------------------------------------------------------------------------------

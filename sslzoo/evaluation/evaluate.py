@@ -10,6 +10,7 @@ import torch
 from ..metrics import health, ranking
 from ..metrics.knn import RECALL_AT, Judged
 from ..metrics.neighbours import nearest
+from ..metrics.precise import unit
 from ..metrics.probe import linear_probe
 from ..metrics.task import Doubles, Neighbours, Task
 from .indexes import COMPARED, compare
@@ -156,8 +157,11 @@ def health_of(embedding: Embedding) -> Health:
     """Return label-free numbers of a seeded sample of the first split's features."""
     rows = embedding.features
     chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:HEALTH_ROWS])
-    with np.errstate(over="ignore"):
-        sample = torch.from_numpy(np.asarray(rows[chosen], np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.asarray(rows[chosen], np.float32)
+        if not np.isfinite(narrow).all():  # or what float32 alone cannot hold
+            narrow = unit(rows[chosen]).astype(np.float32)
+    sample = torch.from_numpy(narrow)
     if not bool(sample.isfinite().all()) or len(sample) < 2:
         return Health()
     return Health(health.std(sample), health.rank(sample), health.uniformity(sample))

@@ -9,10 +9,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import faiss
 import numpy as np
 
-from ..metrics.index import PLACE, Index
+from ..metrics.index import PLACE, VERSION, Index
 from ..metrics.task import Floats
 from ..tools import files
 from ..tools.errors import UserError
@@ -72,7 +71,7 @@ def build(index: Index, bank: Floats, places: tuple[Path, Path, Path]) -> float:
             written.append(lists)
         index.save(parts[0])
         os.replace(parts[0], path)
-        content = {"format": FORMAT, "faiss": faiss.__version__, "files": {one.name: stamp(one) for one in written}}
+        content = {"format": FORMAT, "faiss": VERSION, "files": {one.name: stamp(one) for one in written}}
         files.write(about, json.dumps(content), PLACE)
     except BaseException:
         for place in (*parts, about, path, lists):
@@ -93,7 +92,7 @@ def why_not_whole(about: Path, folder: Path) -> str | None:
     try:
         content = json.loads(about.read_bytes())
         listed = content["files"]
-        if (content["format"], content["faiss"]) != (FORMAT, faiss.__version__):
+        if (content["format"], content["faiss"]) != (FORMAT, VERSION):
             return "is of another version"
         if f"{about.stem}.faiss" not in listed or not all(name.startswith(f"{about.stem}.") for name in listed):
             return "is not listed"

@@ -19,6 +19,7 @@ from ..tools.errors import UserError
 from ..tools.output import file_limit, printing_to_stderr
 
 EXACT = "flat"
+VERSION: str = faiss.__version__
 TRAINED_ON = 256  # rows for each list or centroid, at most: faiss' own k-means takes no more
 ADDED = 100_000  # rows at a time
 AT_ONCE = 1024  # queries that a GPU searches for at a time

@@ -15,9 +15,6 @@ from .lattice import Cell
 from .results import Order, Result, Scoreboard, Spread
 from .store import EndedRun
 
-FEWEST = 8  # cells whose ranks are correlated: of fewer, chance alone gives high correlations
-NOISE = 0.01  # of kNN over seeds, where it is not known
-
 
 def summarize(cells: Sequence[Cell], runs: Sequence[Sequence[EndedRun]], folder: Path) -> list[Result]:
     """Return the cells with the numbers of their runs, whose directories are below a folder."""
@@ -84,18 +81,6 @@ def scoreboard(cells: Sequence[Result]) -> Scoreboard | None:
     columns = {name: [value for row in rows if (value := row.get(name)) is not None] for name in rows[0]}
     whole = {name: column for name, column in columns.items() if len(column) == len(rows)}
     return Scoreboard(len(rows), {name: spearman(column, knn) for name, column in whole.items()})
-
-
-def telling(cells: Sequence[Result], n: int) -> bool:
-    """Return whether a correlation over ``n`` of the cells says more than chance: it is a finding, and else a number.
-
-    It says nothing of few cells, nor where the cells' kNN differ by no more than that of one cell does over its seeds.
-    Where no cell has several seeds, that is taken to be `NOISE`.
-    """
-    means = [cell.knn.mean for cell in cells if cell.knn]
-    errors = [cell.knn.sd / cell.knn.n**0.5 for cell in cells if cell.knn and cell.knn.sd is not None]
-    noise = float(np.sqrt(np.mean(np.square(errors)))) if errors else NOISE
-    return n >= FEWEST and stdev(means) > noise
 
 
 def label_free(cell: Result) -> dict[str, float | None]:

@@ -4,7 +4,8 @@ from matplotlib.figure import Figure
 
 from ...tools.figure import GREY
 from ..results import Table
-from ..summary import label_free, telling
+from ..summary import label_free
+from ..tables import telling
 from .style import VERDICTS, legend, measure, measured, title
 
 
