@@ -35,7 +35,8 @@ from sslzoo.data.folders import image_paths
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.picture import read_sizes
 from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
-from sslzoo.metrics.knn import knn, unit_rows
+from sslzoo.metrics.knn import knn
+from sslzoo.metrics.rows import unit_rows
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare

@@ -284,7 +284,6 @@ FILES: dict[str, Content] = {
     "f-struct.npz": rows(train_features=np.zeros((20, 4), [("a", "f4")])),
     "f-nan.npz": rows(train_features=with_value(np.nan)),
     "f-inf.npz": rows(test_features=with_value(np.inf)),
-    "f-wide.npz": rows(test_features=with_value(1e300, np.float64)),
     "f-columns.npz": rows(test_features=np.ones((20, 5), np.float32)),
     "f-few-labels.npz": rows(train_labels=np.arange(3)),
     "f-no-labels.npz": rows(train_labels=None),

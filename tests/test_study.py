@@ -132,8 +132,9 @@ def test_the_order_of_the_paper_and_seeds(loaded, run_cli, trained, mine):
     assert loaded("study", name, *QUICK, "--seeds", "2")["note"].startswith("Reduced: 1 epoch instead of 8, 2 seeds")
     assert [seed for _, seed in trained.asked] == [0] * 4 + [1] * 4
     output = run_cli("study", name, *QUICK).stdout
-    for part in ("67.7 ± 0.1", "The order of the paper: Spearman 0.50", "n = 3", "alignment -1.00", "scatter.png"):
-        assert part in output
+    assert "67.7 ± 0.1" in output
+    assert "scatter.png" in output
+    assert "Spearman" not in output  # over so few cells it would be no finding
     assert loaded("study", name)["note"] is None
 
 

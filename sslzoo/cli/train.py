@@ -66,6 +66,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     names = {"eval_": "eval", "compile_": "compile"}
     control = {key: flags.pop(key) for key in ("resume", "stop_after", "dry_run", "quiet", "as_json")}
     options = {names.get(key, key): value for key, value in flags.items()}
+    options["baselines"] = flags["baselines"] is not False
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if world_size() > 1:
@@ -95,7 +96,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             if control["as_json"]:
                 click.echo(json.dumps({**summary(plan.recipe), **about}))
             else:
-                show.recipe_page(plan.recipe, plan.expression.base, about, plan.data.notes)
+                show.recipe_page(plan.recipe, plan.expression.base, about, [*plan.data.notes, *plan.notes])
             return
         else:
             result = training.train(list(expression), reporter=screen, stop_after=control["stop_after"], **options)

@@ -29,6 +29,11 @@ class Clock(nn.Module):
         return self.epoch >= epoch
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def pushed(self, a_step: int, rows: int) -> bool:
+        """Whether the steps so far, of ``a_step`` keys each, gave so many rows."""
+        return self.done * a_step >= rows
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def ramp(self, start: float, end: float, epochs: float) -> Tensor:
         """A number that goes from start to end in the first epochs, and stays; a scalar on the host."""
         return torch.tensor(start + (end - start) * min(self.epoch / epochs, 1.0), dtype=torch.float64)

@@ -74,12 +74,23 @@ class Codes(nn.Module):
 
 
 class Sinkhorn(Codes):
-    """Codes that use all prototypes alike: SwAV section 3.1; the queue's rows may join (section 3.2)."""
+    """Codes that use all prototypes alike: SwAV section 3.1; the rows of a full queue may join (section 3.2)."""
+
+    full = False  # all rows of the queue are keys, and none is as it was drawn
+
+    def forward(
+        self, targets: dict[int, Tensor], book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock
+    ) -> dict[int, Tensor]:
+        """Return the codes of several views' targets."""
+        if queue is not None:
+            a_step = sum(map(len, targets.values())) * collectives.world()
+            self.full = clock.pushed(a_step, len(queue))
+        return super().forward(targets, book, queue, index, clock)
 
     def code(self, targets: Tensor, book: Scores, queue: Tensor | None, index: Tensor | None, clock: Clock) -> Tensor:
         """Return codes as in `Codes.code`."""
         scores, knobs = book(targets), self.knobs
-        if knobs.sinkhorn_queue and queue is not None and clock.reached(knobs.queue_epoch):
+        if knobs.sinkhorn_queue and queue is not None and self.full and clock.reached(knobs.queue_epoch):
             scores = torch.cat([book(collectives.shard(queue).to(targets.dtype)), scores], dim=1)
         return sinkhorn(scores, knobs.epsilon, knobs.iterations)[:, -len(targets) :]
 

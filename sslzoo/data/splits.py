@@ -72,14 +72,23 @@ class Dataset:
         """Whether kNN has what it needs."""
         return self.bank.labels is not None and self.test is not None and self.test.labels is not None
 
-    def validation(self, seed: int) -> tuple[Split, Split]:
-        """Return the bank less a seeded tenth of its groups, and this tenth as its queries."""
+    @property
+    def scored(self) -> int:
+        """The number of images of kNN's bank and of its queries."""
+        return len(self.bank) + len(self.test or ())
+
+    def held_out(self, seed: int) -> Tensor:
+        """Return which of the bank [N] are in a seeded tenth of its groups."""
         groups = torch.arange(len(self.bank)) if self.bank.groups is None else self.bank.groups
         names = torch.unique(groups)
         chosen = names[
             torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: max(len(names) // 10, 1)]
         ]
-        held = torch.isin(groups, chosen)
+        return torch.isin(groups, chosen)
+
+    def validation(self, seed: int) -> tuple[Split, Split]:
+        """Return the bank less a seeded tenth of its groups, and this tenth as its queries."""
+        held = self.held_out(seed)
         return self.bank.take((~held).nonzero().squeeze(1)), self.bank.take(held.nonzero().squeeze(1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..metrics import index
-from ..metrics.knn import nearest
+from ..metrics.neighbours import ranked
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
 from . import gallery, pictures
@@ -139,8 +139,7 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     """Return a gallery of the queries with the fewest and the most neighbours of their class, beside these."""
     assert embedding.images is not None
     task = make_task(embedding, leave_one_out)
-    similar, near = nearest(task.bank, task.queries, SHOWN, task.excluded, task.search)
-    similar, near = similar[:, :SHOWN], near[:, :SHOWN]
+    similar, near = ranked(task, SHOWN)
     data = embedding.images
     queries = data.test if data.test is not None else data.bank
     bank = queries if task.excluded is not None else data.bank

@@ -1,14 +1,16 @@
 """A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..metrics import health, ranking
-from ..metrics.knn import RECALL_AT, Judged, nearest
+from ..metrics.knn import RECALL_AT, Judged
+from ..metrics.neighbours import nearest
+from ..metrics.precise import unit
 from ..metrics.probe import linear_probe
 from ..metrics.task import Doubles, Neighbours, Task
 from .indexes import COMPARED, compare
@@ -111,7 +113,11 @@ def retrieve(task: Task, how: str, seed: int) -> tuple[Retrieval, dict[str, Doub
     chosen = np.sort(np.random.default_rng(seed).permutation(len(task.queries))[:afforded])
     largest = ranking.most_positives(task)
     excluded = None if task.excluded is None else task.excluded[chosen]
-    sample = Task(task.bank, task.bank_labels, task.queries[chosen], task.query_labels[chosen], excluded)
+    bank, queries = task.whole_rows
+    sample = replace(
+        task, queries=task.queries[chosen], query_labels=task.query_labels[chosen], excluded=excluded,
+        given=(bank, queries[chosen]),
+    )  # fmt: skip
     values = ranking.retrieval(sample, RECALL_AT, largest)
     with_positive = ~np.isnan(values["map"])
     means = {
@@ -151,8 +157,11 @@ def health_of(embedding: Embedding) -> Health:
     """Return label-free numbers of a seeded sample of the first split's features."""
     rows = embedding.features
     chosen = np.sort(np.random.default_rng(0).permutation(len(rows))[:HEALTH_ROWS])
-    with np.errstate(over="ignore"):
-        sample = torch.from_numpy(np.asarray(rows[chosen], np.float32))
+    with np.errstate(over="ignore", invalid="ignore"):
+        narrow = np.asarray(rows[chosen], np.float32)
+        if not np.isfinite(narrow).all():  # or what float32 alone cannot hold
+            narrow = unit(rows[chosen]).astype(np.float32)
+    sample = torch.from_numpy(narrow)
     if not bool(sample.isfinite().all()) or len(sample) < 2:
         return Health()
     return Health(health.std(sample), health.rank(sample), health.uniformity(sample))

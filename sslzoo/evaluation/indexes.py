@@ -1,6 +1,5 @@
 """Indexes beside the exact search: how much they find, how fast they are, and where they are kept."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,8 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.index import Index
-from ..metrics.knn import TIE, nearest
-from ..metrics.task import Doubles, Floats, Ints, Neighbours, Task
+from ..metrics.neighbours import nearest, ranked
+from ..metrics.precise import of_columns, tie
+from ..metrics.task import Floats, Neighbours, Task
+from .kept import index_of
 from .protocols import Protocol, judge_by
 from .results import IndexRow
 
@@ -33,10 +34,11 @@ def compare(
     top = min(COMPARED, task.candidates)
     if exact is None:
         exact = nearest(task.bank, task.queries, max(COMPARED, *protocol.k), task.excluded, task.search)
-    last = exact[0][:, top - 1 : top]  # the similarity of the last exact one
-    rows = []
+    last = ranked(task, top, exact)[0][:, -1:]  # the similarity of the last of the true ones
+    rows, everybody = [], np.arange(len(task.queries))
     for spec in specs:
-        index, build_seconds = index_of(task.bank, spec, folder)
+        kept = index_of(task.bank, spec, folder)
+        index = kept.index
 
         def search(_: Floats, queries: Floats, k: int, index: Index = index) -> Neighbours:
             return index.search(queries, k)
@@ -44,7 +46,7 @@ def compare(
         started = time.perf_counter()
         similar, near = nearest(task.bank, task.queries, max(*protocol.k, COMPARED), task.excluded, search)
         seconds = time.perf_counter() - started
-        shared = int((similarities(task, near[:, :top]) >= last - TIE).sum())
+        shared = int((of_columns(task, everybody, near[:, :top]) >= last - tie(task.bank.shape[1])).sum())
         knn = None
         if not task.multi_label:
             found = (np.where(near < 0, -2, similar).astype(np.float32), near)  # columns left empty come last
@@ -53,34 +55,8 @@ def compare(
         rows.append(
             IndexRow(
                 index=spec, recall=shared / (top * len(near)), queries_per_second=len(task.queries) / seconds,
-                build_seconds=build_seconds, bytes=index.bytes, knn=knn,
+                build_seconds=kept.build_seconds, bytes=index.bytes, knn=knn,
+                note=kept.anew,
             )
         )  # fmt: skip
     return rows
-
-
-def similarities(task: Task, near: Ints) -> Doubles:
-    """Return the true similarities [Q, k] of neighbours, whatever an index holds of their rows; -2 for a row -1."""
-    similar = np.empty(near.shape)
-    for start in range(0, len(near), 256):
-        part = slice(start, start + 256)
-        similar[part] = np.einsum("qd,qkd->qk", task.queries[part], task.bank[near[part]])
-    return np.where(near < 0, -2, similar)
-
-
-def index_of(bank: Floats, spec: str, folder: Path | None) -> tuple[Index, float]:
-    """Return an index of the rows, and the seconds that it took to build; 0 where it was found in the folder."""
-    if folder is None:
-        index = Index(spec, bank.shape[1])
-        return index, index.build(bank)
-    factory = spec.partition(":")[0]  # what is behind the colon is about searching
-    digest = hashlib.blake2b(f"{factory} {bank.shape}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(bank).data)
-    name = digest.hexdigest()
-    path = folder / f"{name}.faiss"
-    if path.is_file():
-        return Index.load(path, spec), 0.0
-    index = Index(spec, bank.shape[1])
-    build_seconds = index.build(bank, folder / f"{name}.lists")
-    index.save(path)
-    return index, build_seconds

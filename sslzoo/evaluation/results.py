@@ -65,7 +65,8 @@ class IndexRow(Record):
     """Describes an index of faiss beside the exact search.
 
     ``recall`` is the part of the exact 10 nearest that it finds, ``bytes`` its size, and ``build_seconds`` 0 where it
-    was found in a folder. ``knn`` is the accuracy by k of its neighbours, left out where rows have several labels.
+    was found in a folder. ``knn`` is the accuracy by k of its neighbours, left out where rows have several labels, and
+    ``note`` says why it was built anew though there was one in the folder, left out elsewhere.
     """
 
     index: str
@@ -74,6 +75,7 @@ class IndexRow(Record):
     build_seconds: float
     bytes: int
     knn: Mapping[str, float] | None = field(default=None, metadata=LEFT_OUT)
+    note: str | None = field(default=None, metadata=LEFT_OUT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +148,7 @@ class Meaning(Record):
     weights: str = "exp(similarity / temperature), or one vote each"
     k: Sequence[int]
     temperature: float | None
-    ties: str = "rows within 1e-6 of the k-th similarity share its votes; m equal classes earn 1/m"
+    ties: str = "rows that float64 cannot tell from the k-th share its votes; m equal classes earn 1/m"
     intervals: str = "95%, bootstrap over the queries"
 
 

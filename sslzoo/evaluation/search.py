@@ -12,7 +12,9 @@ import torch
 from ..data.images import FileImages
 from ..data.splits import Dataset, Split
 from ..metrics import index
-from ..metrics.knn import unit_rows
+from ..metrics.neighbours import ranked
+from ..metrics.rows import unit_rows
+from ..metrics.task import Task
 from ..tools import files
 from ..tools.errors import UserError
 from . import gallery
@@ -54,14 +56,16 @@ def search(
         files.check_out(out, ".png")
     encoder, dataset, device = open_source(source, options)
     searched = split_of(dataset, split)
-    bank = unit_rows(source, features_of(encoder, dataset, searched, options, device))
+    rows = features_of(encoder, dataset, searched, options, device)
+    bank, nobody = unit_rows(source, rows), np.zeros(len(rows), np.int64)
     numbers = searched.readable_places().tolist()  # in the split, of the bank's rows
     exact, results, shown = index.Exact(str(device)), [], []
     for name in images:
         query = _query(dataset, name, split)
         one = features_of(encoder, dataset, query.image, replace(options, workers=0), device)  # one image
         k = min(number + (query.excluded is not None), len(bank))
-        similar, near = exact(bank, unit_rows(name, one), k)
+        task = Task(bank, nobody, unit_rows(name, one), nobody[:1], None, exact, (rows, one))
+        similar, near = ranked(task, k)
         pairs = [(float(s), numbers[i]) for s, i in zip(similar[0], near[0], strict=True)]
         kept = [pair for pair in pairs if pair[1] != query.excluded][:number]
         neighbours = [_neighbour(searched, i, s, query.label) for s, i in kept]

@@ -27,7 +27,7 @@ from ..training import checkpoints, runs
 from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device
 from ..training.plan import circumstances
-from ..views.features import BATCH, Preprocessing, features
+from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
@@ -155,6 +155,8 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
         encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":
         source = _untrained(name, dataset, options, device)
+    elif source.net is None and (small := raw_size(dataset.scored, dataset.size)) < dataset.size:
+        source = replace(source, label=f"raw at {small} px")  # more takes too much memory
     return source, dataset, device
 
 
@@ -162,7 +164,8 @@ def features_of(
     source: Source, dataset: Dataset, part: Split, options: EmbedOptions, device: torch.device
 ) -> store.Floats:
     """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
-    how = Preprocessing(dataset.size, source.mean or dataset.mean, source.std or dataset.std)
+    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
+    how = Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..metrics.index import Exact
-from ..metrics.knn import check, unit_rows
+from ..metrics.knn import check
+from ..metrics.rows import matrix, unit_rows
 from ..metrics.task import Labels, Task
 from ..tools.bounds import whole_numbers
 from ..tools.errors import UserError
@@ -28,9 +29,9 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
             f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; give "
             + ("one label per row." if embedding.images is None else "data with labels, one per image.")
         )
-    rows = [
-        unit_rows(f"{embedding.source}: {split}_features", arrays[f"{split}_features"]) for split in used[: 2 - alone]
-    ]
+    given = [matrix(f"{embedding.source}: {split}_features", arrays[f"{split}_features"]) for split in used]
+    names = [f"{embedding.source}: {split}_features" for split in used]
+    rows = [unit_rows(*named) for named in zip(names[: 2 - alone], given, strict=False)]
     labels = [read_labels(f"{embedding.source}: {split}_labels", arrays[f"{split}_labels"]) for split in used]
     bank, queries = rows[0], rows[-1]
     check(bank, labels[0], queries, labels[1])
@@ -39,7 +40,7 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     if alone and len(bank) < 2:
         raise UserError(f"{embedding.source} has one row, and leaving it out leaves none; give more.")
     excluded = np.arange(len(bank)) if alone else None
-    return Task(bank, labels[0], queries, labels[1], excluded, Exact(embedding.device))
+    return Task(bank, labels[0], queries, labels[1], excluded, Exact(embedding.device), (given[0], given[1]))
 
 
 def read_labels(name: str, labels: npt.NDArray[Any]) -> Labels:

@@ -1,19 +1,25 @@
 """Nearest rows by inner product with faiss: exact, or by any index that its factory makes from a string."""
 
-import os
 import re
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import faiss
 import numpy as np
 import numpy.typing as npt
+import psutil
 import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
+from ..tools.output import file_limit, printing_to_stderr
 
 EXACT = "flat"
+VERSION: str = faiss.__version__
 TRAINED_ON = 256  # rows for each list or centroid, at most: faiss' own k-means takes no more
 ADDED = 100_000  # rows at a time
 AT_ONCE = 1024  # queries that a GPU searches for at a time
@@ -102,21 +108,34 @@ def best(bank: Tensor, queries: Floats, k: int) -> tuple[Floats, Ints]:
 class Index:
     """Is an index by faiss' factory string, with its search parameters behind a colon: ``IVF1024,Flat:nprobe=16``.
 
-    Raises `UserError` for a string that faiss does not take.
+    ``rows`` is how many it will hold, where that is known. Raises `UserError` for a string that faiss does not take,
+    and for one that would take all memory or never end.
     """
 
-    def __init__(self, spec: str, dim: int):
-        self.spec = spec
+    def __init__(self, spec: str, dim: int, rows: int | None = None):
+        self.spec, self.rows = spec, rows
         factory, _, self.parameters = spec.partition(":")
-        if re.search(r"(?<!\d)0+(?!\d)|HNSW0*1(?!\d)", factory):  # faiss ends the process for these
-            raise UserError(f"faiss takes no index {spec!r}; {EXAMPLES}.")
-        try:
+        self.check(factory)
+        with refusing(f"faiss takes no index {spec!r} for {dim} columns"):
             self.index = faiss.index_factory(dim, "Flat" if factory == EXACT else factory, faiss.METRIC_INNER_PRODUCT)
             self.tune()
-        except RuntimeError as error:
-            raise UserError(
-                f"faiss takes no index {spec!r} for {dim} columns ({_reason(error)}); {EXAMPLES}."
-            ) from None
+
+    def check(self, factory: str) -> None:
+        """Raise `UserError` for numbers that faiss does not check itself: it ends the process, or never ends."""
+        if re.search(r"(?<!\d)0+(?!\d)", factory):
+            raise UserError(f"faiss takes no index {self.spec!r}; {EXAMPLES}.")
+        if "NSG" in factory:
+            raise UserError(f"The index {self.spec!r} may never be built, whatever its degree; take HNSW32 instead.")
+        for name, number in re.findall(r"([A-Za-z]*)(\d+)", factory):
+            low, high = BOUNDS.get(name, (1, 2**16))
+            if not low <= int(number) <= high:
+                raise UserError(f"{name}{number[:20]} of an index is out of bounds; it is from {low} to {high:,}.")
+        most = max(self.rows or 2**31 - 1, 4096)
+        for name, value in re.findall(r"(\w+)=([^,]*)", self.parameters):
+            if not name.endswith(COUNTED):
+                continue
+            if not re.fullmatch(r"\d{1,10}", value) or not 1 <= int(value) <= most:
+                raise UserError(f"{name} of {self.spec!r} cannot be {value}; it is a whole number from 1 to {most:,}.")
 
     def tune(self) -> None:
         """Set the search parameters."""
@@ -126,38 +145,48 @@ class Index:
     def build(self, bank: Floats, lists: Path | None = None) -> float:
         """Train on a seeded part of the rows, add all in parts, and return the seconds it took. Raises `UserError`.
 
-        ``lists`` is a file for inverted lists, where the index has some, so that they need no memory.
+        ``lists`` is a file for inverted lists, where the index has some; where memory does not hold them, they are made
+        in that file.
         """
         started = time.perf_counter()
         if not self.index.is_trained:
             wanted = TRAINED_ON * max(getattr(faiss.try_extract_index_ivf(self.index), "nlist", 0) or 0, 1024)
             chosen = np.random.default_rng(0).permutation(len(bank))[:wanted]
-            try:
+            few = "choose fewer lists, centroids or columns"
+            with refusing(f"The index {self.spec!r} cannot be trained on {len(bank)} rows", few):
                 self.index.train(np.ascontiguousarray(bank[np.sort(chosen)]))
-            except RuntimeError as error:
-                raise UserError(
-                    f"The index {self.spec!r} cannot be trained on {len(bank)} rows ({_reason(error)}); "
-                    "choose fewer lists, centroids or columns."
-                ) from None
-        if lists is not None and (inverted := faiss.try_extract_index_ivf(self.index)) is not None:
-            self.lists = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, str(lists))
-            inverted.replace_invlists(self.lists)
-        try:
-            for start in range(0, len(bank), ADDED):
-                self.index.add(np.ascontiguousarray(bank[start : start + ADDED]))
-        except RuntimeError as error:
-            raise UserError(f"The index {self.spec!r} takes no rows ({_reason(error)}); {EXAMPLES}.") from None
+        inverted = None if lists is None else faiss.try_extract_index_ivf(self.index)
+        in_memory = None if inverted is None else faiss.downcast_InvertedLists(inverted.invlists)  # type: ignore[arg-type]
+        with refusing(f"The index {self.spec!r} takes no rows"):
+            if inverted is None or not isinstance(in_memory, faiss.ArrayInvertedLists):  # others fit no file
+                self.add(bank)
+                return time.perf_counter() - started
+            entries = len(bank) * (inverted.code_size + 8)  # a code and a number for each row
+            large = entries > psutil.virtual_memory().available // 2
+            check_room(cast(Path, lists).parent, GROWTH * entries if large else entries)
+            on_disk = faiss.OnDiskInvertedLists(inverted.nlist, inverted.code_size, str(lists))
+            if large:
+                inverted.replace_invlists(on_disk)
+                self.add(bank)
+            else:
+                self.add(bank)
+                on_disk.merge_from_1(in_memory)
+                inverted.replace_invlists(on_disk)
+            self.lists = on_disk
         return time.perf_counter() - started
+
+    def add(self, bank: Floats) -> None:
+        """Add all rows, in parts."""
+        for start in range(0, len(bank), ADDED):
+            self.index.add(np.ascontiguousarray(bank[start : start + ADDED]))
 
     def search(self, queries: Floats, k: int) -> tuple[Floats, Ints]:
         """Return what `search` returns; a column left empty has the row -1, and a similarity below all.
 
         Raises `UserError` where faiss cannot search it.
         """
-        try:
+        with refusing(f"The index {self.spec!r} cannot be searched"):
             similar, near = self.index.search(queries, k)
-        except RuntimeError as error:
-            raise UserError(f"The index {self.spec!r} cannot be searched ({_reason(error)}); {EXAMPLES}.") from None
         return similar, near
 
     @property
@@ -166,30 +195,61 @@ class Index:
         return int(faiss.serialize_index(self.index).nbytes)
 
     def save(self, path: Path) -> None:
-        """Write the index whole, then rename the file. Raises `UserError`."""
-        written = path.with_name(f"{path.name}.{os.getpid()}.part")
+        """Write the index. Raises `UserError`, and leaves no file behind, where it cannot be written."""
+        check_room(path.parent, self.bytes)
         try:
-            faiss.write_index(self.index, str(written))
-        except RuntimeError as error:
-            raise UserError(f"{path} cannot be written ({_reason(error)}); choose another --index-dir.") from None
-        written.replace(path)
+            with refusing(f"{path} cannot be written", PLACE):
+                faiss.write_index(self.index, str(path))
+        except UserError:
+            path.unlink(missing_ok=True)
+            raise
 
     @classmethod
-    def load(cls, path: Path, spec: str) -> "Index":
-        """Return an index that `save` wrote. Raises `UserError`."""
-        try:
-            index = faiss.read_index(str(path))
-        except RuntimeError as error:
-            raise UserError(f"{path} is no index of faiss ({_reason(error)}); remove it.") from None
+    def load(cls, path: Path, spec: str, rows: int | None = None) -> "Index":
+        """Return an index that `save` wrote, whose lists lie beside it. Raises `UserError`.
+
+        faiss trusts what it reads: whoever calls this has to know that the file is as it was written.
+        """
         made = cls.__new__(cls)
-        made.spec, made.index, made.parameters = spec, index, spec.partition(":")[2]
-        made.tune()
+        made.spec, made.rows, (factory, _, made.parameters) = spec, rows, spec.partition(":")
+        made.check(factory)
+        with refusing(f"{path} is no index of faiss"):
+            made.index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR | faiss.IO_FLAG_READ_ONLY)
+            made.tune()
         return made
 
 
 EXAMPLES = "try flat, HNSW32, IVF1024,Flat:nprobe=16 or IVF1024,PQ32"
+PLACE = "make room or choose another --index-dir"
+BOUNDS = {"HNSW": (2, 512), "IVF": (1, 2**20), "PCA": (1, 2**14), "x": (1, 16)}  # of the number behind a word
+COUNTED = ("efSearch", "efConstruction", "nprobe")  # parameters that are whole numbers
+GROWTH = 8  # times what they hold: the disk that lists may take that grow in a file
 
 
-def _reason(error: RuntimeError) -> str:
+@contextmanager
+def refusing(what: str, hint: str = EXAMPLES) -> Iterator[None]:
+    """Let errors of faiss be a `UserError` that begins and ends so; what it prints goes to standard error."""
+    try:
+        with printing_to_stderr():
+            yield
+    except (RuntimeError, MemoryError, AssertionError) as error:
+        raise UserError(f"{what} ({_reason(error)}); {hint}.") from None
+
+
+def check_room(folder: Path, needed: int) -> None:
+    """Raise `UserError` where a disk or a limit does not hold a file of so many bytes: there faiss ends the process."""
+    free, limit = shutil.disk_usage(folder).free, file_limit()
+    if needed > free:
+        raise UserError(f"{folder} has {free >> 20:,} MiB free, and an index needs {needed >> 20:,}; {PLACE}.")
+    if limit is not None and needed > limit:
+        raise UserError(
+            f"No file may be larger than {limit >> 10:,} KiB here, and an index needs {needed >> 10:,}; raise 'ulimit "
+            "-f', or leave --index-dir out."
+        )
+
+
+def _reason(error: BaseException) -> str:
     """Return the end of faiss' message, which begins with its source line."""
-    return str(error).splitlines()[0].rpartition(": ")[2].rstrip(". ")[:120]
+    if isinstance(error, MemoryError):
+        return "memory does not hold it"
+    return (str(error).splitlines() or [""])[0].rpartition(": ")[2].rstrip(". ")[:120]

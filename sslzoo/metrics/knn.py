@@ -1,27 +1,26 @@
 """kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is that of `index`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf
-from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import psutil
 
 from ..tools.bounds import whole_numbers
-from ..tools.errors import UserError
+from ..tools.errors import UserError, listing
 from . import index
-from .task import Bools, Doubles, Floats, Ints, Neighbours, Search, Task
+from .neighbours import nearest, open_ended, parts, settled
+from .precise import DOUBLE, SINGLE, best_of_bank, error, in_order, of_columns
+from .rows import matrix, plain, unit_rows
+from .task import Bools, Doubles, Floats, Ints, Neighbours, Task
 
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
 TEMPERATURE = 0.07
 COLDEST = 0.001  # below it votes are those of the nearest alone, and ties beyond float's reach
-TIE = 1e-6  # similarities no further apart than this count as equal
-SPARE = 16  # neighbours searched beyond the largest k, to see where a tie ends
-CHUNK = 256  # queries voted on at a time
+ROUNDINGS = 2.0**-52  # of each of the votes that are summed
 WEIGHTS = ("exp", "uniform")
 
 
@@ -44,9 +43,9 @@ def knn(
     queries: npt.ArrayLike,
     query_labels: npt.ArrayLike,
     *,
-    ks: Sequence[int] = KS,
+    ks: int | Sequence[int] = KS,
     temperature: float = TEMPERATURE,
-    recall_at: Sequence[int] = RECALL_AT,
+    recall_at: int | Sequence[int] = RECALL_AT,
     weights: str = "exp",
     device: str = "cpu",
 ) -> dict[str, dict[str, float]]:
@@ -55,17 +54,23 @@ def knn(
     ``bank`` [N, D] and ``queries`` [M, D] are l2-normalised here; ``bank_labels`` [N] and ``query_labels`` [M] are
     whole numbers; ``ks`` and ``recall_at`` are the numbers of neighbours. A neighbour at cosine similarity s votes
     exp(s / ``temperature``) for its class (Wu et al. 2018, section 3.4), or one vote with ``weights`` "uniform". The
-    result depends on no order of rows: rows within 1e-6 of the k-th similarity share the votes that remain, and of m
-    classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes the bank's class
-    prior. recall@K is the chance that at least one of the first K, ties in random order, has the query's class. A k
-    beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU.
+    result depends on no order of rows: rows that float64 cannot tell from the k-th nearest share the votes that remain,
+    and of m classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes the bank's
+    class prior. recall@K is the chance that at least one of the first K, ties in random order, has the query's class.
+    A k beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU; where float32
+    cannot tell whether a row is among the k nearest, float64 does.
     """
+    bank, queries = matrix("bank", bank), matrix("queries", queries)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
-    bl, ql = whole_numbers("The bank's labels", bank_labels), whole_numbers("The queries' labels", query_labels)
+    bl = whole_numbers("The bank's labels", plain("bank_labels", bank_labels))
+    ql = whole_numbers("The queries' labels", plain("query_labels", query_labels))
     check(b, bl, q, ql)
-    if any(k < 1 for k in (*ks, *recall_at)) or not COLDEST <= temperature < inf:
-        raise UserError(f"k has to be at least 1 and the temperature at least {COLDEST}, and finite.")
-    task = Task(b, bl, q, ql, search=index.Exact(device))
+    ks, recall_at = counts("ks", ks), counts("recall_at", recall_at)
+    if not isinstance(temperature, int | float) or not COLDEST <= temperature < inf:
+        raise UserError(f"The temperature cannot be {temperature!r}; it is at least {COLDEST}, and finite.")
+    if weights not in WEIGHTS:
+        raise UserError(f"weights cannot be {weights!r}; it is {listing(WEIGHTS)}.")
+    task = Task(b, bl, q, ql, search=index.Exact(device), given=(bank, queries))
     judged = judge(task, ks, temperature, recall_at, weights)
     return {
         "knn": {f"k{k}": float(judged.top1[k].mean()) for k in ks},
@@ -98,30 +103,66 @@ def judge(
     """Return what `knn` averages, query by query, for a task with one class a row.
 
     A query's excluded row is left out by its number, not by its similarity. ``neighbours`` are what `nearest` gave for
-    the largest k or more, where that is known already. Those of an index are not ``exact``: where a tie goes on beyond
-    them, the bank is not searched any further.
+    the largest k or more, where that is known already. Those of an index are not ``exact``: they vote with what the
+    index makes of their similarities, and where a tie goes on beyond them, the bank is not searched any further.
     """
-    bank_classes, query_classes, classes = numbered(
-        *(np.asarray(x, np.int64) for x in (task.bank_labels, task.query_labels))
-    )
     rows = task.candidates
     largest = min(max([*ks, *recall_at]), rows)
     if neighbours is None:
         neighbours = nearest(task.bank, task.queries, largest, task.excluded, task.search)
-    similar = neighbours[0]
-    judged = Judged(*({k: np.zeros(len(task.queries)) for k in some} for some in (ks, ks, recall_at)))
-    with_nobody = np.append(bank_classes, classes)
-    for part, s, candidates in in_parts(task, with_nobody, neighbours, largest, exact):
-        for k in {*ks, *recall_at}:
-            share, upto = shares(s, similar[part, min(k, rows) - 1], min(k, rows))
+    ballot = Ballot(task, ks, temperature if weights == "exp" else None, recall_at)
+    single, double = (2 * error(task.bank.shape[1], x) for x in (SINGLE, DOUBLE))
+    everybody = np.arange(len(task.queries))
+    if not exact:
+        for part in parts(everybody, 0):
+            ballot.count(part, neighbours[0][part].astype(np.float64), neighbours[1][part], single, single)
+        return ballot.judged
+    beyond = open_ended(task, neighbours[0], largest)
+    close: list[Ints] = []  # where the votes are too close for float32
+    for part in parts(everybody[~beyond], 0):
+        unsure = ballot.count(part, *settled(task, part, neighbours, ballot.places), double, single)
+        close.append(part[unsure])
+    for part in parts(np.concatenate([*close, everybody[:0]]), 0):
+        near = neighbours[1][part]
+        ballot.count(part, *in_order(of_columns(task, part, near), near), double, double)
+    for part in parts(everybody[beyond], len(task.bank)):
+        ballot.count(part, *best_of_bank(task, part, largest), double, double)
+    return ballot.judged
+
+
+class Ballot:
+    """Counts the votes of queries' neighbours, by k; without a temperature each row has one vote."""
+
+    def __init__(self, task: Task, ks: Sequence[int], temperature: float | None, recall_at: Sequence[int]):
+        bank, self.truth, self.classes = numbered(
+            *(np.asarray(x, np.int64) for x in (task.bank_labels, task.query_labels))
+        )
+        self.bank = np.append(bank, self.classes)  # and last nobody's class, which a row -1 has
+        self.temperature, self.rows = temperature, task.candidates
+        self.places = sorted({min(k, self.rows) for k in (*ks, *recall_at)})
+        self.judged = Judged(*({k: np.zeros(len(task.queries)) for k in some} for some in (ks, ks, recall_at)))
+
+    def count(self, part: Ints, similar: Doubles, near: Ints, tie: float, off: float) -> Bools:
+        """Note what queries ``part`` earn by their nearest rows [P, R], the nearest first.
+
+        Rows no further apart than ``tie`` are tied, and similarities may be ``off`` by so much. Return for which
+        queries [P] that may change what they earn.
+        """
+        labels, truth, judged = self.bank[near], self.truth[part], self.judged
+        unsure = np.zeros(len(part), bool)
+        slack = ROUNDINGS * (similar.shape[1] + 1)  # of sums of votes, relative to them
+        slack += 0 if self.temperature is None else exp(min(2 * off / self.temperature, 700)) - 1
+        for k in {*judged.top1, *judged.recall}:
+            share, upto = shares(similar, similar[:, min(k, self.rows) - 1], min(k, self.rows), tie)
             if k in judged.top1:
-                heat = temperature if weights == "exp" else None
-                votes = vote(s[:, :upto], share, candidates[:, :upto], heat, classes + 1)[:, :classes]  # not nobody's
-                judged.top1[k][part] = wins(votes, query_classes[part], exp(-TIE / temperature))
-                judged.top5[k][part] = among(votes, query_classes[part], 5)
+                votes = vote(similar[:, :upto], share, labels[:, :upto], self.temperature, self.classes + 1)
+                votes = votes[:, : self.classes]  # not nobody's
+                judged.top1[k][part], many = wins(votes, truth, slack)
+                judged.top5[k][part], drawn = among(votes, truth, 5, slack)
+                unsure |= many | drawn
             if k in judged.recall:
-                judged.recall[k][part] = hit(share, candidates[:, :upto] == query_classes[part, None])
-    return judged
+                judged.recall[k][part] = hit(share, labels[:, :upto] == truth[:, None])
+        return unsure
 
 
 def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
@@ -131,110 +172,58 @@ def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
     return codes[: len(bank_labels)], codes[len(bank_labels) :], len(classes)
 
 
-def nearest(
-    bank: Floats, queries: Floats, k: int, excluded: Ints | None = None, search: Search | None = None
-) -> Neighbours:
-    """Return the k nearest rows of each query and `SPARE` more, less its excluded one where it has one.
-
-    ``search`` is another one than the exact; a column that it leaves empty has the row -1, and a similarity below all.
-    """
-    similar, near = (search or index.search)(bank, queries, min(k + SPARE + (excluded is not None), len(bank)))
-    return (similar, near) if excluded is None else without(similar, near, excluded)
+def counts(name: str, ks: int | Sequence[int]) -> list[int]:
+    """Return numbers of neighbours, of one or several. Raises `UserError` for what is no whole number from 1 on."""
+    found: list[Any] = [ks] if isinstance(ks, str) or np.ndim(ks) == 0 else list(ks)  # type: ignore[arg-type]
+    if any(isinstance(k, bool | np.bool_) or not isinstance(k, int | np.integer) or k < 1 for k in found) or not found:
+        raise UserError(f"{name} cannot be {ks!r}; give whole numbers of neighbours, each at least 1.")
+    return [int(k) for k in found]
 
 
-def without(similar: Floats, near: Ints, excluded: Ints) -> Neighbours:
-    """Return neighbours less each query's excluded row, or less the last where that is not among them."""
-    mine = near == excluded[:, None]
-    mine[:, -1] |= ~mine.any(axis=1)
-    shape = (len(near), near.shape[1] - 1)
-    return similar[~mine].reshape(shape), near[~mine].reshape(shape)
-
-
-def in_parts(
-    task: Task, classes: Ints, neighbours: Neighbours, k: int, exact: bool
-) -> Iterator[tuple[Ints, Floats, Ints]]:
-    """Yield parts of the queries, with the similarities and the classes [part, R] of the rows that may vote.
-
-    These rows are the neighbours, nearest first; for queries whose tie at the k-th goes on beyond them they are the
-    whole bank. ``classes`` [N + 1] are those of the bank's rows and last nobody's, which a row -1 has.
-    """
-    similar, near = neighbours
-    open_ended = (similar[:, k - 1] - similar[:, -1] <= 2 * TIE) & (similar.shape[1] < task.candidates) & exact
-    for whole in (False, True):
-        chosen = np.flatnonzero(open_ended == whole)
-        size = max(1, 8_000_000 // len(task.bank)) if whole else CHUNK
-        for part in np.array_split(chosen, max(1, -(-len(chosen) // size))):
-            s = task.queries[part] @ task.bank.T if whole else similar[part]
-            if whole and task.excluded is not None:
-                s[np.arange(len(part)), task.excluded[part]] = -np.inf
-            yield part, s, np.broadcast_to(classes[:-1], s.shape) if whole else classes[near[part]]
-
-
-def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
-    """Return float32 rows of length 1; zero rows stay. Raises `UserError` for what is no matrix of finite numbers."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, and refused
-        x = np.ascontiguousarray(rows, dtype=np.float32)
-    if x.ndim != 2 or 0 in x.shape:
-        raise UserError(f"{name} has shape {list(x.shape)}; it has to be [rows, columns], neither empty.")
-    unit, norms = allocate(x.shape), np.empty(len(x))
-    for i in range(0, len(x), CHUNK):  # what fits the cache, in float64
-        part = x[i : i + CHUNK].astype(np.float64)
-        norms[i : i + CHUNK] = norm = np.sqrt(np.einsum("nd,nd->n", part, part))
-        with np.errstate(invalid="ignore"):
-            np.divide(part, np.where(norm == 0, 1, norm)[:, None], out=unit[i : i + CHUNK], casting="same_kind")
-    bad = np.flatnonzero(~np.isfinite(norms))
-    if len(bad):
-        raise UserError(f"{name} has {len(bad)} rows that are not finite, the first at {bad[0]}; check the encoder.")
-    return unit
-
-
-def allocate(shape: tuple[int, ...]) -> Floats:
-    """Return an array to fill: in memory, or in a temporary file where it would take more than half of what is free."""
-    if 4 * np.prod(shape, dtype=np.int64) > psutil.virtual_memory().available // 2:
-        with TemporaryFile() as file:  # the mapping outlives it
-            return np.memmap(file, np.float32, "w+", shape=shape)
-    return np.empty(shape, np.float32)
-
-
-def shares(similar: Floats, kth: Floats, k: int) -> tuple[Doubles, int]:
+def shares(similar: Doubles, kth: Doubles, k: int, tie: float) -> tuple[Doubles, int]:
     """Return how much of each row [Q, R] counts among the k nearest, and up to which column any does.
 
     A row above the tie at the k-th similarity [Q] counts 1; the rows of the tie have equal shares of what remains.
     """
     kth = kth[:, None]
-    reach = similar >= kth - TIE
+    reach = similar >= kth - tie
     upto = int(np.flatnonzero(reach.any(axis=0)).max(initial=0)) + 1
-    above = similar[:, :upto] > kth + TIE
+    above = similar[:, :upto] > kth + tie
     tied = ~above & reach[:, :upto]
     share = (k - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
     return above + tied * share, upto
 
 
-def vote(similar: Floats, share: Doubles, labels: Ints, temperature: float | None, classes: int) -> Doubles:
+def vote(similar: Doubles, share: Doubles, labels: Ints, temperature: float | None, classes: int) -> Doubles:
     """Return the votes [Q, classes] for each class; each row has one vote where there is no temperature."""
-    top = similar.max(axis=1, keepdims=True).astype(np.float64)
+    top = similar.max(axis=1, keepdims=True)
     weights = share if temperature is None else share * np.exp((similar - top) / temperature)
     rows = np.arange(len(similar))[:, None] * classes
     votes: Doubles = np.bincount((rows + labels).ravel(), weights.ravel(), len(similar) * classes).astype(np.float64)
     return votes.reshape(-1, classes)
 
 
-def wins(votes: Doubles, truth: Ints, factor: float) -> Doubles:
-    """Return 1 where the true class alone has the most votes, 1/m where m classes have them, and 0 elsewhere.
+def wins(votes: Doubles, truth: Ints, slack: float) -> tuple[Doubles, Bools]:
+    """Return what each query earns [Q], and whether several classes have the most votes.
 
-    Classes have the most votes together where theirs are at least ``factor`` of the most.
+    It earns 1 where the true class alone has the most, 1/m where m classes have them, and 0 elsewhere. Classes have the
+    most votes together where theirs are no more than ``slack`` times the most below these.
     """
-    winners = votes >= votes.max(axis=1, keepdims=True) * factor
-    earned: Doubles = winners[np.arange(len(truth)), truth] / winners.sum(axis=1)
-    return earned
+    winners = votes >= votes.max(axis=1, keepdims=True) / (1 + slack)
+    many = winners.sum(axis=1)
+    return winners[np.arange(len(truth)), truth] / many, many > 1
 
 
-def among(votes: Doubles, truth: Ints, n: int) -> Doubles:
-    """Return the chance that the true class is among the n with the most votes; equal ones come in random order."""
+def among(votes: Doubles, truth: Ints, n: int, slack: float) -> tuple[Doubles, Bools]:
+    """Return the chance [Q] that the true class is among the n with the most votes, and where it is drawn by lot.
+
+    Classes whose votes differ by no more than ``slack`` times these come in random order.
+    """
     true_votes = votes[np.arange(len(truth)), truth][:, None]
-    better, equal = votes > true_votes * (1 + TIE), np.abs(votes - true_votes) <= true_votes * TIE
-    chance: Doubles = (n - better.sum(axis=1)) / equal.sum(axis=1)
-    return chance.clip(0, 1)
+    better, equal = votes > true_votes * (1 + slack), np.abs(votes - true_votes) <= true_votes * slack
+    ahead, tied = better.sum(axis=1), equal.sum(axis=1)
+    chance: Doubles = ((n - ahead) / tied).clip(0, 1)
+    return chance, (ahead < n) & (ahead + tied > n) & (true_votes[:, 0] > 0)
 
 
 def hit(share: Doubles, same: Bools) -> Doubles:

@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .task import Bools, Doubles, Floats, Ints, Labels, Task
+from .precise import of_bank, tie
+from .task import Bools, Doubles, Ints, Labels, Task
 
-RESOLUTION = 2.5e-7  # similarities no further apart than this are one number in float32: their rows are tied
-CELLS = 1_000_000  # similarities held at a time: few, so that the memory for them is used again
-LOWEST = -2.0  # below any cosine: a query's own row
+CELLS = 1_000_000  # similarities sorted at a time: few, so that the memory for them is used again
+HELD = 16  # times as many are computed at a time: the bank is widened once for them
 
 
 def retrieval(task: Task, at: Sequence[int] = (1, 5, 10), largest: int | None = None) -> dict[str, Doubles]:
@@ -24,14 +24,14 @@ def retrieval(task: Task, at: Sequence[int] = (1, 5, 10), largest: int | None = 
     """
     if largest is None:
         largest = most_positives(task)
-    parts = []
-    for part in blocks(len(task.queries), len(task.bank)):
-        excluded = None if task.excluded is None else task.excluded[part]
-        similar = task.queries[part] @ task.bank.T
-        if excluded is not None:
-            similar[np.arange(len(similar)), excluded] = LOWEST
-        positive = positives(task.query_labels[part], task.bank_labels, excluded)
-        parts.append(metrics(similar, positive, at, largest, task.candidates))
+    parts, resolution, everybody = [], tie(task.bank.shape[1]), np.arange(len(task.queries))
+    for some in blocks(len(task.queries), len(task.bank), HELD * CELLS):
+        held = of_bank(task, everybody[some])
+        for one in blocks(len(held), len(task.bank), CELLS):
+            part = everybody[some][one]
+            excluded = None if task.excluded is None else task.excluded[part]
+            positive = positives(task.query_labels[part], task.bank_labels, excluded)
+            parts.append(metrics(held[one], positive, at, largest, task.candidates, resolution))
     return {name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
 
 
@@ -41,14 +41,14 @@ def most_positives(task: Task) -> int:
     if not task.multi_label:
         classes, sizes = np.unique(bank_labels, return_counts=True)
         return int(sizes[np.isin(classes, query_labels)].max(initial=0)) - (excluded is not None)
-    parts = blocks(len(query_labels), len(bank_labels))
+    parts = blocks(len(query_labels), len(bank_labels), CELLS)
     each = (positives(query_labels[x], bank_labels, None if excluded is None else excluded[x]) for x in parts)
     return max(int(positive.sum(axis=1).max()) for positive in each)
 
 
-def blocks(queries: int, rows: int) -> Iterator[slice]:
-    """Return parts of the queries whose similarities to all rows fit memory."""
-    size = max(1, CELLS // rows)
+def blocks(queries: int, rows: int, cells: int) -> Iterator[slice]:
+    """Return parts of the queries that have so many similarities to all rows, or little more."""
+    size = max(1, cells // rows)
     return (slice(start, start + size) for start in range(0, queries, size))
 
 
@@ -66,13 +66,15 @@ def positives(query_labels: Labels, bank_labels: Labels, excluded: Ints | None) 
     return positive
 
 
-def metrics(similar: Floats, positive: Bools, at: Sequence[int], largest: int, gallery: int) -> dict[str, Doubles]:
+def metrics(
+    similar: Doubles, positive: Bools, at: Sequence[int], largest: int, gallery: int, resolution: float
+) -> dict[str, Doubles]:
     """Return the metrics of rows of similarities [Q, N] that count ``gallery`` rows.
 
-    ``largest`` is the most positives of any query, for ANMRR.
+    ``largest`` is the most positives of any query, for ANMRR; rows no further apart than ``resolution`` are tied.
     """
     queries, count = len(similar), positive.sum(axis=1)
-    query, rank, chance, above, first = positions(similar, positive)
+    query, rank, chance, above, first = positions(similar, positive, resolution)
     with np.errstate(divide="ignore", invalid="ignore"):
         precision = (above + 1) / rank  # at this rank, if a positive stands there
         before = np.where(rank > 1, above / (rank - 1), 1.0)  # at the rank above
@@ -102,7 +104,7 @@ def metrics(similar: Floats, positive: Bools, at: Sequence[int], largest: int, g
     return {name: np.where(count > 0, each, np.nan) for name, each in values.items()}
 
 
-def positions(similar: Floats, positive: Bools) -> tuple[Ints, Ints, Doubles, Doubles, Doubles]:
+def positions(similar: Doubles, positive: Bools, resolution: float) -> tuple[Ints, Ints, Doubles, Doubles, Doubles]:
     """Return every rank at which a positive may stand, over all queries.
 
     For each: its query and the rank from 1; the chance of a positive there; how many positives stand above it, expected
@@ -113,8 +115,8 @@ def positions(similar: Floats, positive: Bools) -> tuple[Ints, Ints, Doubles, Do
     order = np.argsort(-similar, axis=1)
     ranked, hits = np.take_along_axis(similar, order, 1), np.take_along_axis(positive, order, 1)
     starts = np.ones((rows, width), dtype=bool)
-    starts[:, 1:] = ranked[:, :-1] - ranked[:, 1:] > RESOLUTION
-    flat, sizes = runs(ranked.ravel(), starts.ravel())
+    starts[:, 1:] = ranked[:, :-1] - ranked[:, 1:] > resolution
+    flat, sizes = runs(ranked.ravel(), starts.ravel(), resolution)
     inside = np.add.reduceat(hits.ravel(), flat, dtype=np.int64)
     so_far = np.cumsum(inside) - inside  # positives above a run, those of earlier queries included
     flat, sizes, inside, so_far = (x[inside > 0] for x in (flat, sizes, inside, so_far))
@@ -131,7 +133,7 @@ def positions(similar: Floats, positive: Bools) -> tuple[Ints, Ints, Doubles, Do
     return query[run], flat[run] % width + within + 1, r / n, above, first
 
 
-def runs(ranked: Floats, starts: Bools) -> tuple[Ints, Ints]:
+def runs(ranked: Doubles, starts: Bools, resolution: float) -> tuple[Ints, Ints]:
     """Return where runs of tied similarities begin, counted through all queries, and their sizes.
 
     ``starts`` is where the next similarity is further away. A run is no wider than the resolution: a dense ranking, in
@@ -139,11 +141,11 @@ def runs(ranked: Floats, starts: Bools) -> tuple[Ints, Ints]:
     """
     flat = np.flatnonzero(starts)
     sizes = np.diff(np.append(flat, len(ranked)))
-    wide = ranked[flat] - ranked[flat + sizes - 1] > RESOLUTION
+    wide = ranked[flat] - ranked[flat + sizes - 1] > resolution
     if wide.any():
         run = np.repeat(np.flatnonzero(wide), sizes[wide])
         member = flat[run] + np.arange(len(run)) - np.repeat(np.cumsum(sizes[wide]) - sizes[wide], sizes[wide])
-        step = np.floor((ranked[flat[run]].astype(np.float64) - ranked[member]) / RESOLUTION)
+        step = np.floor((ranked[flat[run]] - ranked[member]) / resolution)
         cut = np.zeros(len(ranked), dtype=bool)
         cut[member[1:]] = step[1:] != step[:-1]
         flat = np.flatnonzero(starts | cut)

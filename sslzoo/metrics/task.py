@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Labels = Ints | Bools  # a class per row [N], or which labels a row has [N, C]
 Neighbours = tuple[Floats, Ints]  # similarities and rows of the bank [Q, k], largest similarity first
+Rows = npt.NDArray[Any]  # numbers of any kind [N, D]
 Search = Callable[[Floats, Floats, int], Neighbours]  # of a bank, queries and k
 
 
@@ -20,7 +22,8 @@ class Task:
     """Holds a bank [N, D] and queries [Q, D], rows of length 1, with the labels of both.
 
     ``excluded`` [Q] is the row of the bank that each query leaves out, its own, where a set is its own bank.
-    ``search`` is the exact search that is used, by default that of faiss.
+    ``search`` is the exact search that is used, by default that of faiss. ``given`` are bank and queries before they
+    were narrowed to float32, of any length: where float32 cannot tell rows apart, these are compared.
     """
 
     bank: Floats
@@ -29,6 +32,12 @@ class Task:
     query_labels: Labels
     excluded: Ints | None = None
     search: Search | None = None
+    given: tuple[Rows, Rows] | None = None
+
+    @property
+    def whole_rows(self) -> tuple[Rows, Rows]:
+        """Return bank and queries with all the digits that there are."""
+        return self.given or (self.bank, self.queries)
 
     @property
     def candidates(self) -> int:

@@ -74,7 +74,7 @@ def resolve_here(
     written = {key: read_knob(key, value) for key, value in (flags or {}).items() if value is not None}
     asked = layer(here)
     recipe = resolve(expression, here.scale, [asked], written)
-    if misfit(recipe, here.samples) is not None:
+    if misfit(recipe, here.samples) is not None or queue_too_long(recipe, here.samples):
         asked = replace(asked, knobs={**asked.knobs, **fitting(recipe, here.samples)})
         recipe = resolve(expression, here.scale, [asked], written)  # the expression still has the last word
     return recipe
@@ -88,7 +88,35 @@ def fitting(recipe: Recipe, samples: int) -> Knobs:
         fits["heads.dim"] = max(2, min(recipe.heads.dim, rows // 2))
     if recipe.reads("clustering.kmeans_iterations"):
         fits["clustering.prototypes"] = max(2, min(recipe.clustering.prototypes, samples // 4))
+    if queue_too_long(recipe, samples):
+        fits["memory.queue_length"] = longest_queue(recipe, samples)
     return fits
+
+
+def longest_queue(recipe: Recipe, samples: int) -> int:
+    """Return the longest queue that rarely holds a key of an image that is in the batch itself."""
+    return max(1, samples - recipe.training.batch_size)
+
+
+def queue_too_long(recipe: Recipe, samples: int) -> bool:
+    """Return whether a queue reaches back to an epoch ago: what a query is told apart from is itself, or its target."""
+    return recipe.reads("memory.queue_length") and recipe.memory.queue_length > longest_queue(recipe, samples)
+
+
+def notes(recipe: Recipe, samples: int) -> list[str]:
+    """Return what a person should know of a recipe that trains on so many images, and may not have meant so."""
+    found, training, warmup = [], recipe.training, recipe.optimizer.warmup_epochs
+    if warmup >= training.epochs:
+        found.append(
+            f"The warm-up of {warmup:g} epochs takes the whole run of {training.epochs}, whose learning rate rises to "
+            "its end; train longer, or set optimizer.warmup_epochs lower."
+        )
+    if queue_too_long(recipe, samples):
+        found.append(
+            f"The queue of {recipe.memory.queue_length:,} holds older keys of the batch's own images, of {samples:,} "
+            f"in all; set memory.queue_length to {longest_queue(recipe, samples):,} or less."
+        )
+    return found
 
 
 def backbone_for(here: Circumstances) -> str:

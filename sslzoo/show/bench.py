@@ -21,6 +21,9 @@ RETRIEVAL = {
 }  # fmt: skip
 HIDDEN = ("precision@1", "precision@5")  # recall@1, and what stands between
 SHORT = {name: RETRIEVAL[name] for name in ("recall@1", "recall@10", "precision@10", "map@r", "map", "ndcg")}
+HIT_RATE = (
+    "R@k: a right row among the first k, a hit rate; of tied rows R@1 draws one by lot, where k1 lets all of them vote"
+)
 RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
 
 
@@ -69,7 +72,9 @@ def knn_tables(result: "BenchmarkResult") -> None:
         for one in unscored:
             health = ", ".join(f"{name} {value:.3g}" for name, value in one.health.to_json().items())
             out.print(f"{escape(one.source)}: {one.dimension} columns; {health or 'not finite'}", soft_wrap=True)
-    about = (*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}")
+    about = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
+    if retrieved:
+        about.append(HIT_RATE)
     out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
 
 
@@ -143,6 +148,9 @@ def _indexes(out: Console, row: "BenchmarkRow") -> None:
         sizes = (f"{one.bytes / 2**20:,.0f}", f"{one.build_seconds:.1f}")
         made.add_row(escape(one.index), score(one.recall), f"{one.queries_per_second:,.0f}", knn, *sizes)
     out.print(_right(made))
+    for one in row.indexes:
+        if one.note:
+            line(f"Warning: {one.note}", stderr=True)
 
 
 def _groups(out: Console, groups: Sequence["SeedGroup"]) -> None:

@@ -31,7 +31,7 @@ class Screen(Reporter):
         self.started = self.drawn = time.monotonic()
         self.last: LogRow | None = None
         self.knn: float | None = None
-        self.largest_rank = 0
+        self.largest_rank, self.scored_on = 0, "validation"
         self.warned: set[str] = set()
 
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
@@ -40,6 +40,10 @@ class Screen(Reporter):
         from ..metrics.health import largest_rank  # which needs torch
 
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
+        if plan.data.labelled:
+            of_test = plan.options.eval == "test" and plan.data.test is not None
+            n = len(plan.data.test or ()) if of_test else int(plan.data.held_out(plan.options.seed).sum())
+            self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -98,7 +102,7 @@ class Screen(Reporter):
                 self.warn(f"after epoch {row.epoch}: {sentence[0].lower()}{sentence[1:]}")
         if self.quiet or (self.progress is not None and row.knn is None and row.epoch < epochs):
             return
-        knn = f"  kNN (validation) {row.knn:.3f}" if row.knn is not None else ""
+        knn = f"  kNN ({self.scored_on}) {row.knn:.3f}" if row.knn is not None else ""
         self.out.print(
             f"epoch {row.epoch:>{len(str(epochs))}}/{epochs}  loss {row.loss:.4f}  std {row.std:.2f}  "
             f"rank {row.rank:.1f}{knn}  {row.images_per_second:,.0f} images/s",
@@ -121,6 +125,8 @@ class Screen(Reporter):
             made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result.knn))
             made.add_row(f"[bold]{escape(result.expression)}[/bold]", *map(score, result.knn.values()))
             for name, found in (("untrained backbone", result.random_knn), ("raw pixels", result.raw_knn)):
+                if found is None:  # not wanted
+                    continue
                 made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
         spread = f"std x sqrt(d) {result.std:.2f} (1 healthy, 0 collapsed)"

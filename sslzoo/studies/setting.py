@@ -41,6 +41,7 @@ class Given(TypedDict, total=False):
     limit: int | None
     device: str
     precision: str
+    baselines: bool | None
     out: str
 
 
@@ -137,6 +138,9 @@ def command(verb: str, words: Sequence[str], given: Mapping[str, object]) -> str
     """Return the command line that makes a table, without options that are as always, with the plugins in use."""
     usual = asdict(Options())
     changed = {key: value for key, value in given.items() if value not in (None, usual.get(key))}
-    flags = [word for key, value in changed.items() for word in (f"--{key.replace('_', '-')}", str(value))]
+    flags = []
+    for key, value in changed.items():
+        name = key.replace("_", "-")
+        flags += [f"--no-{name}"] if value is False else [f"--{name}", str(value)]
     flags += [word for plugin in plugins.loaded() for word in ("--plugin", plugin.path)]
     return shlex.join(["sslzoo", verb, *words, *flags])

@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean, stdev
 
 from ..recipes.knobs import spelled
 from ..recipes.schema import Value
@@ -12,6 +13,8 @@ from ..tools.files import write as write_whole
 from .lattice import plain_name
 from .results import Head, Result, Spread, Table
 
+FEWEST = 8  # cells whose ranks are correlated: of fewer, chance alone gives high correlations
+NOISE = 0.01  # of kNN over seeds, where it is not known
 NUMBERS = ("random_knn", "raw_knn", "std", "rank", "loss")
 
 # ---- values as text --------------------------------------------------------------------------------------------------
@@ -90,15 +93,27 @@ def refusals(table: Table) -> list[str]:
 
 
 def findings(table: Table) -> list[str]:
-    """Return the sentences below a table: what ranks its cells."""
+    """Return the sentences below a table: what ranks its cells, where that is more than chance."""
     found = []
-    if table.order is not None:
+    if table.order is not None and telling(table.cells, table.order.n):
         rho, n = correlation(table.order.spearman), table.order.n
         found.append(f"The order of the paper: Spearman {rho} between published and measured, n = {n}.")
-    if table.scoreboard is not None:
+    if table.scoreboard is not None and telling(table.cells, table.scoreboard.n):
         rhos = ", ".join(f"{name} {correlation(rho)}" for name, rho in table.scoreboard.spearman.items())
         found.append(f"Label-free scores against kNN, Spearman over n = {table.scoreboard.n} cells: {rhos}.")
     return found
+
+
+def telling(cells: Sequence[Result], n: int) -> bool:
+    """Return whether a correlation over ``n`` of the cells says more than chance: it is a finding, and else a number.
+
+    It says nothing of few cells, nor where the cells' kNN differ by no more than that of one cell does over its seeds.
+    Where no cell has several seeds, that is taken to be `NOISE`.
+    """
+    known = [cell.knn for cell in cells if cell.knn]
+    errors = [knn.sd**2 / knn.n for knn in known if knn.sd is not None]
+    noise = fmean(errors) ** 0.5 if errors else NOISE
+    return n >= FEWEST and stdev(knn.mean for knn in known) > noise
 
 
 def untrained(table: Table) -> float | None:

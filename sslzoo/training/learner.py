@@ -15,7 +15,7 @@ from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
 from .machine import autocast, compiled, without_trace
-from .optim import optimizer
+from .optim import scheduled
 from .plan import Plan
 
 SKIPS = 20  # steps in a row that are left out before a run is given up
@@ -39,7 +39,7 @@ class Learner:
         if collectives.world() > 1:
             synchronized(self.model, self.device)
         self.norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
-        self.optimizer = optimizer(self.model, recipe, recipe.training.epochs * len(batches))
+        self.optimizer = scheduled(self.model, recipe, recipe.training.epochs * len(batches))
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.called: nn.Module = self.model
         self.in_a_row = 0

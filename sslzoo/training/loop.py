@@ -124,6 +124,8 @@ class Training:
         if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)
         reporter.begin(self.plan, path, self.epoch)
+        for note in self.plan.notes:
+            reporter.warn(note)
         unreadable = self.plan.data.unreadable
         agree.on_first(lambda: unreadable.reload(path))
         every = self.options.knn_every or max(1, -(-epochs // 8))

@@ -1,6 +1,8 @@
 """The optimiser with its schedule: timm's, with the predictor's own learning rate and decay kept off norms."""
 
 import logging
+import warnings
+from dataclasses import replace
 from typing import Any, cast
 
 import timm.optim
@@ -9,7 +11,9 @@ import torch
 from torch import nn
 
 from ..core.siamese import Siamese
+from ..processes import collectives
 from ..recipes.recipe import Recipe
+from ..tools.bounds import check_numbers
 
 logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)  # it warns of a run of one step
 TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
@@ -17,17 +21,46 @@ TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is 
 FUSED = ("cpu", "cuda")  # where torch's own optimisers move all parameters in one pass
 
 
-def optimizer(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
+def optimizer(model: Siamese, recipe: Recipe, steps: int, batch_size: int | None = None) -> torch.optim.Optimizer:
     """Return an optimiser of ``model`` whose learning rate follows the schedule of ``recipe``.
 
     ``steps`` is the number of its own ``step()`` calls: linear warm-up, then a cosine; the learning rate is base x
-    batch / 256. The model gets to know the length of training too, for tau's schedule. The optimiser's state holds how
+    batch / 256, of ``batch_size`` images of all processes, by default the recipe's. A first batch of another size is
+    warned of. The model gets to know the length of training too, for tau's schedule. The optimiser's state holds how
     far the schedule is, so saving and loading it is enough to go on. The model has to be on its device already.
+    Raises `UserError` for a ``batch_size`` below 2.
     """
+    if batch_size is not None:
+        check_numbers(batch_size=batch_size)
+        recipe = replace(recipe, training=replace(recipe.training, batch_size=batch_size))
+    watch_batch(model, recipe)
+    return scheduled(model, recipe, steps)
+
+
+def watch_batch(model: Siamese, recipe: Recipe) -> None:
+    """Let the first batch that trains warn where it has another size than the learning rate is for."""
+    wanted = recipe.training.batch_size
+
+    def look(_: nn.Module, given: tuple[Any, ...]) -> None:
+        if model.training and torch.is_grad_enabled() and given:
+            handle.remove()
+            rows = len(given[0][0]) * collectives.world()
+            if rows != wanted:
+                warnings.warn(
+                    f"The batch has {rows} images, and the learning rate {recipe.learning_rate:.4g} is for {wanted}; "
+                    f"sslzoo.optimizer(model, recipe, steps, batch_size={rows}) scales it.",
+                    stacklevel=4,
+                )
+
+    handle = model.register_forward_pre_hook(look)
+
+
+def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
+    """Return what `optimizer` does, for whoever sees to the batch's size."""
     knobs = recipe.optimizer
     options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": knobs.weight_decay}
     if knobs.name == "lars":
-        options |= {"trust_coeff": knobs.trust, "trust_clip": knobs.trust_clip}
+        options |= {"trust_coeff": knobs.trust, "trust_clip": knobs.trust_clip, "always_adapt": True}
     options |= {"betas": (knobs.momentum, 0.999)} if knobs.name == "adamw" else {"momentum": knobs.momentum}
     options |= {} if knobs.name == "lars" else {"fused": next(model.parameters()).device.type in FUSED}
     made = cast(
@@ -90,8 +123,12 @@ def hold_where_gradients_overflow(made: torch.optim.Optimizer) -> None:
 
 
 def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Return the parameter groups: predictor apart, and biases and norms apart where the decay spares them."""
+    """Return the parameter groups: predictor apart, and biases and norms apart where the decay spares them.
+
+    What the decay spares has no trust ratio of LARS either; all else has one, also where the decay is 0.
+    """
     knobs = recipe.optimizer
+    unadapted = {"always_adapt": False} if knobs.name == "lars" else {}  # BYOL's LARS: spared of both
     found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -102,7 +139,7 @@ def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
             "params": parameters,
             "lr_scale": knobs.predictor_lr_scale if predicts else 1.0,
             "constant": predicts and knobs.predictor_schedule == "constant",
-            **({"weight_decay": 0.0} if spared else {}),
+            **({"weight_decay": 0.0, **unadapted} if spared else {}),
         }
         for (predicts, spared), parameters in found.items()
     ]

@@ -14,7 +14,7 @@ from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
 from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
-from ..recipes.layers import Circumstances, resolve_here
+from ..recipes.layers import Circumstances, notes, resolve_here
 from ..recipes.recipe import Recipe, switch_values
 from ..recipes.rules import misfit
 from ..recipes.schema import Value
@@ -22,6 +22,7 @@ from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record
+from ..views.features import raw_size
 from .machine import find_device, find_precision
 
 
@@ -49,6 +50,7 @@ class Options(Record):
     on_nan: str = "stop"
     accumulate: int = 1
     max_bad: float = MAX_SHARE
+    baselines: bool = True
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -87,6 +89,14 @@ class Plan:
     def resident(self) -> bool:
         """Return whether the images are in memory."""
         return self.data.train.images.pixels is not None
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a person should know of the recipe and the data, and may not have meant so."""
+        found, data = notes(self.recipe, len(self.data.train)), self.data
+        if self.options.baselines and data.labelled and (small := raw_size(data.scored, data.size)) < data.size:
+            found.append(f"Raw pixels are compared at {small} px: {data.scored:,} images take too much memory at more.")
+        return found
 
     @property
     def rows(self) -> int:

@@ -41,6 +41,7 @@ def train(
     on_nan: str = "stop",
     accumulate: int = 1,
     max_bad: float = MAX_SHARE,
+    baselines: bool = True,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> Result:
@@ -64,7 +65,8 @@ def train(
     images that may be unreadable.
 
     What is kept and said: ``knn_every`` is the number of epochs from one kNN to the next, on a part of the training
-    images, or on the test split where ``eval`` is "test" and not "val"; ``checkpoint_every`` is a number of epochs, or
+    images, or on the test split where ``eval`` is "test" and not "val"; without ``baselines`` raw pixels and the
+    untrained backbone are not measured beside it; ``checkpoint_every`` is a number of epochs, or
     minutes as in "10m", and ``keep`` the number of checkpoints that stay; ``reporter`` hears of the run as it goes;
     ``stop_after`` ends the run after that epoch, on the same schedule.
     """
@@ -72,7 +74,7 @@ def train(
         data=data, epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
         device=device, precision=precision, seed=seed, out=out, init=init, knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
-        accumulate=accumulate, max_bad=max_bad,
+        accumulate=accumulate, max_bad=max_bad, baselines=baselines,
     )  # fmt: skip
     with agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
@@ -123,6 +125,11 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
+        if stop_after is not None and checkpoint.epoch >= stop_after:
+            raise UserError(
+                f"{path} has trained {checkpoint.epoch} epochs, and --stop-after {stop_after} leaves none to train; "
+                "give a later one, or leave it out."
+            )
         agree.on_all(lambda: require(about.plugins, path))
         plan = alike(lambda resident: _plan_of(path, about, resident if about.resident is None else about.resident))
         training = Training(plan, path, checkpoint)

@@ -13,7 +13,8 @@ from ..data.splits import Split
 from ..metrics.knn import knn
 from ..processes import agree, collectives
 from ..tools.errors import Diverged
-from ..views.features import Preprocessing, features
+from ..views.features import Preprocessing, features, raw_size
+from . import baselines
 from .machine import evaluation_autocast
 from .plan import Plan
 
@@ -30,7 +31,7 @@ def live(plan: Plan, encoder: nn.Module) -> float:
 class Scores:
     """Describes a run's kNN: accuracies in [0, 1] by k, and k = 20 of raw pixels and of the untrained backbone.
 
-    All three are None without labels.
+    All three are None without labels, and the latter two where they were not wanted.
     """
 
     knn: Mapping[str, float] | None = None
@@ -44,13 +45,18 @@ def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Sc
     if not data.labelled:
         return Scores()
     assert data.test is not None
-    fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
-    fresh.load_state_dict(untrained)
-    return Scores(
-        score(plan, encoder, data.bank, data.test),
-        score(plan, None, data.bank, data.test)["k20"],
-        score(plan, fresh, data.bank, data.test)["k20"],
-    )
+    bank, test = data.bank, data.test
+    found = score(plan, encoder, bank, test)
+    if not plan.options.baselines:
+        return Scores(found)
+
+    def of_untrained() -> float:
+        fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
+        fresh.load_state_dict(untrained)
+        return score(plan, fresh, bank, test)["k20"]
+
+    raw = baselines.once(plan, None, lambda: score(plan, None, bank, test)["k20"])
+    return Scores(found, raw, baselines.once(plan, untrained, of_untrained))
 
 
 def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:
@@ -70,7 +76,8 @@ def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[
     """Return features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
     precision = evaluation_autocast(plan.device, plan.precision)
-    how = (Preprocessing(data.size, data.mean, data.std), plan.device, plan.workers, None, precision)
+    size = data.size if encoder is not None else raw_size(data.scored, data.size)
+    how = (Preprocessing(size, data.mean, data.std), plan.device, plan.workers, None, precision)
     if collectives.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(collectives.shard_indices(n))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from math import isqrt
 from typing import cast
 
 import numpy as np
@@ -18,6 +19,8 @@ from .streams import ignore_signals, keep_whole, start_method
 
 BATCH = 256
 CPU = torch.device("cpu")
+RAW_BYTES = 2**30  # of raw pixels as float32, of all images that are compared by them
+RAW_SMALLEST = 8  # px
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,14 @@ class Preprocessing:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+
+def raw_size(images: int, size: int) -> int:
+    """Return the size in px at which so many images of a size are compared by their raw pixels: that size, or smaller.
+
+    It is a matter of the data alone and not of a machine, so that the result is one.
+    """
+    return min(size, max(RAW_SMALLEST, isqrt(RAW_BYTES // (4 * 3 * max(images, 1)))))
 
 
 class Squares(TorchDataset[ReadImages]):
