@@ -1,13 +1,14 @@
 """Backbones: timm's, with a small-image stem for residual nets, and a four-layer net for the CPU."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from ..processes import batchnorm
 from ..recipes import plugins
@@ -127,15 +128,16 @@ def feature_width(encoder: nn.Module) -> int:
 
     Of an image its first convolution says how many channels it takes; lazy layers are made by it. Raises `UserError`.
     """
-    lazy = any(isinstance(parameter, UninitializedTensorMixin) for parameter in encoder.parameters())
+    lazy = any(is_lazy(parameter) for parameter in encoder.parameters())
     for name in ("head_hidden_size", "num_features"):
         width = getattr(encoder, name, None)
         if isinstance(width, int) and not isinstance(width, bool) and not lazy:
             return width
     first = next((module for module in encoder.modules() if isinstance(module, nn.modules.conv._ConvNd)), None)
-    channels = [first.in_channels] if first is not None and first.in_channels else CHANNELS
+    likely = () if first is None or not first.in_channels else (first.in_channels,)
+    channels = (*likely, *(number for number in CHANNELS if number not in likely))
     parameter = next(encoder.parameters(), torch.zeros(()))
-    like = {"dtype": parameter.dtype, "device": parameter.device}
+    of = partial(torch.zeros, dtype=parameter.dtype, device=parameter.device)
     training, said = encoder.training, ""
     encoder.eval()
     try:
@@ -143,7 +145,7 @@ def feature_width(encoder: nn.Module) -> int:
             for number in channels:
                 try:
                     with torch.no_grad():
-                        output = encoder(torch.zeros(1, number, size, size, **like))
+                        output = encoder(of(1, number, size, size))
                 except Exception as error:  # made for other images; its layers may raise anything
                     said = " ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(".")
                 else:

@@ -46,10 +46,12 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     words = [words] if isinstance(words, str) else [*words]
     if (length := sum(map(len, words))) > LONGEST:
         raise UserError(f"An expression cannot have {length:,} letters; it has at most {LONGEST:,}.")
-    if words and _is_data(words[0]):
-        raise UserError(
-            f"{words[0]} holds data and is no method; 'sslzoo train METHOD --data {shlex.quote(words[0])}' trains on it."
-        )
+    for word in words:
+        if _is_data(word):
+            raise UserError(
+                f"{word} holds data and is no part of a method; give it with --data {shlex.quote(word)}, as in 'sslzoo "
+                "train simsiam --data DATA'."
+            )
     try:
         tokens = tokenize(words)
     except ValueError as error:
@@ -91,9 +93,10 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
 
 
 def _is_data(word: str) -> bool:
-    """Return whether a word that stands for a method is a folder or a file of data."""
-    path = os.path.expanduser(word)
-    return canonical(word) not in method_names() and (os.path.isdir(path) or word.lower().endswith((".npz", ".npy")))
+    """Return whether a word of an expression that nothing is named by is a folder or a file of data."""
+    if canonical(word) in (*method_names(), *SWITCHES, *WORDS) or "=" in word:
+        return False
+    return os.path.isdir(os.path.expanduser(word)) or word.lower().endswith((".npz", ".npy"))
 
 
 def canonical(word: str) -> str:

@@ -155,7 +155,7 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recover
     A link is followed, and a file that is there keeps its permissions. Raises `UserError` that ends in
     ``recovery_hint``.
     """
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else path
     unfinished = temporary(path)
     sweep(path.parent)
     try:
