@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -36,8 +37,8 @@ def sentence(error: click.ClickException) -> str:
     choices = getattr(error.param, "type", None) if isinstance(error, click.MissingParameter) else None
     if isinstance(choices, click.Choice):
         return f"Missing argument; choose from {listing(choices.choices)}."
-    message = error.format_message().rstrip(".")
-    return message if message.endswith("?") else f"{message}."
+    message = re.sub(r"\. Did you mean (.*\?)$", r" (did you mean \1)", error.format_message())
+    return message.rstrip(".") + "."
 
 
 def exhausted(error: Exception) -> str:

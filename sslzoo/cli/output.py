@@ -9,7 +9,7 @@ from typing import Any, TextIO
 
 import click
 
-_kept: list[tuple[TextIO, int | None]] = []  # standard output as it was, and its number before it became the other's
+_kept: list[tuple[TextIO | None, int | None]] = []  # standard output as it was, and its number
 
 
 @contextmanager
@@ -40,6 +40,8 @@ def emit(content: Any) -> None:
         click.echo(text)
         return
     out, number = _kept[-1]
+    if out is None:  # it is closed
+        return
     if number is not None:
         os.dup2(number, 1)
     try:

@@ -46,10 +46,10 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     words = [words] if isinstance(words, str) else [*words]
     if (length := sum(map(len, words))) > LONGEST:
         raise UserError(f"An expression cannot have {length:,} letters; it has at most {LONGEST:,}.")
-    for word in words:
-        if _is_data(word):
+    for one in words:
+        if _is_data(one):
             raise UserError(
-                f"{word} holds data and is no part of a method; give it with --data {shlex.quote(word)}, as in 'sslzoo "
+                f"{one} holds data and is no part of a method; give it with --data {shlex.quote(one)}, as in 'sslzoo "
                 "train simsiam --data DATA'."
             )
     try:
@@ -94,7 +94,7 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
 
 def _is_data(word: str) -> bool:
     """Return whether a word of an expression that nothing is named by is a folder or a file of data."""
-    if canonical(word) in (*method_names(), *SWITCHES, *WORDS) or "=" in word:
+    if canonical(word) in (*method_names(), *SWITCHES, *WORDS) or "=" in word or word.endswith(".toml"):
         return False
     return os.path.isdir(os.path.expanduser(word)) or word.lower().endswith((".npz", ".npy"))
 
@@ -109,7 +109,7 @@ def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
     word = canonical(raw)
     name = word if word in SWITCHES else switch_of(word)
     if name is None and len(dotted(word)) == 1 and "." not in word:
-        raise UserError(f"{raw} is a knob and not a switch; write {raw}=VALUE, without a sign.")
+        raise UserError(f"There is no switch or value {raw!r}, but a knob; write {raw}=VALUE, without a sign.")
     if name is None:
         known = sorted({*SWITCHES, *WORDS})
         raise UserError(f"There is no switch or value {raw!r}{did_you_mean(word, known)}; they are {', '.join(known)}.")

@@ -1,5 +1,6 @@
 """Files: which may be read, where one may be written, written whole, and by one process at a time."""
 
+import errno
 import os
 import re
 import stat
@@ -38,12 +39,16 @@ def read_regular(path: Path, most: int) -> bytes:
 
     A pipe would make us wait for ever, and a device would never end.
     """
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+    with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(0, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if os.fstat(file.fileno()).st_size > most:
-            raise OSError(0, f"it is larger than {most:,} bytes", str(path))
+            raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
         return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], force: bool = False) -> None:
@@ -51,7 +56,7 @@ def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], f
 
     ``force`` lets it replace any file but an input.
     """
-    if not os.path.lexists(path):
+    if not os.path.lexists(path) or os.path.isdir(path):
         return
     for one in read:
         with suppress(OSError, ValueError):  # an input that is no file
@@ -64,13 +69,15 @@ def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], f
 def is_ours(path: Path) -> bool:
     """Return whether a file is features that ``sslzoo embed`` writes, or a picture of ours."""
     try:
-        with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
+        with open(path, "rb", opener=_without_waiting) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return False
             if path.suffix == ".npz":
                 return "train_features.npy" in zipfile.ZipFile(file).namelist()
             start = file.read(1024)
             return any(one in start for one in SIGNATURES)
+    except PermissionError:
+        return True  # nor ours to write, which says it
     except (OSError, ValueError, zipfile.BadZipFile):
         return os.path.islink(path) and not os.path.exists(path)  # a link to what is still to be written
 

@@ -1,5 +1,6 @@
 """TOML files, read with suspicion and written."""
 
+import errno
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -25,7 +26,10 @@ def read_toml(path: Path, recovery_hint: str, parse: Callable[[Mapping[str, Any]
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; {recovery_hint}.") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({reason(error)}); give a TOML file.") from None
+        if error.errno == errno.EFBIG:
+            raise UserError(f"{path} is too large for a TOML file of sslzoo; give another one.") from None
+        said = reason(error) if error.errno == errno.EINVAL else type(error).__name__
+        raise UserError(f"{path} cannot be read ({said}); give a TOML file.") from None
     except ValueError as error:  # letters that are no UTF-8, and a path with a NUL
         raise UserError(f"{path} cannot be read ({type(error).__name__}); give a TOML file.") from None
     if DEEP_KEY.search(text):
