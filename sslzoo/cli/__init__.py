@@ -100,7 +100,7 @@ class Zoo(click.Group):
         except (KeyboardInterrupt, click.Abort):
             show.line("Interrupted.", stderr=True)
             code = EXIT_CODE
-        except (MemoryError, RuntimeError) as error:
+        except (MemoryError, RuntimeError, ImportError) as error:
             if not (no_memory(error) or "start new thread" in str(error)):
                 raise
             show.error(exhausted(error))

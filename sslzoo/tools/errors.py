@@ -12,7 +12,7 @@ LONGEST = 100  # letters of a word that may be meant for another
 
 # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it, a terminal that is gone
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
-FULL = ("not enough memory", "can't allocate memory", "out of memory", "bad alloc", "bad_alloc")
+FULL = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "failed to map segment")
 DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
 
 
@@ -71,6 +71,10 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
     except (RuntimeError, ConnectionError, EOFError) as error:
+        if "Too many open files" in str(error):
+            raise UserError(
+                "This process may open no more files; raise 'ulimit -n', or take fewer --workers."
+            ) from None
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise DeadReader(DEAD_READER) from None

@@ -59,11 +59,17 @@ def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], f
     if not os.path.lexists(path) or os.path.isdir(path):
         return
     for one in read:
-        with suppress(OSError, ValueError):  # an input that is no file
-            if one is not None and os.path.samefile(os.path.expanduser(one), path):
-                raise UserError(f"{option} {path} is what is read; give {option} another place.")
+        if one is not None and _same(os.path.expanduser(one), path):
+            raise UserError(f"{option} {path} is what is read; give {option} another place.")
     if not force and not is_ours(path):
         raise UserError(f"{path} is there, and sslzoo did not write it; give {option} another place, or --force.")
+
+
+def _same(one: str | Path, path: Path) -> bool:
+    try:
+        return os.path.samefile(one, path)
+    except (OSError, ValueError):  # one of them is no file
+        return False
 
 
 def is_ours(path: Path) -> bool:
