@@ -528,6 +528,7 @@ TABLE: dict[str, list[Any]] = {
         ("embed raw --out gone/f.npz --data tiny.npz", "There is no folder gone"),
         ("embed raw --out text.txt/f.npz --data tiny.npz", "There is no folder text.txt"),
         ("embed raw --out d-dir.npz --data tiny.npz", "d-dir.npz is a folder"),
+        ("embed raw --out tiny.npz --data tiny.npz --force", "--out tiny.npz is what is read"),
         (f"embed raw --out {LONG}.npz --data tiny.npz", "give --out another place"),
         ("embed raw --out /proc/self/f.npz --data tiny.npz", "cannot be written"),
         ("embed rows.npz --out f.npz --layer projector", "leave --backbone, --layer and --network out"),

@@ -310,7 +310,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(given, monkeypatch):
 
     def full(number: int) -> None:
         calls[0] += 1
-        if calls[0] == 7:  # recipe, checkpoint, run.json; checkpoint, encoder, log; and then a checkpoint
+        if calls[0] == 13:  # file and folder: recipe, checkpoint, run.json; checkpoint, encoder, log; then one
             raise OSError(errno.ENOSPC, "No space left on device")
         sync(number)
 

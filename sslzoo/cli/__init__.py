@@ -1,8 +1,11 @@
 """The command line: click only; every command imports what it needs when it runs."""
 
+import errno
 import os
+import re
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any
 
@@ -12,14 +15,17 @@ from click.shell_completion import get_completion_class
 from .. import show
 from ..processes.launched import in_process_group, rank
 from ..recipes import plugins
-from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing
+from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing, no_memory
 from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .data import data
 from .expression import part_signs
+from .interrupt import EXIT_CODE, install
 from .methods import methods
-from .train import INTERRUPTED, train
+from .train import train
+
+OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EBADF, errno.EDQUOT)  # of a stream
 
 __all__ = ["main", "part_signs"]
 
@@ -32,7 +38,16 @@ def sentence(error: click.ClickException) -> str:
     choices = getattr(error.param, "type", None) if isinstance(error, click.MissingParameter) else None
     if isinstance(choices, click.Choice):
         return f"Missing argument; choose from {listing(choices.choices)}."
-    return error.format_message().rstrip(".") + "."
+    message = re.sub(r"\. Did you mean (.*\?)$", r" (did you mean \1)", error.format_message())
+    return message.rstrip(".") + "."
+
+
+def exhausted(error: Exception) -> str:
+    """Return the sentence for a machine that has no more of what a command needs."""
+    if no_memory(error):
+        return "Memory is full; end what else uses it, or take a smaller --backbone, --image-size or --limit."
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"The system gives no more ({reason}); end what else runs, raise 'ulimit', or take --workers 0."
 
 
 class Zoo(click.Group):
@@ -46,6 +61,8 @@ class Zoo(click.Group):
             return super().main(args, prog_name, standalone_mode=False, **extra)
         if isinstance(sys.stdout, TextIOWrapper):
             sys.stdout.reconfigure(errors="replace")  # a terminal need not know every letter
+        if args is None:  # this process is the command
+            install()
         try:
             code = self.code(args, prog_name, **extra)
             if sys.stdout is not None:  # None where it is closed
@@ -54,7 +71,11 @@ class Zoo(click.Group):
             if error.filename is not None:  # a file's, and no stream's
                 show.error(f"{error.filename} cannot be used ({error.strerror}); see that it is there and yours.")
                 sys.exit(2)
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the exit writes what is left
+            if error.errno not in OUTPUT_ERRORS:
+                show.error(exhausted(error))
+                sys.exit(2)
+            with suppress(OSError, ValueError):  # the exit writes what is left
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 1
             if not isinstance(error, BrokenPipeError):  # the reader of a pipe has seen enough
                 show.error(f"The output cannot be written ({error.strerror}); give it another place.")
@@ -78,12 +99,15 @@ class Zoo(click.Group):
                 show.error(f"process {rank()}: {error}")
             code = 2
         except (KeyboardInterrupt, click.Abort):
-            show.error("Interrupted.")
-            code = INTERRUPTED
+            show.line("Interrupted.", stderr=True)
+            code = EXIT_CODE
         except Exception as error:
-            if (why := plugins.failure(error)) is None:
+            if (why := plugins.failure(error)) is not None:
+                show.error(why)
+            elif no_memory(error) or "start new thread" in str(error):
+                show.error(exhausted(error))
+            else:
                 raise
-            show.error(why)
             code = 2
         return code if isinstance(code, int) else 0
 

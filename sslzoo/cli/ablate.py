@@ -1,6 +1,5 @@
 """``sslzoo ablate`` and ``sslzoo study``: tables of runs."""
 
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Unpack
@@ -11,6 +10,8 @@ from .. import show
 from ..processes.launched import world_size
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
+from .interrupt import at_work
+from .output import emit
 from .train import STOPPED
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory
 
+    at_work()
     keep_memory()
     screen = show.CellsScreen(as_json, quiet)
     try:
@@ -42,7 +44,7 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
     finally:
         screen.close()
     if as_json:
-        click.echo(json.dumps(table.to_json()))
+        emit(table.to_json())
     elif not quiet:
         show.cells_table(table)
 
@@ -103,6 +105,6 @@ def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **giv
     if name is not None:
         run_table(lambda screen: studies.study(name, given, seeds, screen), as_json, quiet)
     elif as_json:
-        click.echo(json.dumps({"studies": [one.to_json() for one in studies.listed()]}))
+        emit({"studies": [one.to_json() for one in studies.listed()]})
     else:
         show.studies_table(studies.listed(), studies.SPEED)

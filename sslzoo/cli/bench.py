@@ -1,6 +1,5 @@
 """``sslzoo knn``, ``embed``, ``search`` and ``runs``: benchmarks of embeddings, and where they come from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import wraps
@@ -12,6 +11,8 @@ import click
 from .. import show
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, PLUGIN, Command, stacked
+from .interrupt import at_work
+from .output import emit
 
 if TYPE_CHECKING:
     from ..evaluation.sources import EmbedOptions
@@ -29,6 +30,7 @@ SOURCE_OPTIONS = stacked(
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
     PLUGIN,
 )
+FORCE = click.option("--force", is_flag=True, help="Replace a file that is there and that sslzoo did not write.")
 PNG = click.Path(path_type=Path)
 SOURCES_HELP = """
     A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
@@ -79,12 +81,14 @@ def explained(command: Command) -> Command:
 @click.option("--tradeoff", "tradeoff", type=PNG, help="A PNG of its indexes: recall against queries a second.")
 @click.option("--map", "plane", type=PNG, help="A PNG of its test rows in a plane.")
 @click.option("--map-by", "plane_by", default="pca", show_default=True, help="pca or tsne.")
+@FORCE
 @AS_JSON
 @explained
 def knn(
     sources: tuple[str, ...], options: "EmbedOptions", protocols: tuple[str, ...], ks: tuple[int, ...],
     temperature: float | None, leave_one_out: bool, retrieval: str, indexes: Sequence[str], index_dir: Path | None,
-    probe: bool, gallery: Path | None, tradeoff: Path | None, plane: Path | None, plane_by: str, as_json: bool,
+    probe: bool, gallery: Path | None, tradeoff: Path | None, plane: Path | None, plane_by: str, force: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Benchmark embeddings by kNN and retrieval, with faiss: the whole un-augmented training split is the bank.
 
@@ -96,16 +100,20 @@ def knn(
     from ..evaluation.benchmark import Pictures, Request, benchmark
     from ..evaluation.evaluate import Evaluation
     from ..evaluation.protocols import chosen
-    from ..tools.files import write
+    from ..tools.files import check_replaced, write
 
+    for option, path in (("--gallery", gallery), ("--map", plane), ("--tradeoff", tradeoff)):
+        if path is not None:
+            check_replaced(path, option, [*sources, options.data], force)
     evaluation = Evaluation(
         chosen(protocols, ks, temperature), leave_one_out, retrieval, indexes, index_dir, probe, options.seed
     )
+    at_work()
     with show.Bar() as bar:
         pictures = Pictures(gallery, plane, plane_by, tradeoff)
         made = benchmark(Request(sources, evaluation, replace(options, progress=bar.at), pictures))
     if as_json:
-        click.echo(json.dumps(made.result.to_json()))
+        emit(made.result.to_json())
     else:
         show.knn_tables(made.result)
         show.left_out(made.result.bad)
@@ -119,22 +127,25 @@ def knn(
 @click.argument("source", metavar="SOURCE")
 @source_options
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@FORCE
 @AS_JSON
 @explained
-def embed(source: str, options: "EmbedOptions", out: Path, as_json: bool) -> None:
+def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json: bool) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
     from ..evaluation import sources
     from ..evaluation.results import EmbedResult
-    from ..tools.files import check_out
+    from ..tools.files import check_out, check_replaced
 
     check_out(out, ".npz")
+    check_replaced(out, "--out", [source, options.data], force)
+    at_work()
     with show.Bar() as bar:
         embedding = sources.embed(source, replace(options, progress=bar.at))
     sources.write_features(out, embedding)
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
     if as_json:
-        click.echo(json.dumps(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad).to_json()))
+        emit(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad).to_json())
     else:
         show.left_out(bad)
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
@@ -147,6 +158,7 @@ def embed(source: str, options: "EmbedOptions", out: Path, as_json: bool) -> Non
 @click.option("-n", "number", type=int, default=10, show_default=True, help="Neighbours of each image.")
 @click.option("--split", default="train", show_default=True, help="Where to look: train or test.")
 @click.option("--out", type=click.Path(path_type=Path), help="A PNG of each image beside its neighbours.")
+@FORCE
 @AS_JSON
 @explained
 def search(
@@ -156,6 +168,7 @@ def search(
     number: int,
     split: str,
     out: Path | None,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Find the nearest images of a data set: each IMAGE is a file, or test:N or train:N, the N-th of a split.
@@ -165,11 +178,15 @@ def search(
     sslzoo search timm:resnet50 mine.jpg --data path/to/images --json
     """
     from ..evaluation.search import search as find
+    from ..tools.files import check_replaced
 
+    if out is not None:
+        check_replaced(out, "--out", [source, options.data, *images], force)
+    at_work()
     with show.Bar() as bar:
         result = find(source, images, replace(options, progress=bar.at), number, split, out)
     if as_json:
-        click.echo(json.dumps(result.to_json()))
+        emit(result.to_json())
     else:
         show.neighbours_table(result)
         show.left_out(result.bad)
@@ -183,7 +200,7 @@ def protocols(as_json: bool) -> None:
 
     shipped = [known.find(name) for name in known.names()]
     if as_json:
-        click.echo(json.dumps({"protocols": [one.to_json() for one in shipped]}))
+        emit({"protocols": [one.to_json() for one in shipped]})
     else:
         for one in shipped:
             show.line(f"{one.summary} ({one.title})")
@@ -200,7 +217,7 @@ def runs(out: Path, as_json: bool) -> None:
 
     rows = listed(out)
     if as_json:
-        click.echo(json.dumps({"runs": [row.to_json() for row in rows]}))
+        emit({"runs": [row.to_json() for row in rows]})
     elif rows:
         show.runs_table(rows)
     else:

@@ -1,12 +1,12 @@
 """``sslzoo data``: what a folder of images holds, before a run finds out."""
 
-import json
-
 import click
 
 from .. import show
 from ..tools.errors import UserError
 from .expression import AS_JSON
+from .interrupt import at_work
+from .output import emit
 
 
 @click.group()
@@ -30,10 +30,11 @@ def check(folder: str, image_size: int | None, workers: int | None, as_json: boo
     """
     from ..data.survey import survey
 
+    at_work()
     with show.Bar() as bar:
         report, why = survey(folder, image_size, workers, bar.at)
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        emit(report.to_json())
     else:
         show.survey_page(report)
     if why:

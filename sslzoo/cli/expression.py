@@ -7,8 +7,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from ..recipes import plugins, recipe
+from ..recipes.knobs import dotted
 from ..recipes.schema import SWITCHES
 from ..recipes.values import WORDS
+from ..tools.errors import UserError
+from .output import reserve
 
 Command = Callable[..., Any]
 
@@ -18,7 +21,31 @@ class ExpressionCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Part glued signs before click takes them for options."""
-        return super().parse_args(ctx, part_signs(args, self.params))
+        parted = part_signs(args, self.params)
+        try:
+            return super().parse_args(ctx, [*parted])
+        except click.NoSuchOption as error:
+            keys = dotted(error.option_name.lstrip("-").replace("-", "_"))
+            if len(keys) != 1 or "." not in keys[0] or "." in error.option_name:
+                raise
+            after = parted[parted.index(error.option_name) + 1 :] if error.option_name in parted else []
+            value = after[0] if after and after[0] not in ("+", "-") else "VALUE"
+            hint = f"write {keys[0]}={value} in the expression"
+            raise UserError(f"No such option {error.option_name!r}; {hint}.") from None
+
+
+class Share(click.ParamType[float]):
+    """Is a share of all, as a number from 0 to 1 or in per cent: ``0.05`` or ``5%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share as a number."""
+        text = str(value).strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"{value!r} is no share, as in 0.05 or 5%.", param, ctx)
 
 
 def part_signs(args: Sequence[str], params: Sequence[click.Parameter]) -> list[str]:
@@ -49,7 +76,8 @@ def complete_expression(ctx: click.Context, param: click.Parameter, incomplete: 
 EXPRESSION = click.argument(
     "expression", nargs=-1, metavar="EXPRESSION...", type=click.UNPROCESSED, shell_complete=complete_expression
 )
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on standard output.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, callback=reserve, is_eager=True,
+                       help="Print one JSON object on standard output.")  # fmt: skip
 PLUGIN = click.option(
     "--plugin", multiple=True, metavar="FILE.py", expose_value=False, is_eager=True,
     callback=lambda ctx, param, paths: [plugins.load_plugin(path) for path in paths],
@@ -77,6 +105,13 @@ training_options = stacked(
     click.option("--backbone", help="A name of timm's, or 'small'."),
     click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
+    click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
+    click.option(
+        "--max-bad",
+        type=Share(),
+        metavar="SHARE",
+        help="Of the images, that may be unreadable, as in 0.05 or 5%; more stop the run.  [default: 0.01]",
+    ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--precision", default="auto", show_default=True, help="auto, float32, bf16 or fp16."),
     click.option("--no-baselines", "baselines", flag_value=False, default=None, type=bool, help="Leave out kNN of raw "

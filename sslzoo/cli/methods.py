@@ -1,6 +1,5 @@
 """``sslzoo methods``: list, show, compare and copy."""
 
-import json
 import os.path
 import re
 from pathlib import Path
@@ -13,6 +12,7 @@ from ..recipes import algebra, recipe, rules
 from ..tools import files
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, PLUGIN, ExpressionCommand
+from .output import emit
 
 
 def summary(found: recipe.Recipe) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def list_(as_json: bool = False, markdown: bool = False) -> None:
     if as_json:
         keys = ("name", "title", "paper", "idea")
         rows = [{**{k: getattr(m, k) for k in keys}, "switches": recipe.switch_values(m.switches)} for m in found]
-        click.echo(json.dumps({"methods": rows}))
+        emit({"methods": rows})
     elif markdown:
         click.echo(show.methods_markdown(found))
     else:
@@ -79,7 +79,7 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
         found = recipe_for_data(parsed, data, device)
         about = {"data": data, "device": str(device)}
     if as_json:
-        click.echo(json.dumps(summary(found)))
+        emit(summary(found))
     else:
         show.recipe_page(found, parsed.base, about)
 
@@ -97,24 +97,26 @@ def diff(a: str, b: str, scale: str, as_json: bool) -> None:
     one, two = recipe.described(left), recipe.described(right)
     knobs = {key: (one.get(key), two.get(key)) for key in sorted({*one, *two}) if one.get(key) != two.get(key)}
     if as_json:
-        click.echo(json.dumps({"a": left.expression, "b": right.expression, "switches": switches, "knobs": knobs}))
+        emit({"a": left.expression, "b": right.expression, "switches": switches, "knobs": knobs})
     else:
         show.diff_table(left.expression, right.expression, switches, knobs)
 
 
 @methods.command("map")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the map as an .svg file, too.")
+@click.option("--force", is_flag=True, help="Replace a file that is there and that sslzoo did not write.")
 @AS_JSON
-def map_(out: Path | None, as_json: bool) -> None:
+def map_(out: Path | None, force: bool, as_json: bool) -> None:
     """The methods as a tree: joined by the fewest changes of switches."""
     from ..recipes import drawing
     from ..recipes import map as maps
 
     root = maps.spanning_tree([recipe.find_method(name) for name in recipe.method_names()])
     if out is not None:
+        files.check_replaced(out, "--out", [], force)
         drawing.write(out, drawing.svg(root))
     if as_json:
-        click.echo(json.dumps(maps.described(root)))
+        emit(maps.described(root))
         return
     show.map_tree(root)
     if out is not None:

@@ -1,6 +1,5 @@
 """``sslzoo train``."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -12,9 +11,10 @@ from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
+from .interrupt import at_work
 from .methods import summary
+from .output import emit
 
-INTERRUPTED = 130  # before anything was saved, as shells have it
 STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits.h)
 
 
@@ -29,9 +29,6 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @click.option(
     "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
 )
-@click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16.")
-@click.option("--max-bad", type=float, default=0.01, show_default=True, metavar="SHARE", help="Of the images, that may "
-              "be unreadable; more stop the run.")  # fmt: skip
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
 @click.option(
     "--checkpoint-every", default="1", show_default=True, metavar="N|Nm", help="Epochs between checkpoints, or minutes."
@@ -67,6 +64,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     control = {key: flags.pop(key) for key in ("resume", "stop_after", "dry_run", "quiet", "as_json")}
     options = {names.get(key, key): value for key, value in flags.items()}
     options["baselines"] = flags["baselines"] is not False
+    if options["max_bad"] is None:
+        del options["max_bad"]
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if world_size() > 1:
@@ -77,6 +76,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     from ..training.machine import keep_memory
     from ..training.plan import Options, prepare
 
+    at_work()
     keep_memory()
     screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
     try:
@@ -94,7 +94,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             plan = prepare(list(expression), Options(**options))
             about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
             if control["as_json"]:
-                click.echo(json.dumps({**summary(plan.recipe), **about}))
+                emit({**summary(plan.recipe), **about})
             else:
                 show.recipe_page(plan.recipe, plan.expression.base, about, [*plan.data.notes, *plan.notes])
             return
@@ -108,7 +108,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     finally:
         screen.close()
     if control["as_json"] and rank() == 0:
-        click.echo(json.dumps(result.to_json()))
+        emit(result.to_json())
 
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:

@@ -38,10 +38,10 @@ class Clock(nn.Module):
         """A number that goes from start to end in the first epochs, and stays; a scalar on the host."""
         return torch.tensor(start + (end - start) * min(self.epoch / epochs, 1.0), dtype=torch.float64)
 
-    def get_extra_state(self) -> dict[str, int]:
-        """The steps done."""
-        return {"done": self.done}
+    def get_extra_state(self) -> Tensor:
+        """The steps done, as a tensor, which any file of weights can hold."""
+        return torch.tensor(self.done)
 
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Take them up again."""
-        self.done = state["done"]
+    def set_extra_state(self, state: Tensor | dict[str, int]) -> None:
+        """Take them up again; the first checkpoints had them in a dict."""
+        self.done = int(state["done"] if isinstance(state, dict) else state)

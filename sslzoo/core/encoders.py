@@ -1,17 +1,22 @@
 """Backbones: timm's, with a small-image stem for residual nets, and a four-layer net for the CPU."""
 
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..processes import batchnorm
 from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
-from ..tools.errors import UserError, did_you_mean
+from ..tools.errors import UserError, did_you_mean, listing
 
+OUTPUTS = ("features", "x_norm_clstoken", "pooler_output", "embedding", "out")  # keys of features, the first counts
+CHANNELS = (3, 1, 4, 2, *range(5, 14))  # of an image, to try with an encoder that does not say
 USUAL_SIZES = (32, 224, 64, 96, 28, 16, 8, 128, 256)  # px, to find the width of an unknown encoder
 
 
@@ -82,16 +87,14 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     return batchnorm.convert_sync_batchnorm(model)
 
 
-def check_size(model: nn.Module, name: str, size: int) -> None:
+def check_size(model: nn.Module, name: str, size: int, mend: str = "another --image-size or --backbone") -> None:
     """Raise `UserError` for a model that takes no images of this size; one is tried."""
     training = model.training
     try:
         with torch.no_grad():
             model.eval()(torch.zeros(1, 3, size, size))
     except Exception as error:  # assertions and RuntimeErrors of its layers
-        raise UserError(
-            f"{name} takes no images of {size} px ({type(error).__name__}); choose another --image-size or --backbone."
-        ) from None
+        raise UserError(f"{name} takes no images of {size} px ({type(error).__name__}); choose {mend}.") from None
     finally:
         model.train(training)
 
@@ -101,23 +104,54 @@ def _takes_size(name: str) -> bool:
     return bool(timm.get_pretrained_cfg(name) and timm.get_pretrained_cfg(name).fixed_input_size)
 
 
+def flat(output: object) -> Tensor:
+    """Return what an encoder gives as features [N, D]: of a dict its features, and maps or tokens one after another.
+
+    Raises `UserError` for what holds none.
+    """
+    if isinstance(output, Mapping):
+        found = next((output[key] for key in OUTPUTS if isinstance(output.get(key), Tensor)), None)
+        if found is None:
+            keys = ", ".join(map(str, output))
+            raise UserError(f"The encoder gives a dict with {keys}; features are looked for in {listing(OUTPUTS)}.")
+        output = found
+    if not isinstance(output, Tensor):
+        kind = type(output).__name__
+        raise UserError(f"The encoder gives a {kind} and no tensor; wrap it so that it gives features [N, D].")
+    if output.ndim < 2:
+        raise UserError(f"The encoder gives features of shape {list(output.shape)}; they have to be [N, D].")
+    return output.flatten(1)
+
+
 def feature_width(encoder: nn.Module) -> int:
-    """The width of an encoder's features: what timm's attributes say, else what it gives for an image."""
+    """The width of an encoder's features: what timm's attributes say, else what it gives for an image.
+
+    Of an image its first convolution says how many channels it takes; lazy layers are made by it. Raises `UserError`.
+    """
+    lazy = any(is_lazy(parameter) for parameter in encoder.parameters())
     for name in ("head_hidden_size", "num_features"):
         width = getattr(encoder, name, None)
-        if isinstance(width, int):
+        if isinstance(width, int) and not isinstance(width, bool) and not lazy:
             return width
-    training = encoder.training
+    first = next((module for module in encoder.modules() if isinstance(module, nn.modules.conv._ConvNd)), None)
+    likely = () if first is None or not first.in_channels else (first.in_channels,)
+    channels = (*likely, *(number for number in CHANNELS if number not in likely))
     parameter = next(encoder.parameters(), torch.zeros(()))
+    of = partial(torch.zeros, dtype=parameter.dtype, device=parameter.device)
+    training, said = encoder.training, ""
     encoder.eval()
     try:
         for size in USUAL_SIZES:
-            try:
-                with torch.no_grad():
-                    features: Tensor = encoder(parameter.new_zeros(1, 3, size, size))
-                return features.flatten(1).shape[1]
-            except RuntimeError:  # made for images of another size
-                continue
+            for number in channels:
+                try:
+                    with torch.no_grad():
+                        output = encoder(of(1, number, size, size))
+                except Exception as error:  # made for other images; its layers may raise anything
+                    said = " ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(".")
+                else:
+                    return flat(output).shape[1]
     finally:
         encoder.train(training)
-    raise UserError(f"The encoder takes images of none of {USUAL_SIZES} px; give it an attribute num_features.")
+    raise UserError(
+        f"The encoder takes images of none of {USUAL_SIZES} px ({said}); give it an attribute num_features."
+    )

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..recipes.recipe import Recipe
+from ..tools.errors import UserError
 from .clustering import Codebook
-from .encoders import feature_width
+from .encoders import feature_width, flat
 from .heads import projector
 
 
@@ -22,7 +23,8 @@ class Network(nn.Module):
     def __init__(self, encoder: nn.Module, recipe: Recipe):
         super().__init__()
         self.encoder = encoder
-        self.projector = projector(feature_width(encoder), recipe.heads)
+        self.width = feature_width(encoder)
+        self.projector = projector(self.width, recipe.heads)
         self.together = recipe.views.together
         self.codebook: Codebook | None = None
         if recipe.reads("clustering.prototypes"):
@@ -30,10 +32,15 @@ class Network(nn.Module):
             self.codebook = Codebook(knobs.codebooks, knobs.prototypes, recipe.heads.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.encoder(x).flatten(1))
+        return self.head(flat(self.encoder(x)))
 
     def head(self, features: Tensor) -> Tensor:
-        """Return the projections [N, dim] of features [N, width]."""
+        """Return the projections [N, dim] of features [N, width]. Raises `UserError` for another width."""
+        if features.shape[1] != self.width:
+            raise UserError(
+                f"The encoder gives features of width {features.shape[1]}, where {self.width} are expected of it; give "
+                "it an attribute num_features that is right, no classifier, and maps of one size (or pool them)."
+            )
         z: Tensor = self.projector(features)
         return z.to(torch.promote_types(z.dtype, torch.float32))
 
@@ -44,7 +51,7 @@ class Network(nn.Module):
         sizes: dict[torch.Size, list[int]] = {}
         for i, x in views.items():
             sizes.setdefault(x.shape[1:], []).append(i)
-        features = [self.encoder(torch.cat([views[i] for i in same])).flatten(1) for same in sizes.values()]
+        features = [flat(self.encoder(torch.cat([views[i] for i in same]))) for same in sizes.values()]
         places = [i for same in sizes.values() for i in same]
         parts = torch.split(self.head(torch.cat(features)), [len(views[i]) for i in places])
         found = dict(zip(places, parts, strict=True))

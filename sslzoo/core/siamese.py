@@ -11,6 +11,7 @@ from ..processes import collectives
 from ..recipes.recipe import Recipe
 from ..recipes.rules import misfit
 from ..tools.errors import UserError
+from .checks import check_batch
 from .clock import Clock
 from .clustering import Codes, swapped
 from .functions import chosen, made
@@ -66,8 +67,7 @@ class Siamese(nn.Module):
 
         views: V >= 2 tensors [N, 3, H, W], of one size each; index [N]: the samples' places in the data, for a bank.
         """
-        if self.bank is not None and index is None:
-            raise UserError("This recipe keeps a bank of the data; give the samples' places: model(views, index).")
+        check_batch(self, views, index)
         if self.recipe.clustering.freeze_epochs and self.online.codebook is not None:
             self.online.codebook.frozen = not self.clock.reached(self.recipe.clustering.freeze_epochs)
         paired = pairs(self.recipe, len(views))

@@ -14,6 +14,7 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 
 from ..tools.errors import UserError
+from ..tools.files import read_regular
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 SAMPLED = 500  # files whose headers tell the usual size
@@ -22,7 +23,11 @@ ORIENTATION = 0x0112  # the tag of EXIF
 SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 LARGE = 89_478_485  # pixels of which Pillow warns
 MAX_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # whose decoders may open a file, whatever its name
+MOST_BYTES = 2**31  # of a file
+USUAL_SCANS, SCANNED_PIXELS = 16, 1_000_000_000  # of a JPEG that is refined: more scans of more pixels take too long
 STRIP = 8  # times as long as wide: no more of a longer image is seen
+SCAN = b"\xff\xda"  # begins one in a JPEG
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
 
 
@@ -51,15 +56,19 @@ class Picture:
     def __init__(self, path: Path):
         self.path, self.file = path, b""
         with self.reading():
-            self.file = path.read_bytes()
+            self.file = read_regular(path, MOST_BYTES)
             with _unbounded():
-                self.image = Image.open(io.BytesIO(self.file))
+                self.image = Image.open(io.BytesIO(self.file), formats=FORMATS)
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
             sideways = self.turned and self.image.getexif()[ORIENTATION] in SIDEWAYS
         self.width, self.height = self.image.size[::-1] if sideways else self.image.size
         if self.width * self.height > MAX_PIXELS:
             size = f"{self.width * self.height / 1e6:,.0f} megapixels, more than {MAX_PIXELS / 1e6:.0f}"
             raise UnreadableImage(f"{path} has {size}; shrink it.", f"has {size}; shrink it")
+        scans = self.file.count(SCAN) if self.image.format in ("JPEG", "MPO") else 0
+        if scans > USUAL_SCANS and scans * self.width * self.height > SCANNED_PIXELS:
+            size = f"{scans:,} scans, which take too long"
+            raise UnreadableImage(f"{path} has {size}; save it anew.", f"has {size}; save it anew")
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -15,6 +15,7 @@ from .picture import Picture, UnreadableImage
 LIST_NAME = "bad_images.txt"  # in a run's directory
 PLAIN = {b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
 ESCAPED = {plain: b"\\" + letter for letter, plain in PLAIN.items()}
+LONGEST_LIST = 1_000_000_000  # bytes of a list
 MAX_SHARE = 0.01  # of the images, for a run that goes on without them
 
 
@@ -105,8 +106,10 @@ class UnreadableImages:
     def read_list(self, path: Path) -> None:
         """Take up those of a list that still cannot be read."""
         with suppress(OSError):
-            for line in path.read_bytes().splitlines():
+            for line in files.read_regular(path, LONGEST_LIST).splitlines():
                 one = self._as_listed_here(line.split(b"\t")[0])
+                if self.folder is not None and not (one.is_relative_to(self.folder) and ".." not in one.parts):
+                    continue  # none of the data's
                 try:
                     Picture(one).pixels()
                 except UnreadableImage as error:

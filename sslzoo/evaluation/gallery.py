@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 from torch import Tensor
 
 from ..data.splits import Split
+from ..tools.quoting import printable
 from ..views.features import images
 
 TILE, GAP, LINE, FRAME = 96, 8, 14, 4  # px
@@ -40,7 +41,7 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
     draw = ImageDraw.Draw(canvas)
     for i, (heading, tiles) in enumerate(rows):
         top = GAP + i * high
-        draw.text((GAP, top), heading, fill="black")
+        draw.text((GAP, top), printable(heading), fill="black")
         for j, tile in enumerate(tiles):
             left = GAP + j * wide + (2 * GAP if j else 0)
             color = PLAIN if tile.right is None else RIGHT if tile.right else WRONG
@@ -48,7 +49,9 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
             draw.rectangle((left, top + LINE, left + side - 1, top + LINE + side - 1), fill=color)
             shown = Image.fromarray(np.ascontiguousarray(tile.picture.permute(1, 2, 0).numpy()))
             canvas.paste(shown.resize((TILE, TILE), Image.Resampling.NEAREST), (left + FRAME, top + LINE + FRAME))
-            draw.text((left, top + LINE + side + 1), tile.caption, fill="black")
+            draw.text((left, top + LINE + side + 1), printable(tile.caption), fill="black")
     written = io.BytesIO()
-    canvas.save(written, format="PNG")
+    about = PngImagePlugin.PngInfo()
+    about.add_text("Software", "sslzoo")
+    canvas.save(written, format="PNG", pnginfo=about)
     return written.getvalue()

@@ -205,6 +205,8 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         net = encoders.build(options.backbone, options.image_size or 32)
         weights.load_weights(net, path)
         return Source(f"{name} ({options.backbone})", net)
+    if os.sep in name and not path.exists() and path.suffix != ".toml":
+        raise UserError(f"There is no run {name}; 'sslzoo runs' lists those of a folder.")
     return Source(name, None)
 
 
@@ -292,4 +294,7 @@ def read_features(path: Path) -> Embedding:
 def write_features(path: Path, embedding: Embedding) -> None:
     """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
     files.check_out(path, ".npz")
+    for name, rows in embedding.arrays.items():
+        if name.endswith("_features") and not np.isfinite(rows).all():
+            raise UserError(f"{embedding.source} gives features that are not finite; its weights are of no use.")
     files.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]

@@ -41,8 +41,14 @@ def of_torchvision(name: str) -> tuple[nn.Module, int, tuple[float, ...], tuple[
             f"The weights of torchvision:{name} are neither cached nor to be had ({type(error).__name__}); "
             "run once with a network, or choose a model that is cached."
         ) from None
-    last = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+    classes = len(weights.meta["categories"])
+    last = [path for path, module in model.named_modules() if _classifies(module, classes)][-1]
     parent, _, child = last.rpartition(".")
     setattr(model.get_submodule(parent), child, nn.Identity())
     transform = weights.transforms()
     return model, int(transform.crop_size[0]), tuple(transform.mean), tuple(transform.std)
+
+
+def _classifies(module: nn.Module, classes: int) -> bool:
+    """Return whether a layer may be the one that gives classes: a linear one, or a 1x1 convolution to so many."""
+    return isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.out_channels == classes)

@@ -52,6 +52,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
     except Exception as error:  # pickle.UnpicklingError and kin
         raise UserError(f"{path} is no plain state dict ({type(error).__name__}); save it with safetensors.") from None
     try:
+        learnt = {name for name, _ in model.named_parameters()}  # a buffer may be infinite, as a mask is
+        for name, value in weights.items():
+            if (name in learnt or ".running_" in name) and not bool(value.isfinite().all()):
+                raise UserError(f"{path} has weights that are not finite, first {name}; give others.")
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]

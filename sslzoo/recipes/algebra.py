@@ -14,6 +14,8 @@ from .rules import refuse
 from .schema import SWITCHES, Switches, Value
 from .values import WORDS, switch_of
 
+LONGEST = 10_000  # letters of an expression
+
 
 @dataclass(frozen=True)
 class Expression:
@@ -41,8 +43,17 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
 
     One that is not ``finished``, since words are still to come, is not held to the rules.
     """
+    words = [words] if isinstance(words, str) else [*words]
+    if (length := sum(map(len, words))) > LONGEST:
+        raise UserError(f"An expression cannot have {length:,} letters; it has at most {LONGEST:,}.")
+    for one in words:
+        if _is_data(one):
+            raise UserError(
+                f"{one} holds data and is no part of a method; give it with --data {shlex.quote(one)}, as in 'sslzoo "
+                "train simsiam --data DATA'."
+            )
     try:
-        tokens = tokenize([words] if isinstance(words, str) else words)
+        tokens = tokenize(words)
     except ValueError as error:
         raise UserError(f"The expression cannot be read: {str(error).lower()}; close the quote.") from None
     if not tokens or tokens[0] in ("+", "-") or ("=" in tokens[0] and not tokens[0].endswith(".toml")):
@@ -81,6 +92,13 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     return Expression(base, switches, " ".join(text), written, like)
 
 
+def _is_data(word: str) -> bool:
+    """Return whether a word of an expression that nothing is named by is a folder or a file of data."""
+    if canonical(word) in (*method_names(), *SWITCHES, *WORDS) or "=" in word or word.endswith(".toml"):
+        return False
+    return os.path.isdir(os.path.expanduser(word)) or word.lower().endswith((".npz", ".npy"))
+
+
 def canonical(word: str) -> str:
     """``stop-gradient`` as ``stop_gradient``."""
     return word.replace("-", "_").lower()
@@ -90,6 +108,8 @@ def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
     """Apply ``+ word`` or ``- word`` to the switches. Raises `UserError` for what is on or off already."""
     word = canonical(raw)
     name = word if word in SWITCHES else switch_of(word)
+    if name is None and len(dotted(word)) == 1 and "." not in word:
+        raise UserError(f"There is no switch or value {raw!r}, but a knob; write {raw}=VALUE, without a sign.")
     if name is None:
         known = sorted({*SWITCHES, *WORDS})
         raise UserError(f"There is no switch or value {raw!r}{did_you_mean(word, known)}; they are {', '.join(known)}.")

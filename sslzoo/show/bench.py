@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from .plain import console, line, narrow, score, table, text
+from .plain import console, escape, line, narrow, score, table, text
 
 if TYPE_CHECKING:
     from ..data.unreadable import UnreadableRow

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 
 from ..studies import tables
 from ..studies.watch import Watch
-from .plain import console, duration, narrow, score, table
+from .plain import Lasting, console, duration, escape, narrow, score, table
 
 if TYPE_CHECKING:
     from ..studies.lattice import Cell
@@ -26,7 +25,7 @@ class CellsScreen(Watch):
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
-        self.out: Console = console(stderr=as_json)
+        self.out: Console = console(stderr=as_json, kind=Lasting)
         self.status: Status | None = None
         self.now, self.total, self.done = "", 0, 0.0
         self.started = time.monotonic()

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
@@ -13,7 +12,7 @@ from ..recipes.map import Node, reading
 from ..recipes.recipe import Method, Recipe, described
 from ..recipes.rules import collapse_guards, has_others
 from ..recipes.schema import SWITCHES, Switches
-from .plain import console, table, text
+from .plain import console, escape, table, text
 
 
 def spoken(switches: Switches, name: str) -> str:

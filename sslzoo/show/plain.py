@@ -1,17 +1,50 @@
 """What all pages share: consoles, lines, empty tables, and numbers as text."""
 
+import errno
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from rich import markup
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from ..tools.quoting import printable
+
+LONGEST = 2000  # letters of an error
 NARROW = 110  # columns; a narrower terminal goes without what is least needed
 
 
-def console(stderr: bool = False) -> Console:
+def console(stderr: bool = False, kind: type[Console] = Console) -> Console:
     """A console on the stream as it is now; wide enough for tables where it is no terminal."""
-    found = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=200)
+    found = kind(stderr=stderr, highlight=False, soft_wrap=False)
+    return found if found.is_terminal else kind(stderr=stderr, highlight=False, width=200)
+
+
+class Lasting(Console):
+    """Is a console of what goes on when nobody reads it any more: a pipe's reader, or the terminal, has gone."""
+
+    def on_broken_pipe(self) -> None:
+        """Say nothing more, in place of ending the process."""
+        self.quiet = True
+        with suppress(OSError, ValueError, AttributeError):  # the exit writes what is left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if self.stderr else sys.stdout).fileno())
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """Print, or do as where a pipe is broken."""
+        try:
+            super().print(*objects, **how)
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            self.on_broken_pipe()
+
+
+def escape(text: str) -> str:
+    """Return a text that somebody chose so that a console shows it, and nothing else happens."""
+    return markup.escape(printable(text))
 
 
 def narrow(out: Console) -> bool:
@@ -25,8 +58,11 @@ def line(text: str, stderr: bool = False) -> None:
 
 
 def error(sentence: str) -> None:
-    """An error: one sentence on standard error."""
-    console(stderr=True).print(f"[red]Error:[/red] {escape(' '.join(sentence.split()))}", soft_wrap=True)
+    """An error: one sentence on standard error; of a long one the beginning and the end."""
+    sentence = " ".join(sentence.split())
+    if len(sentence) > LONGEST:
+        sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
+    console(stderr=True, kind=Lasting).print(f"[red]Error:[/red] {escape(sentence)}", soft_wrap=True)
 
 
 def text(value: object) -> str:

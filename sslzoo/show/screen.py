@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..studies.tables import counted
 from ..training.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
-from .plain import console, duration, score, table
+from .plain import Lasting, console, duration, escape, score, table
 
 if TYPE_CHECKING:
     from ..training.plan import Plan
@@ -25,7 +24,7 @@ class Screen(Reporter):
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
-        self.out = console(stderr=as_json)
+        self.out = console(stderr=as_json, kind=Lasting)
         self.progress: Progress | None = None
         self.total = self.from_epoch = 0
         self.started = self.drawn = time.monotonic()
@@ -69,7 +68,7 @@ class Screen(Reporter):
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[state]}"),
             )
-            self.progress = Progress(*columns, console=out)
+            self.progress = Progress(*columns, console=out, transient=True)
             self.task = self.progress.add_task("", total=None, epoch=f"{epoch + 1}/{self.total}", state="")
             self.progress.start()
 

@@ -2,9 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from .plain import console, table
+from .plain import console, escape, table
 
 if TYPE_CHECKING:  # which needs torch, and a screen starts at once
     from ..data.survey import Report

@@ -25,6 +25,7 @@ from .lattice import Cell
 from .results import Protocol
 
 T = TypeVar("T")
+NOTHING_CHANGES = ("workers", "max_bad", "out")  # options that no number of a table depends on
 
 
 class Given(TypedDict, total=False):
@@ -39,6 +40,8 @@ class Given(TypedDict, total=False):
     backbone: str | None
     image_size: int | None
     limit: int | None
+    workers: int | None
+    max_bad: float | None
     device: str
     precision: str
     baselines: bool | None

@@ -18,7 +18,7 @@ from . import cells, tables
 from .lattice import Cell, Flip, lattice, read_flips
 from .pictures.kinds import draw
 from .results import Head, Paper, Protocol, Table
-from .setting import Given, Setting, command, options
+from .setting import NOTHING_CHANGES, Given, Setting, command, options
 from .watch import Watch
 
 STUDIES = shipped("studies", "benchmarks/studies")
@@ -204,7 +204,10 @@ def study(name: str, given: Given, seeds: int | None = None, watch: Watch | None
         flip=None if found.base is None else {one.key: list(one.values) for one in found.flips()},
         note=scale_note(found, protocol, chosen.get("limit")),
     )  # fmt: skip
-    folder = Path(out) / f"study-{found.name}-{setting.digest(chosen)}"
+    folder = (
+        Path(out)
+        / f"study-{found.name}-{setting.digest({k: v for k, v in chosen.items() if k not in NOTHING_CHANGES})}"
+    )
     table = cells.run(variants, setting, head, folder, watch or Watch(), knn_each_epoch=found.picture == "curves")
     kinds = ["bars" if found.base is None else "lattice", *([found.picture] if found.picture else [])]
     return tables.write(table, draw(table, kinds))

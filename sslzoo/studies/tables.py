@@ -9,6 +9,7 @@ from statistics import fmean, stdev
 
 from ..recipes.knobs import spelled
 from ..recipes.schema import Value
+from ..tools import quoting
 from ..tools.files import write as write_whole
 from .lattice import plain_name
 from .results import Head, Result, Spread, Table
@@ -150,18 +151,21 @@ def markdown(table: Table) -> str:
     """Return the table with its protocol, as a page."""
     heads, rows = columns(table)
     url = table.head.paper.url if table.head.paper else ""
-    lines = [f"# {title(table.head)}", ""]
-    lines += [text + "\n" for text in (*notes(table.head), url) if text]
+    lines = [f"# {quoting.markdown(title(table.head))}", ""]
+    lines += [quoting.markdown(text) + "\n" for text in (*notes(table.head), url) if text]
     lines += [
-        f"`{table.head.command}`\n",
-        protocol(table.head) + ".",
+        quoting.markdown_code(table.head.command) + "\n",
+        quoting.markdown(protocol(table.head)) + ".",
         "kNN on the test split, k = 20, last epoch, mean ± sample deviation over seeds;",
     ]
     lines += ["std is times sqrt(d); guards are what is known to prevent collapse.", ""]
-    lines += [f"| {' | '.join(row)} |" for row in ([*heads, "expression"], ["---"] * (len(heads) + 1))]
+    lines += [
+        f"| {' | '.join(map(quoting.markdown, row))} |" for row in ([*heads, "expression"], ["---"] * (len(heads) + 1))
+    ]
     for row, cell in zip(rows, table.cells, strict=True):
-        lines.append(f"| {' | '.join(text.replace('|', '/') for text in row)} | `{cell.expression}` |")
-    lines += ["", *(f"{text}\n" for text in (*refusals(table), *findings(table)))]
+        code = quoting.markdown_code(cell.expression)
+        lines.append(f"| {' | '.join(map(quoting.markdown, row))} | {code} |")
+    lines += ["", *(f"{quoting.markdown(text)}\n" for text in (*refusals(table), *findings(table)))]
     lines.append(", ".join(f"{name} {number}" for name, number in table.head.protocol.versions.items()))
     return "\n".join(lines) + "\n"
 
@@ -176,7 +180,7 @@ def comma_separated(table: Table) -> str:
     for cell in table.cells:
         knn = {"knn": cell.knn.mean, "knn_sd": cell.knn.sd, "n": cell.knn.n} if cell.knn else {"knn": None, "n": 0}
         row = {**cell.to_json(), **cell.switches, **cell.scores, "guards": "; ".join(cell.guards)}
-        writer.writerow({**row, **knn})
+        writer.writerow({key: quoting.csv_cell(value) for key, value in {**row, **knn}.items()})
     return text.getvalue()
 
 

@@ -1,14 +1,18 @@
 """The one error that a person's input can cause, and the did-you-mean behind its sentences."""
 
+import errno
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeVar
 
 T = TypeVar("T")
+LONGEST = 100  # letters of a word that may be meant for another
 
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")  # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it
+# Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it, a terminal that is gone
+SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+FULL = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "failed to map segment")
 DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
 
 
@@ -30,6 +34,8 @@ class SaidElsewhere(UserError):
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known word, or the empty string."""
+    if len(word) > LONGEST:  # the search takes the square of its letters
+        return ""
     near = get_close_matches(word.lower(), list(known), n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
@@ -38,6 +44,12 @@ def listing(words: Iterable[object]) -> str:
     """Return ``a, b or c``, for the sentence that lists what is allowed."""
     items = [str(word) for word in words]
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
+
+
+def no_memory(error: BaseException) -> bool:
+    """Return whether an error says that the memory of the host or of a device is full."""
+    full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM
+    return full or any(word in str(error) for word in FULL) or type(error).__name__ == "OutOfMemoryError"
 
 
 @contextmanager
@@ -59,6 +71,10 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
     except (RuntimeError, ConnectionError, EOFError) as error:
+        if "Too many open files" in str(error):
+            raise UserError(
+                "This process may open no more files; raise 'ulimit -n', or take fewer --workers."
+            ) from None
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         raise DeadReader(DEAD_READER) from None

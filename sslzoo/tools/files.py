@@ -1,14 +1,20 @@
-"""Files that are written: where one may be, written whole, and by one process at a time."""
+"""Files: which may be read, where one may be written, written whole, and by one process at a time."""
 
+import errno
 import os
+import re
+import stat
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from .errors import UserError
 
+SIGNATURES = (b"sslzoo", b"<title>The map of methods")  # of which a picture of ours has one in its first bytes
+UNFINISHED = re.compile(r"\.(\d+)\.\d+\.tmp")  # of `temporary`
 MAKE_ROOM = "make room or give --out another folder"
 
 
@@ -28,6 +34,60 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
         raise UserError(f"{path} cannot be written ({reason(error)}); give {option} another place.") from None
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """Return what a file holds. Raises `OSError` for what is no regular file, and for one of more than ``most`` bytes.
+
+    A pipe would make us wait for ever, and a device would never end.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
+        return file.read()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], force: bool = False) -> None:
+    """Raise `UserError` for an output that is one of the inputs ``read``, or a file that is not ours to replace.
+
+    ``force`` lets it replace any file but an input.
+    """
+    if not os.path.lexists(path) or os.path.isdir(path):
+        return
+    for one in read:
+        if one is not None and _same(os.path.expanduser(one), path):
+            raise UserError(f"{option} {path} is what is read; give {option} another place.")
+    if not force and not is_ours(path):
+        raise UserError(f"{path} is there, and sslzoo did not write it; give {option} another place, or --force.")
+
+
+def _same(one: str | Path, path: Path) -> bool:
+    try:
+        return os.path.samefile(one, path)
+    except (OSError, ValueError):  # one of them is no file
+        return False
+
+
+def is_ours(path: Path) -> bool:
+    """Return whether a file is features that ``sslzoo embed`` writes, or a picture of ours."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return False
+            if path.suffix == ".npz":
+                return "train_features.npy" in zipfile.ZipFile(file).namelist()
+            start = file.read(1024)
+            return any(one in start for one in SIGNATURES)
+    except PermissionError:
+        return True  # nor ours to write, which says it
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return os.path.islink(path) and not os.path.exists(path)  # a link to what is still to be written
+
+
 def reason(error: Exception) -> str:
     """Return what an error says, without the numbers and names beside it."""
     return getattr(error, "strerror", None) or str(error)
@@ -36,6 +96,37 @@ def reason(error: Exception) -> str:
 def temporary(path: Path) -> Path:
     """Return a hidden name beside a file for what becomes it; nobody else has it, and it is short."""
     return path.with_name(f".{os.getpid()}.{threading.get_ident()}.tmp")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes of this machine that were killed have left unfinished in a person's folder."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            if (found := UNFINISHED.fullmatch(entry.name)) and not _alive(int(found[1])):
+                with suppress(OSError), open(entry.path, "r+b") as file:
+                    if _free(file):
+                        os.unlink(entry.path)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        pass  # somebody else's
+    return True
+
+
+def _free(file: BinaryIO) -> bool:
+    """Return whether no process holds a file that is being written, on another machine either; hold it."""
+    try:
+        import fcntl  # not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError) as error:
+        return not isinstance(error, BlockingIOError)
+    return True
 
 
 def tidy(folder: Path) -> None:
@@ -74,19 +165,42 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recovery_hint: str = MAKE_ROOM) -> None:
     """Write a file whole, or let it be written: to a temporary name, flushed to the disk, then renamed.
 
-    Raises `UserError` that ends in ``recovery_hint``.
+    A link is followed, and a file that is there keeps its permissions. Raises `UserError` that ends in
+    ``recovery_hint``.
     """
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else path
     unfinished = temporary(path)
+    sweep(path.parent)
     try:
         with open(unfinished, "wb") as file:
+            _free(file)
+            with suppress(FileNotFoundError):
+                os.chmod(unfinished, stat.S_IMODE(os.stat(path).st_mode))
             if callable(content):
                 content(file)
-            else:
-                file.write(content.encode() if isinstance(content, str) else content)
+            else:  # letters that are no UTF-8 are bytes of a name
+                file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
+        _flush_folder(path.parent)
     except OSError as error:
-        if os.path.exists(unfinished):
+        with suppress(OSError):
             os.unlink(unfinished)
-        raise UserError(f"{path} cannot be written ({error.strerror}); {recovery_hint}.") from None
+        if not os.path.isdir(path.parent):
+            raise UserError(f"{path.parent} is gone, and what goes there with it; start again.") from None
+        raise UserError(f"{path} cannot be written ({reason(error)}); {recovery_hint}.") from None
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(unfinished)
+        raise
+
+
+def _flush_folder(folder: Path) -> None:
+    """Let a renaming in a folder outlast a loss of power, where the system can."""
+    with suppress(OSError):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

@@ -1,6 +1,7 @@
 """Where files lie: those that come with the package, and the cache."""
 
 import os
+import tempfile
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
@@ -18,4 +19,7 @@ def shipped(name: str, source: str) -> Path:
 def cache() -> Path:
     """Return where downloads go: ``SSLZOO_CACHE``, else ``sslzoo`` in the user's cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sslzoo"
-    return Path(os.environ.get("SSLZOO_CACHE") or default).expanduser()
+    found = Path(os.path.expanduser(os.environ.get("SSLZOO_CACHE") or default))
+    if found.parts[:1] == ("~",):  # a user whom the system does not know, as in a container, has no home
+        return Path(tempfile.gettempdir()) / f"sslzoo-{os.getuid()}"
+    return found

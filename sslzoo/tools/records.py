@@ -10,7 +10,9 @@ from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from .errors import UserError
-from .files import write
+from .files import read_regular, write
+
+LARGEST = 1_000_000_000  # bytes of a record
 
 
 class Misfit(ValueError):
@@ -54,7 +56,7 @@ class Record:
     def read(cls, path: Path, wrong: str) -> Self:
         """Return the record that a JSON file holds. Raises `UserError` with the sentence ``wrong`` for any other."""
         try:
-            return cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            return cls.from_json(json.loads(read_regular(path, LARGEST).decode()))
         except (OSError, ValueError, RecursionError):
             raise UserError(wrong) from None
 

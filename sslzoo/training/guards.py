@@ -1,19 +1,19 @@
 """What can befall a training run from outside: signals, full memory, dead helpers, other processes that are gone."""
 
+import os
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..processes import collectives
 from ..processes.agree import is_peer_lost
-from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError
+from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError, no_memory
 
-FULL = ("not enough memory", "can't allocate memory", "out of memory")
+PATIENCE = 1.0  # seconds in which further signals are the same one
 
 
 class Interrupted(Exception):
@@ -24,16 +24,21 @@ class Interrupted(Exception):
 def signals() -> Iterator[list[int]]:
     """Yield a list that a first signal fills, for the loop to stop at the end of its step.
 
-    Alone, a second one raises; of several processes each hears of the same stop from more than one side.
+    Alone, one that comes more than a second later is as if this were not here; of several processes each hears of the
+    same stop from more than one side. A signal that is ignored, as with nohup, stays so.
     """
     caught: list[int] = []
     previous: dict[int, Any] = {}
     numbers = [int(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)]
+    numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    first: list[float] = []
 
     def handle(number: int, _: object) -> None:
         caught.append(number)
-        if collectives.world() == 1:
+        first.append(time.monotonic())
+        if collectives.world() == 1 and first[-1] - first[0] > PATIENCE:
             signal.signal(number, previous[number])
+            os.kill(os.getpid(), number)
 
     try:
         previous |= {n: signal.signal(n, handle) for n in numbers}
@@ -47,18 +52,13 @@ def signals() -> Iterator[list[int]]:
             signal.signal(number, old)
 
 
-def is_full(error: RuntimeError) -> bool:
-    """Return whether an error says that the memory of the host or of a device is full."""
-    return isinstance(error, torch.OutOfMemoryError) or any(word in str(error) for word in FULL)
-
-
 @contextmanager
 def enough_memory(what: str, recovery_hint: str) -> Iterator[None]:
     """Turn memory that does not hold ``what`` into a sentence. Raises `UserError`."""
     try:
         yield
-    except RuntimeError as error:
-        if not is_full(error):
+    except (RuntimeError, MemoryError) as error:
+        if not no_memory(error):
             raise
         traceback.clear_frames(error.__traceback__)
         raise UserError(f"Memory does not hold {what}; {recovery_hint}.") from None
@@ -75,9 +75,9 @@ def guarded(run: Path, batch_size: int, try_batch: Callable[[int], bool]) -> Ite
         return
     except DeadReader:
         full, reader = False, True
-    except RuntimeError as error:
-        full, reader = is_full(error), "DataLoader worker" in str(error)
-        if not (full or reader or is_peer_lost(error)):
+    except (RuntimeError, MemoryError) as error:
+        full, reader = no_memory(error), "DataLoader worker" in str(error)
+        if not (full or reader or (isinstance(error, RuntimeError) and is_peer_lost(error))):
             raise
         traceback.clear_frames(error.__traceback__)  # they hold the step's activations
     if full:
@@ -98,7 +98,7 @@ def smaller(batch_size: int, try_batch: Callable[[int], bool]) -> str:
         try:
             if try_batch(n):
                 return f"--batch-size {n} was tried and fits, and {other}"
-        except (RuntimeError, UserError) as error:  # too large still; or too small for this recipe
+        except (RuntimeError, MemoryError, UserError) as error:  # too large still; or too small for this recipe
             traceback.clear_frames(error.__traceback__)
         n //= 2
     if collectives.world() > 1:

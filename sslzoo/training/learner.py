@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.encoders import build, synchronized
+from ..core.encoders import build, check_size, synchronized
 from ..core.siamese import Siamese
 from ..exchange import weights
 from ..processes import agree, collectives
@@ -32,6 +32,9 @@ class Learner:
         encoder = build(recipe.training.backbone, plan.data.size)
         if options.init is not None:
             weights.load_weights(encoder, Path(options.init))
+        for size in {size for _, size in batches.pipelines} - {plan.data.size}:
+            mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
+            check_size(encoder, recipe.training.backbone, size, mend)
         self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
         self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":

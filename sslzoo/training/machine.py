@@ -126,6 +126,14 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
 
 
 @contextmanager
+def restored_generators() -> Iterator[None]:
+    """Bring torch's random numbers back to what they were before a block, as if it had drawn none."""
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else []):
+        yield
+
+
+@contextmanager
 def without_trace(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Bring a model's state, its gradients and torch's random numbers back to what they were before a block."""
     state = {name: value.clone() if isinstance(value, Tensor) else value for name, value in model.state_dict().items()}

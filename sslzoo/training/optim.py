@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import timm.optim
@@ -69,29 +69,79 @@ def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     if knobs.name == "sgd":  # in one pass it takes no parameters of which some, frozen at first, have no momentum yet
         for parameter in (p for group in made.param_groups for p in group["params"]):
             made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    if knobs.name == "lars":
-        hold_where_gradients_overflow(made)
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
-    schedule = timm.scheduler.CosineLRScheduler(
+    follow(made, Schedule(steps, warmup, recipe.learning_rate, knobs.lr_end, knobs.predictor_lr_scale))
+    model.clock.steps = steps
+    return made
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Describes a learning rate over ``steps``: linear warm-up to ``lr``, then a cosine to ``end`` times that.
+
+    A predictor whose rate is constant has ``predictor`` times ``lr``.
+    """
+
+    steps: int
+    warmup: int
+    lr: float
+    end: float
+    predictor: float
+
+
+class Following:
+    """Lets an optimiser keep its schedule when it is copied or pickled."""
+
+    schedule: Schedule
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "schedule": self.schedule}  # type: ignore[dict-item]
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[misc]
+        if "schedule" in state:  # not where a checkpoint is taken up, which has a state alone
+            follow(cast(torch.optim.Optimizer, self), self.schedule)
+
+
+class SGD(Following, torch.optim.SGD):
+    """Is torch's with a schedule."""
+
+
+class AdamW(Following, torch.optim.AdamW):
+    """Is torch's with a schedule."""
+
+
+class Lars(Following, timm.optim.Lars):  # type: ignore[misc]
+    """Is timm's with a schedule."""
+
+
+KINDS = {torch.optim.SGD: SGD, torch.optim.AdamW: AdamW, timm.optim.Lars: Lars}
+
+
+def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
+    """Let the learning rate of an optimiser follow a schedule, from where its state is."""
+    made.__class__ = KINDS.get(type(made), type(made))
+    made.schedule = schedule  # type: ignore[attr-defined]
+    if isinstance(made, Lars):
+        hold_where_gradients_overflow(made)
+    rates = timm.scheduler.CosineLRScheduler(
         made,
-        t_initial=steps - warmup,
-        lr_min=recipe.learning_rate * knobs.lr_end,
-        warmup_t=warmup,
+        t_initial=schedule.steps - schedule.warmup,
+        lr_min=schedule.lr * schedule.end,
+        warmup_t=schedule.warmup,
         warmup_prefix=True,
         t_in_epochs=False,
     )
 
-    def follow(step: int) -> None:
-        schedule.step_update(step)
+    def go_to(step: int) -> None:
+        rates.step_update(step)
         for group in made.param_groups:
             group["done"] = step
             if group["constant"]:
-                group["lr"] = knobs.predictor_lr_scale * recipe.learning_rate
+                group["lr"] = schedule.predictor * schedule.lr
 
-    follow(0)
-    made.register_step_post_hook(lambda optimizer, *_: follow(optimizer.param_groups[0]["done"] + 1))
-    model.clock.steps = steps
-    return made
+    go_to(made.param_groups[0].get("done", 0))
+    made.register_step_post_hook(lambda optimizer, *_: go_to(optimizer.param_groups[0]["done"] + 1))
 
 
 def hold_where_gradients_overflow(made: torch.optim.Optimizer) -> None:

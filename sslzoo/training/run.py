@@ -14,6 +14,7 @@ from ..tools import files
 from ..tools.errors import UserError
 from . import checkpoints, runs
 from .loop import Training
+from .machine import restored_generators
 from .plan import Options, Plan, prepare
 from .reporter import Reporter, Result
 
@@ -76,7 +77,7 @@ def train(
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
         accumulate=accumulate, max_bad=max_bad, baselines=baselines,
     )  # fmt: skip
-    with agree.process_group():
+    with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
             return _resumed(begun, reporter, stop_after)
         plan = alike(lambda resident: prepare(expression, asked, resident))
@@ -117,7 +118,7 @@ def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | 
 
     Raises `UserError`.
     """
-    with agree.process_group():
+    with restored_generators(), agree.process_group():
         return _resumed(Path(run), reporter, stop_after)
 
 

@@ -25,7 +25,7 @@ from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record, write_json
 from . import checkpoints
-from .machine import device_name, versions
+from .machine import device_name, restored_generators, versions
 from .plan import Options, Plan
 from .reporter import LogRow
 
@@ -255,6 +255,7 @@ def encoder(run: str | Path) -> nn.Module:
     path = Path(run)
     about = read_run(path)
     require(about.plugins, path)
-    model = build(about.backbone, about.image_size)
+    with restored_generators():  # which a fresh backbone draws from
+        model = build(about.backbone, about.image_size)
     weights.load_weights(model, path / "encoder.safetensors")
     return model.eval()

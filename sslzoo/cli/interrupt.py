@@ -1,0 +1,34 @@
+"""Ctrl-C: it ends a command at once while modules load, and then as an exception, once, however often it is pressed."""
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+PATIENCE = 1.0  # seconds in which further ones are the same; after that one more ends the process
+EXIT_CODE = 130  # before anything was saved, as shells have it
+
+_working: list[bool] = []
+_heard: list[float] = []
+
+
+def install() -> None:
+    """Take Ctrl-C over from Python, whose exception the loading of a module may swallow."""
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _handle)
+
+
+def at_work() -> None:
+    """Note that modules are loaded, and that there may be something to put in order before the end."""
+    _working.append(True)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    now = time.monotonic()
+    if not _working or (_heard and now - _heard[0] > PATIENCE):
+        os.write(2, b"Interrupted.\n")
+        os._exit(EXIT_CODE)
+    _heard.append(now)
+    if len(_heard) == 1:
+        raise KeyboardInterrupt
