@@ -25,17 +25,17 @@ class Clock(nn.Module):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def reached(self, epoch: float) -> bool:
-        """Whether so many epochs are done."""
+        """Return whether so many epochs are done."""
         return self.epoch >= epoch
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def pushed(self, a_step: int, rows: int) -> bool:
-        """Whether the steps so far, of ``a_step`` keys each, gave so many rows."""
+        """Return whether the steps so far, of ``a_step`` keys each, gave so many rows."""
         return self.done * a_step >= rows
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def ramp(self, start: float, end: float, epochs: float) -> Tensor:
-        """A number that goes from start to end in the first epochs, and stays; a scalar on the host."""
+        """Return a number that goes from start to end in the first epochs, and stays; a scalar on the host."""
         return torch.tensor(start + (end - start) * min(self.epoch / epochs, 1.0), dtype=torch.float64)
 
     def get_extra_state(self) -> Tensor:

@@ -74,7 +74,7 @@ class Codes(nn.Module):
 
 
 class Sinkhorn(Codes):
-    """Codes that use all prototypes alike: SwAV section 3.1; the rows of a full queue may join (section 3.2)."""
+    """Gives codes that use all prototypes alike: SwAV section 3.1; the rows of a full queue may join (section 3.2)."""
 
     full = False  # all rows of the queue are keys, and none is as it was drawn
 
@@ -104,7 +104,7 @@ class Softmax(Codes):
 
 
 class Relation(Softmax):
-    """Softmax codes over the queue's rows instead of prototypes: ReSSL eq. 3."""
+    """Gives softmax codes over the queue's rows instead of prototypes: ReSSL eq. 3."""
 
     def book(self, network: nn.Module, online: nn.Module, queue: Queue | None) -> nn.Module:
         """Return the queue, which scores the projections of both networks."""
@@ -112,7 +112,7 @@ class Relation(Softmax):
 
 
 class Centering(Softmax):
-    """Softmax codes less a centre, the running mean of the scores: DINO section 3.1."""
+    """Gives softmax codes less a centre, the running mean of the scores: DINO section 3.1."""
 
     centre: Tensor
 
@@ -171,7 +171,7 @@ class KMeans(Codes):
 
 
 def sinkhorn(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Codes [H, N, K] of scores [H, N, K], all prototypes used alike: SwAV section 3.1, Cuturi 2013.
+    """Return codes [H, N, K] of scores [H, N, K], all prototypes used alike: SwAV section 3.1, Cuturi 2013.
 
     In float32 at least and in the log domain: exp(scores / epsilon) overflows without l2.
     """
@@ -188,7 +188,7 @@ def swapped(scores: Tensor, code: Tensor, temperature: float) -> Tensor:
 
 
 def spherical_kmeans(rows: Tensor, centroids: Tensor, iterations: int) -> tuple[Tensor, Tensor]:
-    """Centroids [K, D] of length 1 from a start, and the rows' assignments [N] to them; rows [N, D].
+    """Return centroids [K, D] of length 1 from a start, and the rows' assignments [N] to them; rows [N, D].
 
     A centroid is the normalised mean of its rows; one that loses all of them stays where it was.
     """

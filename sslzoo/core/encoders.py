@@ -52,7 +52,7 @@ def check(name: str) -> None:
 
 
 def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
-    """A backbone without its classifier: "small", any of timm's names, or a plugin's.
+    """Return a backbone without its classifier: "small", any of timm's names, or a plugin's.
 
     Raises `UserError` for an unknown one, and for one that takes no images of this size in px.
 
@@ -81,7 +81,7 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
 
 
 def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
-    """A model with every batch norm over the rows of all processes: torch's, by timm's hand, on CUDA; else our own."""
+    """Return a model with batch norm over the rows of all processes: torch's, by timm's hand, on CUDA; else our own."""
     if device.type == "cuda":
         return cast(nn.Module, timm.layers.convert_sync_batchnorm(model))
     return batchnorm.convert_sync_batchnorm(model)
@@ -100,7 +100,7 @@ def check_size(model: nn.Module, name: str, size: int, mend: str = "another --im
 
 
 def _takes_size(name: str) -> bool:
-    """Whether a model is made for one image size (transformers), so that it has to be told ours."""
+    """Return whether a model is made for one image size (transformers), so that it has to be told ours."""
     return bool(timm.get_pretrained_cfg(name) and timm.get_pretrained_cfg(name).fixed_input_size)
 
 

@@ -8,7 +8,7 @@ from ..recipes.schema import Heads
 
 
 def mlp(widths: list[int], hidden_norm: bool, output_norm: bool, output_affine: bool = True) -> nn.Sequential:
-    """Linear layers through ``widths``, with batch norm and ReLU between them and perhaps batch norm at the end.
+    """Return linear layers through ``widths``, with batch norm and ReLU between them and perhaps batch norm at the end.
 
     A linear layer has no bias where a batch norm with a bias of its own follows.
     """

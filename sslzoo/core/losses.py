@@ -27,17 +27,17 @@ def cosine(q: Tensor, k: Tensor) -> Tensor:
 
 
 def mse(q: Tensor, k: Tensor) -> Tensor:
-    """Mean squared error over rows and channels."""
+    """Return the mean squared error over rows and channels."""
     return F.mse_loss(q, k)
 
 
 def cross_entropy(q: Tensor, k: Tensor) -> Tensor:
-    """-softmax(z) . log softmax(p) over the channels: SimSiam section 4.5."""
+    """Return -softmax(z) . log softmax(p) over the channels: SimSiam section 4.5."""
     return -(F.softmax(k, dim=-1) * F.log_softmax(q, dim=-1)).sum(dim=-1).mean()
 
 
 def correlation(q: Tensor, k: Tensor) -> Tensor:
-    """sum_i (1 - C_ii)^2, C the cross-correlation of normalised rows: Barlow Twins eq. 1, its first term."""
+    """Return sum_i (1 - C_ii)^2, C the cross-correlation of normalised rows: Barlow Twins eq. 1, its first term."""
     return (1 - cross_correlation(q, k).diagonal()).square().sum()
 
 
@@ -50,23 +50,23 @@ def cross_correlation(q: Tensor, k: Tensor) -> Tensor:
 
 
 def identity(x: Tensor, knobs: Normalize | None = None) -> Tensor:
-    """The input."""
+    """Return the input."""
     return x
 
 
 def l2(x: Tensor, knobs: Normalize | None = None) -> Tensor:
-    """Rows on the unit sphere."""
+    """Return the rows put on the unit sphere."""
     return F.normalize(x, dim=-1)
 
 
 def standardize(x: Tensor, knobs: Normalize | None = None) -> Tensor:
-    """Columns of mean 0 and variance 1 over the whole batch, as batch norm without scale and shift."""
+    """Return columns of mean 0 and variance 1 over the whole batch, as batch norm without scale and shift."""
     mean, var = collectives.moments(x)
     return (x - mean) / (var + NORM_EPSILON).sqrt()
 
 
 def whiten(x: Tensor, knobs: Normalize) -> Tensor:
-    """Columns of mean 0 and unit covariance over groups of rows of the whole batch, by Cholesky: W-MSE section 3.
+    """Return columns of mean 0 and unit covariance over groups of rows of all processes, by Cholesky: W-MSE section 3.
 
     The rows of a batch are in random order, so that consecutive ones are the paper's random sub-batches; both views
     have the same. Raises `UserError` where a group has no more rows than columns.
@@ -92,7 +92,7 @@ def _whitened(x: Tensor, epsilon: float) -> Tensor:
 
 
 def variance(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
-    """Each view's deviations held above 1, and its covariances near 0: VICReg eq. 1-4, the mean over views.
+    """Return each view's deviations held above 1, and its covariances near 0: VICReg eq. 1-4, the mean over views.
 
     The mean over channels of max(0, 1 - deviation), and ``covariance`` times the sum of squared covariances over d.
     The official loss halves the first, so that it is the mean over views too, and sums the second over views
@@ -110,7 +110,7 @@ def variance(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
 
 
 def decorrelation(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
-    """sum over i != j of C_ij^2, the mean over pairs: Barlow Twins eq. 1, its second term."""
+    """Return sum over i != j of C_ij^2, the mean over pairs: Barlow Twins eq. 1, its second term."""
     return torch.stack([off_diagonal(cross_correlation(q, k)) for q, k in pairs]).mean()
 
 
@@ -131,7 +131,7 @@ def gaussian(views: Sequence[Tensor], pairs: Pairs, knobs: Loss) -> Tensor:
 
 
 def epps_pulley(x: Tensor) -> Tensor:
-    """The statistic of columns [N, S] over the whole batch, its mean over them."""
+    """Return the statistic of columns [N, S] over the whole batch, its mean over them."""
     t = torch.linspace(0, LAST_KNOT, KNOTS, dtype=x.dtype, device=x.device)
     normal = torch.exp(-t.square() / 2)
     weights = torch.full_like(t, 2 * LAST_KNOT / (KNOTS - 1))

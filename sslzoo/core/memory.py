@@ -10,7 +10,7 @@ from .losses import l2
 
 
 class Queue(nn.Module):
-    """A ring buffer of the latest keys [length, dim]; starts with random unit rows (MoCo, algorithm 1).
+    """Is a ring buffer of the latest keys [length, dim]; starts with random unit rows (MoCo, algorithm 1).
 
     The pointer is a tensor, so that pushing never waits for the device; any number of rows may be pushed.
     """
@@ -24,11 +24,11 @@ class Queue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The queue as a codebook: scores [1, N, length] of x [N, dim] (ReSSL)."""
+        """Return the queue as a codebook: scores [1, N, length] of x [N, dim] (ReSSL)."""
         return (x @ self.rows.T)[None]
 
     def nearest(self, x: Tensor) -> Tensor:
-        """The row of largest cosine for each of x [N, dim] (NNCLR eq. 3)."""
+        """Return the row of largest cosine for each of x [N, dim] (NNCLR eq. 3)."""
         return self.rows[(l2(x) @ l2(self.rows).T).argmax(dim=1)]
 
     @torch.no_grad()
@@ -43,7 +43,7 @@ class Queue(nn.Module):
 
 
 class Bank(nn.Module):
-    """A row [dim] for every sample, the running average of its keys (InstDisc section 3.2).
+    """Holds a row [dim] for every sample, the running average of its keys (InstDisc section 3.2).
 
     Starts with random unit rows; a sample's first key replaces its own. ``unit``: averages are brought to length 1.
     """
@@ -58,7 +58,7 @@ class Bank(nn.Module):
         self.register_buffer("seen", torch.zeros(samples, dtype=torch.bool))
 
     def average(self, keys: Tensor, index: Tensor) -> Tensor:
-        """The samples' rows with the keys [N, dim] mixed in."""
+        """Return the samples' rows with the keys [N, dim] mixed in."""
         stays = self.momentum * self.seen[index, None].to(keys.dtype)
         mixed = stays * self.rows[index].to(keys.dtype) + (1 - stays) * keys
         return l2(mixed) if self.unit else mixed

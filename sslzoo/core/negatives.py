@@ -14,7 +14,7 @@ from .memory import Bank, Queue
 
 @dataclass(frozen=True)
 class Others:
-    """Where other samples' rows may come from, beside the batch itself.
+    """Says where other samples' rows may come from, beside the batch itself.
 
     ``own`` [N, dim] are the rows of the anchor's own view; ``index`` [N] the samples' places in the data; the queue and
     the bank are there where a switch reads one.
@@ -27,7 +27,7 @@ class Others:
 
 
 def info_nce(positive: Tensor, others: Tensor, temperature: float, knobs: Negatives) -> Tensor:
-    """-positive/T + log sum exp(others/T), the mean over rows; positive [N], others [N, M], -inf for left out ones.
+    """Return the mean of -positive/T + log sum exp(others/T) over rows; positive [N], others [N, M], -inf if left out.
 
     The positive is one of those in the sum, unless ``positive_in_denominator`` is off (DCL, Yeh et al. 2022, eq. 5).
     """

@@ -13,7 +13,7 @@ from .heads import projector
 
 
 class Network(nn.Module):
-    """Images [N, 3, H, W] to projections z = f(x) [N, dim], float32 at least.
+    """Maps images [N, 3, H, W] to projections z = f(x) [N, dim], float32 at least.
 
     ``project`` does it for several views. With ``views.together`` those of one size pass the encoder as one batch, and
     all of them the projector: batch norm has one mean over them, as in the code of SwAV (`resnet50.py`), DINO

@@ -10,7 +10,7 @@ from ..recipes import schema
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
-    """A copy that no gradient reaches."""
+    """Return a copy that no gradient reaches."""
     return deepcopy(network).requires_grad_(False)
 
 

@@ -19,7 +19,7 @@ LONGEST = 10_000  # letters of an expression
 
 @dataclass(frozen=True)
 class Expression:
-    """A parsed expression: the base, the finished switches, and the knobs that the person wrote."""
+    """Holds a parsed expression: the base, the finished switches, and the knobs that the person wrote."""
 
     base: Method
     switches: Switches
@@ -100,7 +100,7 @@ def _is_data(word: str) -> bool:
 
 
 def canonical(word: str) -> str:
-    """``stop-gradient`` as ``stop_gradient``."""
+    """Return ``stop-gradient`` as ``stop_gradient``."""
     return word.replace("-", "_").lower()
 
 
@@ -129,7 +129,7 @@ def flip(values: dict[str, Any], sign: str, raw: str, base: str) -> None:
 
 
 def _read_written(words: Sequence[tuple[str, str]]) -> dict[str, Value]:
-    """The knobs of an expression, by dotted key; refused where unknown or ambiguous."""
+    """Return the knobs of an expression, by dotted key; refused where unknown or ambiguous."""
     written: dict[str, Value] = {}
     for key, text in words:
         found = dotted(key)

@@ -19,7 +19,7 @@ NARROW, BROAD = set("fijlrtI.,:;'()- "), set("mwMW+=@%")
 
 @dataclass(frozen=True)
 class Line:
-    """A line of text: its words, each in its colour, and its size and weight."""
+    """Holds a line of text: its words, each in its colour, and its size and weight."""
 
     words: tuple[tuple[str, str], ...]  # of text and colour
     size: float
@@ -27,13 +27,13 @@ class Line:
 
     @property
     def width(self) -> float:
-        """Its width in a broad sans-serif; the viewer's own font may be narrower, hardly broader."""
+        """Return its width in a broad sans-serif; the viewer's own font may be narrower, hardly broader."""
         text = "   ".join(word for word, _ in self.words)
         ems = sum(0.4 if c in NARROW else 0.95 if c in BROAD else 0.75 if c.isupper() else 0.64 for c in text)
         return ems * self.size * (1.1 if self.bold else 1)
 
     def draw(self, x: float, y: float, anchor: str = "start") -> str:
-        """The SVG element, its middle at the height y."""
+        """Return the SVG element, its middle at the height y."""
         weight = ' font-weight="bold"' if self.bold else ""
         apart = f' dx="{0.8 * self.size:g}"'
         spans = (
@@ -47,7 +47,7 @@ class Line:
 
 
 class Block:
-    """A node as drawn: the words of the edge that ends there, over a box with the name, the title and other names."""
+    """Draws a node: the words of the edge that ends there, over a box with the name, the title and other names."""
 
     def __init__(self, node: Node, hub: bool) -> None:
         self.node, self.fill, self.stroke = node, HUB if hub else "#ffffff", HUB if hub else LINE
@@ -69,7 +69,7 @@ class Block:
         self.height = self.above + self.box[1] / 2
 
     def draw(self, x: float, y: float) -> str:
-        """The SVG elements, the box's left edge at x and its middle at the height y."""
+        """Return the SVG elements, the box's left edge at x and its middle at the height y."""
         width, height = self.box
         method, words, lines = self.node.methods[0], [], []
         at = y - self.above
@@ -89,12 +89,12 @@ class Block:
 
 
 def tall(lines: Sequence[Line]) -> float:
-    """The height of lines of text."""
+    """Return the height of lines of text."""
     return sum(1.3 * line.size for line in lines)
 
 
 class Drawing:
-    """A tree from left to right: a column for each depth, and for each node a band that no other node enters."""
+    """Draws a tree from left to right: a column for each depth, and for each node a band that no other node enters."""
 
     def __init__(self, root: Node) -> None:
         self.root = root
@@ -120,7 +120,7 @@ class Drawing:
         return above, below, [middle - own for middle in middles]
 
     def draw(self, node: Node, y: float, depth: int = 0) -> list[str]:
-        """The elements of a node, its middle at the height y, and of all below it."""
+        """Return the elements of a node, its middle at the height y, and of all below it."""
         block, (left, right) = self.blocks[node.name], self.columns[depth]
         start, turn, end = left + block.box[0], right + BEND / 2, right + BEND
         edges: list[str] = []
@@ -136,7 +136,7 @@ class Drawing:
         return [*edges, block.draw(left, y), *below]
 
     def text(self) -> str:
-        """The whole SVG."""
+        """Return the whole SVG."""
         width = max(self.columns[-1][1] + MARGIN, LEAST)
         title = Line((("The map of methods", INK),), 22, bold=True)
         about = [Line(((text, SOFT),), 13) for text in wrap(reading(self.root), int((width - 2 * MARGIN) / 7.8))]
@@ -155,7 +155,7 @@ class Drawing:
 
 
 def svg(root: Node) -> str:
-    """The map as the text of an SVG file."""
+    """Return the map as the text of an SVG file."""
     return Drawing(root).text()
 
 

@@ -12,14 +12,14 @@ from .values import discover, readers
 
 
 def spelled(value: Value) -> str:
-    """A value as an expression spells it, to its last digit."""
+    """Return a value as an expression spells it, to its last digit."""
     if isinstance(value, bool):
         return str(value).lower()
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def defaults(scale: str) -> dict[str, Value]:
-    """Every knob's default at a scale."""
+    """Return every knob's default at a scale."""
     values: dict[str, Any] = {k: f.default if scale == "small" else f.metadata["large"] for k, f in KNOBS.items()}
     return values
 
@@ -45,7 +45,7 @@ def dotted(word: str) -> list[str]:
 
 
 def read_switch(name: str, value: object) -> str | bool:
-    """A switch's value, checked."""
+    """Return a switch's value, checked."""
     values = SWITCHES[name].values
     if value not in values and discover():  # a package that is installed has more
         values = SWITCHES[name].values
@@ -58,7 +58,7 @@ def read_switch(name: str, value: object) -> str | bool:
 
 
 def read_knob(key: str, value: object) -> Value:
-    """A knob's value from TOML or from a word of an expression, checked for type and bounds."""
+    """Return a knob's value from TOML or from a word of an expression, checked for type and bounds."""
     f = KNOBS[expand(key)[0]]
     kinds = get_args(f.type) if isinstance(f.type, UnionType) else (f.type,)
     meta = f.metadata
@@ -92,13 +92,13 @@ def _parse(text: str, kinds: tuple[type, ...]) -> object:
 
 
 def hold(key: str, value: Value, low: Value, high: Value) -> Value:
-    """A value within [low, high]; those of a knob with choices in the order of these."""
+    """Return a value within [low, high]; those of a knob with choices in the order of these."""
     place: Any = KNOBS[key].metadata["choices"].index if isinstance(value, str) else float
     return min(max(value, low, key=place), high, key=place)
 
 
 def read_by(key: str, values: Mapping[str, Any]) -> bool:
-    """Whether a knob is read under these switches and knobs (one flat mapping of both)."""
+    """Return whether a knob is read under these switches and knobs (one flat mapping of both)."""
     if key.startswith("views.local") and key != "views.local_crops":
         return bool(values.get("views.local_crops", 0))
     when, above = KNOBS[key].metadata["when"], KNOBS[key].metadata["above"]

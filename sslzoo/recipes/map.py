@@ -14,7 +14,7 @@ from .schema import SWITCHES, Switches
 
 @dataclass
 class Node:
-    """Methods with the same ten switches, the words that make them of the parent, and the nodes below."""
+    """Holds methods with the same ten switches, the words that make them of the parent, and the nodes below."""
 
     methods: tuple[Method, ...]
     words: tuple[str, ...] = ()
@@ -27,16 +27,16 @@ class Node:
 
     @property
     def also(self) -> tuple[str, ...]:
-        """The other methods with these switches."""
+        """Return the other methods with these switches."""
         return tuple(method.name for method in self.methods[1:])
 
     @property
     def switches(self) -> Switches:
-        """The ten switches of all methods of the node."""
+        """Return the ten switches of all methods of the node."""
         return self.methods[0].switches
 
     def walk(self, depth: int = 0) -> Iterator[tuple[int, "Node"]]:
-        """The node and all below, each with its depth; parents first."""
+        """Return the node and all below, each with its depth; parents first."""
         yield depth, self
         for child in self.children:
             yield from child.walk(depth + 1)
@@ -74,7 +74,7 @@ def spanning_tree(methods: Sequence[Method]) -> Node:
 
 
 def words(a: Switches, b: Switches) -> list[str]:
-    """The words of an expression that make the switches ``b`` of a method with the switches ``a``."""
+    """Return the words of an expression that make the switches ``b`` of a method with the switches ``a``."""
     return [_word(name, old, new) for name, (old, new) in diff(a, b).items()]
 
 
@@ -91,7 +91,7 @@ def _word(name: str, old: str | bool, new: str | bool) -> str:
 
 
 def described(root: Node) -> dict[str, Any]:
-    """The map as plain values: what ``methods map --json`` prints."""
+    """Return the map as plain values: what ``methods map --json`` prints."""
     nodes = [node for _, node in root.walk()]
     return {
         "hub": root.name,

@@ -35,7 +35,7 @@ _data: dict[str, Data] = {}
 
 @dataclass(frozen=True)
 class Plugin(Record):
-    """A file that was loaded: its path, and the SHA-256 of what it held then."""
+    """Names a file that was loaded: its path, and the SHA-256 of what it held then."""
 
     path: str
     sha256: str

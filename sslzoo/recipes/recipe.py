@@ -43,7 +43,7 @@ Ranges = Mapping[str, tuple[Value, Value]]  # lowest and highest
 
 @dataclass(frozen=True)
 class Method:
-    """A method file: ten switches, and for each scale the knobs that differ from the schema.
+    """Holds a method file: ten switches, and for each scale the knobs that differ from the schema.
 
     ``tables`` has a flat mapping of dotted knobs for "small" and for "large"; and under "" those of the file's plain
     tables, which hold at both scales and have the last word over a data set's defaults (a run's own recipe is such).
@@ -87,19 +87,19 @@ class Recipe:
 
     @property
     def learning_rate(self) -> float:
-        """The effective learning rate: base x batch / 256 (Goyal et al. 2017, linear scaling)."""
+        """Return the effective learning rate: base x batch / 256 (Goyal et al. 2017, linear scaling)."""
         return self.optimizer.lr * self.training.batch_size / 256
 
     def reads(self, key: str) -> bool:
-        """Whether the switches read a knob; state that a knob describes exists where it is read."""
+        """Return whether the switches read a knob; state that a knob describes exists where it is read."""
         return key in self.origins
 
     def knobs(self) -> Knobs:
-        """The knobs that the switches read, dotted, with their values."""
+        """Return the knobs that the switches read, dotted, with their values."""
         return {key: value for key, value in self.values().items() if key in self.origins}
 
     def values(self) -> Knobs:
-        """Every knob, read or not, dotted, with its value."""
+        """Return every knob, read or not, dotted, with its value."""
         found: Knobs = {}
         for key in KNOBS:
             at: Any = self
@@ -110,7 +110,7 @@ class Recipe:
 
 
 def described(recipe: Recipe) -> Knobs:
-    """The knobs that the switches read, those that all views share written once."""
+    """Return the knobs that the switches read, those that all views share written once."""
     knobs = recipe.knobs()
     for key in [key for key in knobs if key.startswith("views.first.")]:
         name = key.rpartition(".")[2]
@@ -124,12 +124,12 @@ def described(recipe: Recipe) -> Knobs:
 
 
 def switch_values(switches: Switches) -> dict[str, Any]:
-    """The switches as a plain mapping, in their order."""
+    """Return the switches as a plain mapping, in their order."""
     return {name: getattr(switches, name) for name in SWITCHES}
 
 
 def nested(knobs: Mapping[str, Value]) -> dict[str, Any]:
-    """Dotted knobs as tables in tables."""
+    """Return dotted knobs as tables in tables."""
     tables: dict[str, Any] = {}
     for key, value in knobs.items():
         *path, name = key.split(".")
@@ -177,12 +177,12 @@ def build(switches: Switches, scale: str, layers: Iterable[Layer], **rest: Any) 
 
 @cache
 def method_names() -> tuple[str, ...]:
-    """The shipped methods, by name."""
+    """Return the shipped methods, by name."""
     return tuple(sorted(path.stem for path in METHODS.glob("*.toml")))
 
 
 def find_method(name: str) -> Method:
-    """A shipped method by name, or a person's own file. Raises `UserError` for neither."""
+    """Return a shipped method by name, or a person's own file. Raises `UserError` for neither."""
     plain = name.replace("-", "_").lower()
     if plain in method_names():
         return read_method(METHODS / f"{plain}.toml")
@@ -199,7 +199,7 @@ def read_method(path: Path) -> Method:
 
 
 def parse_method(name: str, content: Mapping[str, Any]) -> Method:
-    """A method from a TOML file's content. Raises `UserError`."""
+    """Return a method from a TOML file's content. Raises `UserError`."""
     known = [*HEADER, "switches", *SCALES, *TABLES]
     for key, value in content.items():
         if key not in known:
@@ -243,7 +243,7 @@ def _read_switches(table: Mapping[str, Any]) -> Switches:
 
 
 def _read_tables(tables: Mapping[str, Any]) -> Knobs:
-    """A file's tables, flat; keys of all views come before those of one view, so that the latter win."""
+    """Return a file's tables, flat; keys of all views come before those of one view, so that the latter win."""
     found: Knobs = {}
     for key, value in sorted(_flat(tables), key=lambda item: item[0].count(".")):
         for one in expand(key):
@@ -261,5 +261,5 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 
 def dump(recipe: Recipe, **header: str) -> str:
-    """A recipe as the text of a method file, which loads to the same values on any data."""
+    """Return a recipe as the text of a method file, which loads to the same values on any data."""
     return to_toml({**header, "switches": switch_values(recipe.switches), **nested(recipe.knobs())})

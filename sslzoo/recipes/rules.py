@@ -17,7 +17,7 @@ FEW_ROWS = 16  # drawn of a bank, with which it may happen that all of them are 
 
 
 def has_others(switches: Switches) -> bool:
-    """Whether the set A of what a query is told apart from is not empty."""
+    """Return whether the set A of what a query is told apart from is not empty."""
     return switches.negatives != "none" or switches.clustering != "none"
 
 

@@ -27,7 +27,7 @@ def switch(off: str | bool, doc: str, usual: bool = True) -> Any:
 
 @dataclass(frozen=True)
 class Switches:
-    """The ten choices that make a method. Every word but none, true and false belongs to one switch only."""
+    """Holds the ten choices that make a method. Every word but none, true and false belongs to one switch only."""
 
     predictor: str = switch("none", "h in q = h(z)")
     target: str = switch("shared", "the network that gives the keys")
@@ -51,7 +51,7 @@ class Switch:
 
     @property
     def values(self) -> tuple[str | bool, ...]:
-        """Its values: off first, then the usual one; those of plugins last."""
+        """Return its values: off first, then the usual one; those of plugins last."""
         return tuple(VALUES[self.name])
 
     @property
@@ -78,7 +78,7 @@ def knob(
     bounds: tuple[float | None, float | None] = (None, None),
     above: tuple[str, float] | None = None,
 ) -> Any:
-    """A knob: its default for small and for large images, its bounds, and the knobs that it depends on.
+    """Return a knob: its default for small and for large images, its bounds, and the knobs that it depends on.
 
     It is read where a switch has a value that declares it, or a knob a value that ``when`` has; always where neither
     names it; and only where the knob that ``above`` names is above its number.
@@ -92,7 +92,7 @@ LARS: When = {"optimizer.name": ("lars",)}
 
 @dataclass(frozen=True)
 class Heads:
-    """The projector and the predictor."""
+    """Describes the projector and the predictor."""
 
     layers: int = knob(2, "linear layers of the projector", large=3, bounds=(1, 8))
     hidden: int = knob(2048, "width of the projector's hidden layers", bounds=(1, WIDEST), above=("heads.layers", 1))
@@ -110,7 +110,7 @@ class Heads:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """The optimiser and its schedule: linear warm-up, then cosine, per step."""
+    """Describes the optimiser and its schedule: linear warm-up, then cosine, per step."""
 
     name: str = knob("sgd", "optimiser", choices=("sgd", "lars", "adamw"))
     lr: float = knob(
@@ -151,7 +151,7 @@ class Memory:
 
 @dataclass(frozen=True)
 class Negatives:
-    """Other samples."""
+    """Describes how other samples are repelled."""
 
     own_view: bool = knob(True, "repel the anchor's own view's rows too")
     anchor: str = knob(
@@ -163,7 +163,7 @@ class Negatives:
 
 @dataclass(frozen=True)
 class Clustering:
-    """The codebook and its codes."""
+    """Describes the codebook and its codes."""
 
     prototypes: int = knob(512, "rows of a codebook", large=3000, bounds=(2, 131_072))
     codebooks: int = knob(1, "codebooks beside each other", bounds=(1, 16))
@@ -185,7 +185,7 @@ class Clustering:
 
 @dataclass(frozen=True)
 class Normalize:
-    """Whitening."""
+    """Describes whitening."""
 
     whiten_size: int = knob(128, "rows whitened together", bounds=(2, None))
     whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", bounds=(0, 1))
@@ -193,7 +193,7 @@ class Normalize:
 
 @dataclass(frozen=True)
 class Loss:
-    """The loss: loss_scale x (similarity_weight x mean over pairs + regularizer_weight x regularizer)."""
+    """Describes the loss: loss_scale x (similarity_weight x mean over pairs + regularizer_weight x regularizer)."""
 
     temperature: float = knob(
         0.2, "temperature of a query against negatives or prototypes", bounds=(1e-4, None)
@@ -207,7 +207,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class View:
-    """The augmentation of one view; probabilities unless said otherwise."""
+    """Describes the augmentation of one view; probabilities unless said otherwise."""
 
     scale_min: float = knob(0.2, "smallest crop, as a part of the area", bounds=(0.001, 1))
     scale_max: float = knob(1.0, "largest crop", bounds=(0.001, 1))
