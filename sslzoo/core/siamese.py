@@ -33,7 +33,7 @@ class TargetSide(NamedTuple):
 
 
 class Siamese(nn.Module):
-    """Is any method: ``loss, keys = model(views, index)``, then after the optimiser's step ``update(keys, index, step)``.
+    """Is any method: ``loss, keys = model(views, index)``, after the optimiser's step ``update(keys, index, step)``.
 
     ``encoder`` maps images [N, 3, H, W] to features; its width is found. ``samples`` is the length of the data, for
     recipes that keep a bank of it. The encoder to keep is ``model.online.encoder``. Raises `UserError`, a `ValueError`,
