@@ -15,7 +15,7 @@ from sslzoo.metrics.neighbours import SPARE
 from sslzoo.metrics.rows import unit_rows
 
 RNG = np.random.default_rng
-TIE = 1e-13  # rounding in float64, and more
+TIE = 1e-14  # rounding in float64, and more
 
 
 def reference(bank, bank_labels, queries, query_labels, ks, temperature=TEMPERATURE, recall_at=(1, 5, 10)):

@@ -276,3 +276,11 @@ def test_rows_of_any_length_stand_beside_each_other():
     assert scaled.knn == plain.knn
     assert scaled.retrieval.metrics == pytest.approx(plain.retrieval.metrics)
     assert scaled.health.to_json() == pytest.approx(plain.health.to_json(), rel=1e-4)
+
+
+@pytest.mark.parametrize(("shift", "said"), [(0, None), (10, "40 of 40"), (2, "queries are of classes")])
+def test_queries_of_classes_that_the_bank_lacks_are_said(shift, said):
+    bank, labels, queries, truth = gallery(2, 200, 40, 6, 3, 0.0)
+    row = evaluate(embedding(bank, labels, queries, truth + shift), Evaluation([USUAL], retrieval="none"))
+    assert (row.note is None) if said is None else (said in row.note)
+    assert shift < 10 or row.knn["k20"] == 0

@@ -78,6 +78,18 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         probe=linear_probe(task, wanted.seed) if wanted.probe and not task.multi_label else None,
         seed=embedding.seed,
         group=embedding.group,
+        note=foreign(task),
+    )
+
+
+def foreign(task: Task) -> str | None:
+    """Return a sentence where queries are of classes that the bank lacks; None elsewhere, and for several labels."""
+    lacking = 0 if task.multi_label else int((~np.isin(task.query_labels, task.bank_labels)).sum())
+    if not lacking:
+        return None
+    return (
+        f"{lacking:,} of {len(task.queries):,} queries are of classes that the bank has no row of, and none of these "
+        "can be right; give both splits the same classes."
     )
 
 

@@ -86,7 +86,8 @@ class BenchmarkRow(Record):
     k, is the first protocol's accuracy, and ``recall``, by K ("r1", ...), the chance of a row of the class among the
     first K; both are None where rows have several labels, and ``protocols`` is left out. ``retrieval`` is left out
     where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo k20", "retrieval map").
-    ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source that is no run.
+    ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source that is no run. ``note``
+    says what makes the numbers mean less than they seem to, left out where nothing does.
     """
 
     source: str
@@ -104,6 +105,7 @@ class BenchmarkRow(Record):
     probe: Probe | None
     seed: int | None
     group: str | None
+    note: str | None = field(metadata=LEFT_OUT, default=None)
     seconds: float = 0.0
 
 

@@ -11,6 +11,7 @@ from .task import Bools, Doubles, Floats, Ints, Neighbours, Search, Task
 SPARE = 16  # neighbours searched beyond the largest k, to see which rows may belong to the nearest
 CHUNK = 256  # queries at a time
 CELLS = 8_000_000  # similarities of whole banks at a time
+FEWEST = 64  # queries at a time, for which a whole bank is widened
 
 
 def nearest(
@@ -51,8 +52,8 @@ def ranked(task: Task, k: int, neighbours: Neighbours | None = None) -> tuple[Do
 
 
 def parts(chosen: Ints, rows: int) -> list[Ints]:
-    """Return the chosen queries in parts, few at a time where each has ``rows`` similarities; no part is empty."""
-    size = max(1, CELLS // rows) if rows else CHUNK
+    """Return the chosen queries in parts, fewer at a time where each has ``rows`` similarities; no part is empty."""
+    size = max(FEWEST, CELLS // rows) if rows else CHUNK
     return [chosen[start : start + size] for start in range(0, len(chosen), size)]
 
 

@@ -69,7 +69,11 @@ def of_bank(task: Task, part: Ints) -> Doubles:
     asked, similar = unit(queries[part]), np.empty((len(part), len(bank)))
     size = max(1, PIECE // bank.shape[1])
     for start in range(0, len(bank), size):
-        similar[:, start : start + size] = asked @ unit(bank[start : start + size]).T
+        rows = bank[start : start + size].astype(np.float64)
+        norms = lengths(rows)
+        if norms.max() > SAFE[1]:  # where products might overflow
+            rows, norms = unit(rows), np.ones(len(rows))
+        similar[:, start : start + size] = asked @ rows.T / np.where(norms == 0, 1, norms)
     if task.excluded is not None:
         similar[np.arange(len(part)), task.excluded[part]] = LOWEST
     return similar

@@ -60,6 +60,9 @@ def knn_tables(result: "BenchmarkResult") -> None:
     ordered = scored + [row for row in labelled if not row.knn]
     if scored:
         _knn(out, result.data, scored)
+    for row in ordered:
+        if row.note:
+            line(f"Warning: {row.source}: {row.note}", stderr=True)
     if retrieved := [(row.source, row.retrieval) for row in ordered if row.retrieval is not None]:
         _retrieval(out, retrieved)
     for row in ordered:
