@@ -35,6 +35,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     np.savez("in.npz", **arrays, train_labels=np.arange(24) % 3, test_labels=np.arange(24) % 3)  # type: ignore[arg-type]
     (tmp_path / "My flower photos").mkdir()
     (tmp_path / "photos").mkdir()
+    (tmp_path / "notes.txt").write_text("notes")
     return tmp_path
 
 
@@ -60,6 +61,7 @@ ADVICE: list[tuple[list[str], str]] = [
     (["knn", "runs/nothing"], "There is no run runs/nothing; 'sslzoo runs' lists"),
     (["embed", "runs/nothing", "--out", "f.npz"], "There is no run runs/nothing"),
     (["search", "./nothing", "test:0"], "There is no run ./nothing"),
+    (["knn", "notes.txt"], "features come in an .npz"),
     (["train", "simsiam", "+", "tau"], "write tau=VALUE, without a sign."),
     (["train", "simsiam", "-", "lr"], "write lr=VALUE, without a sign."),
     (["tarin"], "Error: No such command 'tarin' (did you mean 'train'?).\n"),
@@ -224,7 +226,7 @@ def test_a_signal_saves_however_often_it_comes(name: str, training: subprocess.P
         time.sleep(0.002)
     _, said = training.communicate(timeout=60)
     assert training.returncode == 75, said
-    assert re.fullmatch(r"Error: Stopped and saved; 'sslzoo train --resume runs/\S+' goes on\.\n", said)
+    assert re.fullmatch(r"Stopped and saved; 'sslzoo train --resume runs/\S+' goes on\.\n", said)
 
 
 def test_a_signal_that_is_ignored_stays_so() -> None:
