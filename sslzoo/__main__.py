@@ -1,14 +1,12 @@
 """``python -m sslzoo``, and the command ``sslzoo``."""
 
-import signal
-import threading
+import _signal  # type: ignore[import-not-found]  # `signal` itself takes time to load
 
 
 def run() -> None:
     """Run the command line; Ctrl-C ends it while it loads, without a traceback."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    if main_thread and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     from .cli import main
 
     main(prog_name="sslzoo")

@@ -207,7 +207,7 @@ def test_a_lattice_that_was_stopped_goes_on(loaded, run_cli, trained):
     trained.stopping = {"simsiam - predictor"}
     stopped = run_cli(*words, "--quiet")
     assert stopped.exit_code == 75
-    assert stopped.stderr == "Error: Stopped; what was trained is kept, and the same command goes on.\n"
+    assert stopped.stderr == "Stopped; what was trained is kept, and the same command goes on.\n"
     assert len(trained.asked) == 2
     trained.stopping = set()
     loaded(*words)

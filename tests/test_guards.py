@@ -87,7 +87,7 @@ def test_the_exit_code_of_a_signal_says_that_it_can_go_on(given, tmp_path):
     process.send_signal(signal.SIGUSR1)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert said == "Error: Stopped and saved; 'sslzoo train --resume runs/simsiam-noise-s0-1' goes on.\n"
+    assert said == "Stopped and saved; 'sslzoo train --resume runs/simsiam-noise-s0-1' goes on.\n"
 
 
 class Death(BaseException):

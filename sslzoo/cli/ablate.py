@@ -39,7 +39,7 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
         table = train(screen)
     except (Interrupted, KeyboardInterrupt):
         screen.close()
-        show.error("Stopped; what was trained is kept, and the same command goes on.")
+        show.line("Stopped; what was trained is kept, and the same command goes on.", stderr=True)
         sys.exit(STOPPED)
     finally:
         screen.close()

@@ -103,7 +103,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     except Interrupted as stop:
         screen.close()
         if rank() == 0:
-            show.error(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.")
+            show.line(f"Stopped and saved; 'sslzoo train --resume {stop}' goes on.", stderr=True)
         sys.exit(STOPPED)
     finally:
         screen.close()

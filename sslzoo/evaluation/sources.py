@@ -205,6 +205,11 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         net = encoders.build(options.backbone, options.image_size or 32)
         weights.load_weights(net, path)
         return Source(f"{name} ({options.backbone})", net)
+    if os.path.isfile(path) and path.suffix != ".toml":
+        raise UserError(
+            f"{name} is no source: features come in an .npz or a folder of .npy files, weights in a .safetensors, .pt "
+            "or .pth file."
+        )
     if os.sep in name and not path.exists() and path.suffix != ".toml":
         raise UserError(f"There is no run {name}; 'sslzoo runs' lists those of a folder.")
     return Source(name, None)

@@ -9,7 +9,7 @@ from rich.status import Status
 
 from ..studies import tables
 from ..studies.watch import Watch
-from .plain import Lasting, console, duration, escape, narrow, score, table
+from .plain import console, duration, escape, narrow, score, table
 
 if TYPE_CHECKING:
     from ..studies.lattice import Cell
@@ -25,7 +25,7 @@ class CellsScreen(Watch):
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
-        self.out: Console = console(stderr=as_json, kind=Lasting)
+        self.out: Console = console(stderr=as_json, lasting=True)
         self.status: Status | None = None
         self.now, self.total, self.done = "", 0, 0.0
         self.started = time.monotonic()

@@ -3,8 +3,9 @@
 import errno
 import os
 import sys
-from contextlib import suppress
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO, cast
 
 from rich import markup
 from rich.box import SIMPLE_HEAD
@@ -17,29 +18,47 @@ LONGEST = 2000  # letters of an error
 NARROW = 110  # columns; a narrower terminal goes without what is least needed
 
 
-def console(stderr: bool = False, kind: type[Console] = Console) -> Console:
-    """A console on the stream as it is now; wide enough for tables where it is no terminal."""
-    found = kind(stderr=stderr, highlight=False, soft_wrap=False)
-    return found if found.is_terminal else kind(stderr=stderr, highlight=False, width=200)
+def console(stderr: bool = False, lasting: bool = False) -> Console:
+    """A console on the stream as it is now; wide enough for tables where it is no terminal.
+
+    A lasting one says nothing more, and ends nothing, once its reader has gone.
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    file = cast(TextIO, Lasting(stream)) if lasting and stream is not None else None
+    found = Console(file=file, stderr=stderr, highlight=False, soft_wrap=False)
+    return found if found.is_terminal else Console(file=file, stderr=stderr, highlight=False, width=200)
 
 
-class Lasting(Console):
-    """Is a console of what goes on when nobody reads it any more: a pipe's reader, or the terminal, has gone."""
+class Lasting:
+    """Is a stream that goes on when nobody reads it any more: the reader of a pipe, or the terminal, has gone."""
 
-    def on_broken_pipe(self) -> None:
-        """Say nothing more, in place of ending the process."""
-        self.quiet = True
-        with suppress(OSError, ValueError, AttributeError):  # the exit writes what is left
-            os.dup2(os.open(os.devnull, os.O_WRONLY), (sys.stderr if self.stderr else sys.stdout).fileno())
+    def __init__(self, stream: TextIO):
+        self.stream = stream
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """Print, or do as where a pipe is broken."""
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text, to nowhere where there is no reader."""
+        with self.ended():
+            self.stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Send what is written, to nowhere where there is no reader."""
+        with self.ended():
+            self.stream.flush()
+
+    @contextmanager
+    def ended(self) -> Iterator[None]:
+        """Let what is still to be written go nowhere, once that fails for want of a reader."""
         try:
-            super().print(*objects, **how)
+            yield
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
-            self.on_broken_pipe()
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.stream.fileno())
 
 
 def escape(text: str) -> str:
@@ -54,7 +73,7 @@ def narrow(out: Console) -> bool:
 
 def line(text: str, stderr: bool = False) -> None:
     """A line of plain text."""
-    console(stderr).print(escape(text), soft_wrap=True)
+    console(stderr, lasting=stderr).print(escape(text), soft_wrap=True)
 
 
 def error(sentence: str) -> None:
@@ -62,7 +81,7 @@ def error(sentence: str) -> None:
     sentence = " ".join(sentence.split())
     if len(sentence) > LONGEST:
         sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
-    console(stderr=True, kind=Lasting).print(f"[red]Error:[/red] {escape(sentence)}", soft_wrap=True)
+    console(stderr=True, lasting=True).print(f"[red]Error:[/red] {escape(sentence)}", soft_wrap=True)
 
 
 def text(value: object) -> str:

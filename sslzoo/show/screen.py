@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from ..studies.tables import counted
 from ..training.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
-from .plain import Lasting, console, duration, escape, score, table
+from .plain import console, duration, escape, score, table
 
 if TYPE_CHECKING:
     from ..training.plan import Plan
@@ -24,7 +24,7 @@ class Screen(Reporter):
 
     def __init__(self, as_json: bool = False, quiet: bool = False):
         self.quiet = quiet
-        self.out = console(stderr=as_json, kind=Lasting)
+        self.out = console(stderr=as_json, lasting=True)
         self.progress: Progress | None = None
         self.total = self.from_epoch = 0
         self.started = self.drawn = time.monotonic()

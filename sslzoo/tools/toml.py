@@ -12,7 +12,7 @@ from .files import read_regular, reason
 from .quoting import printable
 
 LARGEST = 100_000  # bytes of a TOML file
-DEEP_KEY = re.compile(r"""(?:[\w"'-]+[ \t]*\.[ \t]*){12}""")  # a parser takes the square of their number
+DEEP_KEY = re.compile(r"""(?<![\w"'-])(?:[\w"'-]++[ \t]*+\.[ \t]*+){12}""")  # a parser takes the square of their number
 CONTROL, BYTES = re.compile("[\x00-\x1f\x7f]"), re.compile("[\ud800-\udfff]")  # TOML has no letter for the latter
 SAID = 200  # letters of what the parser says
 

@@ -16,6 +16,9 @@ from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError, no_memor
 PATIENCE = 1.0  # seconds in which further signals are the same one
 
 
+heard: list[float] = []  # when signals came; the command line asks
+
+
 class Interrupted(Exception):
     """Says that a signal stopped training, whose state is saved; the run's path is its argument."""
 
@@ -31,12 +34,12 @@ def signals() -> Iterator[list[int]]:
     previous: dict[int, Any] = {}
     numbers = [int(getattr(signal, name)) for name in SIGNALS if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    first: list[float] = []
+    heard.clear()
 
     def handle(number: int, _: object) -> None:
         caught.append(number)
-        first.append(time.monotonic())
-        if collectives.world() == 1 and first[-1] - first[0] > PATIENCE:
+        heard.append(time.monotonic())
+        if collectives.world() == 1 and heard[-1] - heard[0] > PATIENCE:
             signal.signal(number, previous[number])
             os.kill(os.getpid(), number)
 
