@@ -93,8 +93,8 @@ def test_python_on_a_page_runs_at_a_tiny_size(page: str, code: str, tmp_path: Pa
     batch = ([torch.randn(8, 3, 16, 16), torch.randn(8, 3, 16, 16)], torch.arange(8))
     names: dict[str, Any] = {
         "encoder": net, "samples": 8, "steps": 2, "n": 8, "loader": [batch, batch],
-        "bank": rng.standard_normal((20, 4)), "bank_labels": rng.integers(2, size=20), "queries": rng.standard_normal((5, 4)),
-        "query_labels": rng.integers(2, size=5),
+        "bank": rng.standard_normal((20, 4)), "bank_labels": rng.integers(2, size=20),
+        "queries": rng.standard_normal((5, 4)), "query_labels": rng.integers(2, size=5),
     }  # fmt: skip
     weights = net[2].weight.detach().clone()
     exec(compile(code, page, "exec"), names)

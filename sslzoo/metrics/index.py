@@ -129,7 +129,10 @@ class Index:
         for name, number in re.findall(r"([A-Za-z]*)(\d+)", factory):
             low, high = BOUNDS.get(name, (1, 2**16))
             if not low <= int(number) <= high:
-                raise UserError(f"{name}{number[:20]} of an index is out of bounds; it is from {low} to {high:,}.")
+                raise UserError(
+                    f"faiss takes no index {self.spec[:80]!r}: {name}{number[:20]} is out of bounds; it is from {low} to "
+                    f"{high:,}."
+                )
         most = max(self.rows or 2**31 - 1, 4096)
         for name, value in re.findall(r"(\w+)=([^,]*)", self.parameters):
             if not name.endswith(COUNTED):
