@@ -130,8 +130,8 @@ class Index:
             low, high = BOUNDS.get(name, (1, 2**16))
             if not low <= int(number) <= high:
                 raise UserError(
-                    f"faiss takes no index {self.spec[:80]!r}: {name}{number[:20]} is out of bounds; it is from {low} to "
-                    f"{high:,}."
+                    f"faiss takes no index {self.spec[:80]!r}: {name}{number[:20]} is out of bounds; it is from {low} "
+                    f"to {high:,}."
                 )
         most = max(self.rows or 2**31 - 1, 4096)
         for name, value in re.findall(r"(\w+)=([^,]*)", self.parameters):
