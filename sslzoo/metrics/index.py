@@ -243,7 +243,9 @@ def check_room(folder: Path, needed: int) -> None:
     """Raise `UserError` where a disk or a limit does not hold a file of so many bytes: there faiss ends the process."""
     free, limit = shutil.disk_usage(folder).free, file_limit()
     if needed > free:
-        raise UserError(f"{folder} has {free >> 20:,} MiB free, and an index needs {needed >> 20:,}; {PLACE}.")
+        raise UserError(
+            f"{folder} has {free / 2**20:,.1f} MiB free, and an index needs {needed / 2**20:,.1f}; {PLACE}."
+        )
     if limit is not None and needed > limit:
         raise UserError(
             f"No file may be larger than {limit >> 10:,} KiB here, and an index needs {needed >> 10:,}; raise 'ulimit "
