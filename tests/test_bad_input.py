@@ -512,7 +512,7 @@ TABLE: dict[str, list[Any]] = {
         ("knn rows.npz --index PQ3", "faiss takes no index 'PQ3' for 4 columns"),
         ("knn rows.npz --index PQ4x0", "faiss takes no index 'PQ4x0'"),
         ("knn rows.npz --index HNSW00", "faiss takes no index 'HNSW00'"),
-        ("knn rows.npz --index HNSW1", "HNSW1 of an index is out of bounds; it is from 2 to 512"),
+        ("knn rows.npz --index HNSW1", "faiss takes no index 'HNSW1': HNSW1 is out of bounds; it is from 2 to 512"),
         ("knn rows.npz --index RQ0x4", "faiss takes no index 'RQ0x4'"),
         ("knn rows.npz --index IVF100,Flat", "choose fewer lists"),
         ("knn rows.npz --index flat:nprobe=2", "could not set parameter nprobe"),

@@ -129,7 +129,10 @@ class Index:
         for name, number in re.findall(r"([A-Za-z]*)(\d+)", factory):
             low, high = BOUNDS.get(name, (1, 2**16))
             if not low <= int(number) <= high:
-                raise UserError(f"{name}{number[:20]} of an index is out of bounds; it is from {low} to {high:,}.")
+                raise UserError(
+                    f"faiss takes no index {self.spec[:80]!r}: {name}{number[:20]} is out of bounds; it is from {low} "
+                    f"to {high:,}."
+                )
         most = max(self.rows or 2**31 - 1, 4096)
         for name, value in re.findall(r"(\w+)=([^,]*)", self.parameters):
             if not name.endswith(COUNTED):
@@ -240,7 +243,9 @@ def check_room(folder: Path, needed: int) -> None:
     """Raise `UserError` where a disk or a limit does not hold a file of so many bytes: there faiss ends the process."""
     free, limit = shutil.disk_usage(folder).free, file_limit()
     if needed > free:
-        raise UserError(f"{folder} has {free >> 20:,} MiB free, and an index needs {needed >> 20:,}; {PLACE}.")
+        raise UserError(
+            f"{folder} has {free / 2**20:,.1f} MiB free, and an index needs {needed / 2**20:,.1f}; {PLACE}."
+        )
     if limit is not None and needed > limit:
         raise UserError(
             f"No file may be larger than {limit >> 10:,} KiB here, and an index needs {needed >> 10:,}; raise 'ulimit "
