@@ -14,7 +14,7 @@ from click.shell_completion import get_completion_class
 
 from .. import show
 from ..processes.launched import in_process_group, rank
-from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing, no_memory
+from ..tools.errors import SaidElsewhere, UserError, did_you_mean, exhausted, listing
 from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
@@ -41,14 +41,6 @@ def sentence(error: click.ClickException) -> str:
     return message.rstrip(".") + "."
 
 
-def exhausted(error: Exception) -> str:
-    """Return the sentence for a machine that has no more of what a command needs."""
-    if no_memory(error):
-        return "Memory is full; end what else uses it, or take a smaller --backbone, --image-size or --limit."
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"The system gives no more ({reason}); end what else runs, raise 'ulimit', or take --workers 0."
-
-
 class Zoo(click.Group):
     """Is a group whose every error is one sentence on standard error and exit code 2."""
 
@@ -71,7 +63,7 @@ class Zoo(click.Group):
                 show.error(f"{error.filename} cannot be used ({error.strerror}); see that it is there and yours.")
                 sys.exit(2)
             if error.errno not in OUTPUT_ERRORS:
-                show.error(exhausted(error))
+                show.error(exhausted(error) or f"The system refuses ({error.strerror or error}); try again.")
                 sys.exit(2)
             with suppress(OSError, ValueError):  # the exit writes what is left
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -101,9 +93,9 @@ class Zoo(click.Group):
             show.line("Interrupted.", stderr=True)
             code = EXIT_CODE
         except (MemoryError, RuntimeError, ImportError) as error:
-            if not (no_memory(error) or "start new thread" in str(error)):
+            if (why := exhausted(error)) is None:
                 raise
-            show.error(exhausted(error))
+            show.error(why)
             code = 2
         return code if isinstance(code, int) else 0
 
