@@ -20,7 +20,7 @@ from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .data import data
 from .expression import part_signs
-from .interrupt import EXIT_CODE, install
+from .interrupt import EXIT_CODE, ended, install
 from .methods import methods
 from .train import train
 
@@ -54,6 +54,13 @@ class Zoo(click.Group):
             sys.stdout.reconfigure(errors="replace")  # a terminal need not know every letter
         if args is None:  # this process is the command
             install()
+        try:
+            self.exit(args, prog_name, **extra)
+        finally:
+            ended()
+
+    def exit(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> None:
+        """Run a command and exit, with a sentence where something is amiss."""
         try:
             code = self.code(args, prog_name, **extra)
             if sys.stdout is not None:  # None where it is closed
