@@ -141,10 +141,10 @@ def test_what_cannot_be_read_says_why(tmp_path, refused, suffix, kind, reason):
 def test_a_file_that_may_not_be_read_says_so(tmp_path, monkeypatch):
     path = picture(tmp_path / "x.png")
 
-    def denied(self):
-        raise PermissionError(13, "Permission denied", str(self))
+    def denied(path, most):
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr("sslzoo.data.picture.read_regular", denied)
     with pytest.raises(UnreadableImage, match="permission denied"):
         Picture(path)
 

@@ -203,6 +203,39 @@ def test_no_cell_of_a_csv_is_a_formula(cell: object, kept: object) -> None:
     assert not text.getvalue().strip('"').startswith(("=", "@"))
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"), ("a | b", "a / b"), ("a\n# b", "a\\x0a# b"),
+        ("![i](http://x)", "!\\[i\\](http://x)"), ("`a`", "\\`a\\`"), ("0.512 ± 0.010", "0.512 ± 0.010"),
+    ],
+)  # fmt: skip
+def test_markdown_shows_a_text_and_does_no_more(text: str, shown: str) -> None:
+    assert quoting.markdown(text) == shown
+
+
+@pytest.mark.parametrize(("text", "shown"), [("a b", "`a b`"), ("a`b", "`` a`b ``"), ("``", "``` `` ```")])
+def test_code_is_one_piece_of_code(text: str, shown: str) -> None:
+    assert quoting.markdown_code(text) == shown
+
+
+def test_a_hostile_study_makes_plain_pages(place: Path) -> None:
+    Path("s.toml").write_text(
+        'title = "<script>x</script>"\nsource = "[l](http://x)"\nquestion = "<img src=x>?"\npaper = "https://x.y/"\n'
+        'data = "digits"\nepochs = 1\nseeds = 1\n[[variants]]\nlabel = "=cmd|x"\n'
+        'expression = "simsiam dim=8 hidden=8 predictor_hidden=8"\n'
+    )
+    words = ["study", "s.toml", "--limit", "32", "--batch-size", "16", "--device", "cpu", "--quiet"]
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    (folder,) = Path("runs").iterdir()
+    page = (folder / "table.md").read_text()
+    assert not re.search(r"<[a-z/]", page)
+    assert "](http" not in page.replace("\\]", "")
+    with open(folder / "table.csv", newline="") as file:
+        assert next(csv.DictReader(file))["label"] == "'=cmd|x"
+
+
 def test_names_of_classes_and_files_are_quoted_on_the_screen(place: Path) -> None:
     for name in ("cl\x1b[31mass", "b"):
         (place / "photos" / name).mkdir(parents=True)

@@ -15,13 +15,13 @@ from click.shell_completion import get_completion_class
 from .. import show
 from ..processes.launched import in_process_group, rank
 from ..recipes import plugins
-from ..tools.errors import SaidElsewhere, UserError, did_you_mean, listing, no_memory
+from ..tools.errors import SaidElsewhere, UserError, did_you_mean, exhausted, listing
 from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .data import data
 from .expression import part_signs
-from .interrupt import EXIT_CODE, install
+from .interrupt import EXIT_CODE, ended, install
 from .methods import methods
 from .train import train
 
@@ -42,14 +42,6 @@ def sentence(error: click.ClickException) -> str:
     return message.rstrip(".") + "."
 
 
-def exhausted(error: Exception) -> str:
-    """Return the sentence for a machine that has no more of what a command needs."""
-    if no_memory(error):
-        return "Memory is full; end what else uses it, or take a smaller --backbone, --image-size or --limit."
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"The system gives no more ({reason}); end what else runs, raise 'ulimit', or take --workers 0."
-
-
 class Zoo(click.Group):
     """Is a group whose every error is one sentence on standard error and exit code 2."""
 
@@ -64,6 +56,13 @@ class Zoo(click.Group):
         if args is None:  # this process is the command
             install()
         try:
+            self.exit(args, prog_name, **extra)
+        finally:
+            ended()
+
+    def exit(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> None:
+        """Run a command and exit, with a sentence where something is amiss."""
+        try:
             code = self.code(args, prog_name, **extra)
             if sys.stdout is not None:  # None where it is closed
                 sys.stdout.flush()
@@ -72,7 +71,7 @@ class Zoo(click.Group):
                 show.error(f"{error.filename} cannot be used ({error.strerror}); see that it is there and yours.")
                 sys.exit(2)
             if error.errno not in OUTPUT_ERRORS:
-                show.error(exhausted(error))
+                show.error(exhausted(error) or f"The system refuses ({error.strerror or error}); try again.")
                 sys.exit(2)
             with suppress(OSError, ValueError):  # the exit writes what is left
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -102,12 +101,9 @@ class Zoo(click.Group):
             show.line("Interrupted.", stderr=True)
             code = EXIT_CODE
         except Exception as error:
-            if (why := plugins.failure(error)) is not None:
-                show.error(why)
-            elif no_memory(error) or "start new thread" in str(error):
-                show.error(exhausted(error))
-            else:
+            if (why := plugins.failure(error) or exhausted(error)) is None:
                 raise
+            show.error(why)
             code = 2
         return code if isinstance(code, int) else 0
 

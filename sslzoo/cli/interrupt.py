@@ -37,3 +37,9 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _heard.append(now)
     if len(_heard) == 1:
         raise KeyboardInterrupt
+
+
+def ended() -> None:
+    """Let nothing more interrupt the end of this process."""
+    if signal.getsignal(signal.SIGINT) is _handle:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,6 +12,8 @@ LONGEST = 100  # letters of a word that may be meant for another
 
 # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it, a terminal that is gone
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+SCARCE = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # processes, threads and files
+NO_MORE = ("start new thread", "Too many open files")
 FULL = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "failed to map segment")
 DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
 
@@ -52,6 +54,16 @@ def no_memory(error: BaseException) -> bool:
     return full or any(word in str(error) for word in FULL) or type(error).__name__ == "OutOfMemoryError"
 
 
+def exhausted(error: BaseException) -> str | None:
+    """Return the sentence for a machine that has no more of what is needed; None for an error of another kind."""
+    if no_memory(error):
+        return "Memory is full; end what else uses it, or take a smaller --backbone, --image-size or --limit."
+    if getattr(error, "errno", None) in SCARCE or any(word in str(error) for word in NO_MORE):
+        said = getattr(error, "strerror", None) or str(error).partition(".")[0]
+        return f"The system gives no more ({said}); end what else runs, raise 'ulimit', or take --workers 0."
+    return None
+
+
 @contextmanager
 def within(place: str) -> Iterator[None]:
     """Let an error of the block begin with the file, or the part of one, that it is about."""
@@ -70,11 +82,9 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
         yield from items
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
-    except (RuntimeError, ConnectionError, EOFError) as error:
-        if "Too many open files" in str(error):
-            raise UserError(
-                "This process may open no more files; raise 'ulimit -n', or take fewer --workers."
-            ) from None
-        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+    except (RuntimeError, OSError, EOFError) as error:
+        if (why := exhausted(error)) is not None:
+            raise UserError(why) from None
+        if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError | EOFError):
             raise
         raise DeadReader(DEAD_READER) from None
