@@ -15,7 +15,7 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
-from .folders import Listing, list_folder
+from .layout import Listing, list_folder
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
 from .splits import MAX_VIEW_SIZE, Split, hold_out
 from .unreadable import MAX_SHARE, UnreadableRow
