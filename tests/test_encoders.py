@@ -159,7 +159,7 @@ def test_safetensors_saves_and_loads_a_model(tmp_path: Any) -> None:
 def test_a_copied_optimiser_goes_on_with_its_schedule(words: str, again: Callable[[Any], Any]) -> None:
     recipe = sslzoo.load("simsiam" + TINY + words)
     model = sslzoo.Siamese(convolution(), recipe)
-    pair = (model, sslzoo.optimizer(model, recipe, 10))
+    pair = (model, sslzoo.optimizer(model, recipe, 10, batch_size=4))
     views = [torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(2)]
 
     def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> list[list[float]]:

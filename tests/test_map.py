@@ -211,7 +211,7 @@ def test_json_has_nodes_and_edges() -> None:
 @pytest.mark.parametrize("args", [[], ["--json"]])
 def test_out_writes_the_drawing_too(tmp_path: Path, args: list[str]) -> None:
     path = tmp_path / "map.svg"
-    path.write_text("old")
+    path.write_text(svg(spanning_tree(shipped()))[:200])  # one of ours, and broken
     result = invoke("--out", str(path), *args)
     assert result.exit_code == 0
     assert path.read_text(encoding="utf-8") == svg(spanning_tree(shipped()))

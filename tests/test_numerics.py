@@ -108,7 +108,7 @@ def test_exact_for_every_k_up_to_the_whole_bank(constant, k):
     bank, labels, queries, truth = classes_of(16, constant)
     queries, truth = queries[:60], truth[:60]
     similar = cosines(bank, queries)
-    got = knn(bank, labels, queries, truth, k, recall_at=k)
+    got = knn(bank, labels, queries, truth, ks=k, recall_at=k)
     assert got["knn"] == {f"k{k}": pytest.approx(voted(similar, labels, truth, min(k, 1000)), abs=1e-12)}
     hits = (labels[np.argsort(-similar, axis=1)[:, :k]] == truth[:, None]).any(axis=1)
     assert got["recall"] == {f"r{k}": pytest.approx(hits.mean())}
@@ -118,7 +118,7 @@ def test_exact_for_every_k_up_to_the_whole_bank(constant, k):
 def test_votes_that_float32_cannot_tell_apart_are_counted_in_float64(temperature):
     bank, labels, queries, truth = classes_of(32, 3000)
     similar = cosines(bank, queries)
-    got = knn(bank, labels, queries, truth, (5,), temperature)["knn"]["k5"]
+    got = knn(bank, labels, queries, truth, ks=(5,), temperature=temperature)["knn"]["k5"]
     assert got == pytest.approx(voted(similar, labels, truth, 5, temperature), abs=1e-9)
 
 
@@ -143,7 +143,7 @@ def test_copies_of_a_row_are_tied_whatever_their_length(constant):
     """Each row of the bank stands there in two classes, once twice as long: both have equal parts of a vote."""
     bank, _, queries, truth = gallery(3, 200, 50, 24, 4, constant)
     twice, labels = np.concatenate([bank, 2 * bank]), np.repeat([0, 1], 200)
-    got = knn(twice, labels, queries, truth % 2, (1, 3), recall_at=(1, 2))
+    got = knn(twice, labels, queries, truth % 2, ks=(1, 3), recall_at=(1, 2))
     assert got["knn"]["k1"] == pytest.approx(0.5)
     assert got["recall"] == pytest.approx({"r1": 0.5, "r2": 1})
     task = Task(unit_rows("b", twice), labels, unit_rows("q", queries), truth % 2, given=(twice, queries))

@@ -291,3 +291,14 @@ def test_an_object_outside_of_a_block_is_printed_as_ever(capsys: pytest.CaptureF
         print("other")
         emit([2])
     assert capsys.readouterr().out == "[1]\n[2]\n"
+
+
+def test_a_device_is_not_replaced(tmp_path: Path) -> None:
+    """A renaming would put a file in the place of a device, if the person may."""
+    device = tmp_path / "device"
+    os.mkfifo(device)  # as little a regular file as a device, and no harm
+    (tmp_path / "out.npz").symlink_to(device)
+    with pytest.raises(UserError, match="is no regular file"):
+        files.write(tmp_path / "out.npz", b"x")
+    assert stat.S_ISFIFO(device.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["device", "out.npz"]

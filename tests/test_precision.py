@@ -53,7 +53,7 @@ def model_and_optimizer(name: str) -> tuple[Siamese, torch.optim.Optimizer]:
     torch.manual_seed(0)
     recipe = load("simsiam", hidden=16, dim=8, predictor_hidden=8, **{"optimizer.name": name, "optimizer.lr": 0.5})
     model = Siamese(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 16)), recipe)
-    return model, optimizer(model, recipe, 20)
+    return model, optimizer(model, recipe, 20, batch_size=6)
 
 
 def stepped(model: Siamese, made: torch.optim.Optimizer, scaler: torch.amp.GradScaler, factor: float = 1.0) -> None:
