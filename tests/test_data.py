@@ -317,7 +317,11 @@ def test_folders_with_two_splits(album, held):
     assert (found.name, found.size, found.classes, found.own, found.labelled) == ("album", 32, 3, True, True)
     assert found.train.labels.tolist() == [0] * 5 + [2] * 6
     assert found.test.labels.tolist() == [0] * 3 + [1] * 3
-    assert found.notes == (f"classes in one split alone: bee ({held}), cow (train)",)
+    assert found.notes == (
+        f"train/ is trained on, {held}/ is the test split",
+        "classes are the 2 folders of the first level; 1 folder lies below them",
+        f"classes in one split alone: bee ({held}), cow (train)",
+    )
     for split, path in ((found.train, "train/cow/00.png"), (found.test, f"{held}/bee/02.png")):
         assert torch.equal(split.images.pixels[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))
 
@@ -349,7 +353,9 @@ def test_too_few_pictures_to_hold_any_out_are_refused(album, refused):
 def test_images_without_labels_at_any_depth(album):
     found = sets.load(str(album("x.png", "sub/y.png", "sub/deeper/z.png")))
     assert (len(found.train), found.bank.labels, found.test, found.classes, found.labelled) == (3, None, None, 0, False)
-    assert found.notes == ("no labels: health is shown, kNN is left out",)
+    assert found.notes == (
+        "1 image lies beside 1 folder, which are no classes then", "no labels: health is shown, kNN is left out",
+    )  # fmt: skip
 
 
 def test_what_is_hidden_is_left_out(album):

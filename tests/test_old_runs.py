@@ -55,7 +55,13 @@ def test_its_records_are_written_as_they_were(run: str) -> None:
     folder = Path(run)
     old = json.loads((folder / "run.json").read_text())
     about = runs.read_run(folder).to_json()
-    assert about == {**old, "plugins": [], "tf32": None, "options": {**old["options"], "baselines": True}}
+    assert about == {
+        **old,
+        "plugins": [],
+        "tf32": None,
+        "decisions": [],
+        "options": {**old["options"], "baselines": True},
+    }
     assert [key for key in about if key in old] == list(old)
     log = (folder / "log.csv").read_text()
     runs.write_log(folder / "log.csv", runs.read_log(folder))

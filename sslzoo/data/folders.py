@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..processes.launched import local_world_size
 from .images import MemoryImages
-from .layout import list_folder
+from .layout import NO_LABELS, list_folder
 from .picture import Picture, UnreadableImage, read_sizes, square
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
 
@@ -31,7 +31,7 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
         train, test, note = hold_out(train, train.images.digests())
         notes.append(note)
     if not names:
-        notes.append("no labels: health is shown, kNN is left out")
+        notes.append(NO_LABELS)
     sizes = read_sizes(train.images.paths, unreadable.reasons)
     if not len(sizes):
         raise unreadable.none_readable(train.images.paths)

@@ -23,6 +23,7 @@ SPLITS = {  # names of folders in small letters, by what they are to us
 }
 IGNORED = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # beside hidden folders
 UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".psd", ".svg"}
+NO_LABELS = "no labels: health is shown, kNN is left out"
 STRAY = 0.1  # of the images, at most, that lie beside folders of classes and take their labels from nobody
 
 
@@ -87,6 +88,11 @@ def some(names: Sequence[str]) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
+def count(number: int, word: str, words: str | None = None) -> str:
+    """Return a number with its word, in the plural but for one."""
+    return f"{number} {word if number == 1 else words or word + 's'}"
+
+
 def natural(name: str) -> list[str | int]:
     """Return a key that sorts numbers in names by their value: 1, 2, 10."""
     return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
@@ -95,7 +101,14 @@ def natural(name: str) -> list[str | int]:
 def folders_in(start: Path) -> list[Path]:
     """Return the folders in a folder, less hidden ones and those of systems, in natural order."""
     found = (path for path in start.iterdir() if not path.name.startswith(".") and path.name.lower() not in IGNORED)
-    return sorted((path for path in found if path.is_dir()), key=lambda path: natural(path.name))
+    return sorted(
+        (path for path in found if path.is_dir() and not _leads_up(path)), key=lambda path: natural(path.name)
+    )
+
+
+def _leads_up(path: Path) -> bool:
+    """Return whether a folder is a link to one that it lies in."""
+    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
 def image_paths(start: Path, others: Counter[str] | None = None) -> Iterator[Path]:
@@ -107,7 +120,7 @@ def image_paths(start: Path, others: Counter[str] | None = None) -> Iterator[Pat
         if path.name.startswith(".") or path.name.lower() in IGNORED:
             continue
         if path.is_dir():
-            if not (path.is_symlink() and start.resolve().is_relative_to(path.resolve())):
+            if not _leads_up(path):
                 yield from image_paths(path, others)
         elif is_image(path):
             yield path
@@ -199,8 +212,8 @@ def _splits(root: Path, splits: dict[str, Path], held: Path | None) -> Iterator[
     if held is not None:
         yield f"{splits['train'].name}/ is trained on, {held.name}/ is the test split"
     for folder in splits.values():
-        if folder not in (splits["train"], held) and (count := len(list(image_paths(folder)))):
-            yield f"{folder.name}/ is not used: {count} images"
+        if folder not in (splits["train"], held) and (unused := len(list(image_paths(folder)))):
+            yield f"{folder.name}/ is not used: {count(unused, 'image')}"
     beside = [folder.name for folder in folders_in(root) if folder not in splits.values() and any(image_paths(folder))]
     if beside:
         yield f"folders beside the splits are left out: {some(beside)}"
@@ -212,14 +225,16 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
     """Yield what is decided about the folders of classes of the training split."""
     if not names:
         if own.classes and own.strays:
-            yield f"{len(own.strays)} images lie beside {len(own.classes)} folders, which are no classes then"
+            beside = count(len(own.strays), "image lies", "images lie")
+            yield f"{beside} beside {count(len(own.classes), 'folder')}, which are no classes then"
         return
     if own.strays:
         shown = some([path.name for path in sorted(own.strays)])
-        yield f"{len(own.strays)} images beside the folders of classes train without a label: {shown}"
+        yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"
     deep = {path.parent for name, paths in own.classes.items() for path in paths} - {own.path / n for n in names}
     if deep:
-        yield f"classes are the {len(own.classes)} folders of the first level; {len(deep)} folders lie below them"
+        below = count(len(deep), "folder lies", "folders lie")
+        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {below} below them"
 
 
 def _convert(one: Home) -> str:

@@ -17,6 +17,7 @@ from . import digits
 from .downloads import TORCHVISION
 from .folders import read_folder
 from .images import MemoryImages
+from .layout import NO_LABELS, count
 from .picture import square
 from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
 
@@ -53,11 +54,30 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
         raise UserError(
             f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder or an .npz file."
         )
+    dataset = _scored(dataset)
     if limit is not None:
         dataset = _limited(dataset, limit)
     if dataset.size < SMALLEST:
         raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
     return _normalised(dataset)
+
+
+def _scored(dataset: Dataset) -> Dataset:
+    """Return the data set with labelled images alone as kNN's bank and queries; all of the others train.
+
+    A negative label is none, as in STL-10 and in solo-learn's lists.
+    """
+    splits = [split for split in (dataset.train, dataset.test) if split is not None and split.labels is not None]
+    nameless = sum(int((split.labels < 0).sum()) for split in splits if split.labels is not None)
+    if not nameless:
+        return dataset
+    note = f"without a label, neither in kNN's bank nor among its queries: {count(nameless, 'image')}"
+    bank, test = dataset.bank.labelled(), dataset.test.labelled() if dataset.test else None
+    if not len(bank) or (test is not None and not len(test)):
+        train = replace(dataset.train, labels=None)
+        return replace(dataset, train=train, bank=train, test=None, classes=0, notes=(*dataset.notes, note, NO_LABELS))
+    classes = count_classes(bank, test)
+    return replace(dataset, bank=bank, test=test, classes=classes, notes=(*dataset.notes, note))
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
@@ -172,11 +192,17 @@ def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
         rows = len(labels) if labels.ndim else "no"
         raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
     labels = labels.reshape(n, -1)
+    if labels.shape[1] > 1 and set(np.unique(labels)) <= {0, 1} and bool((labels.sum(axis=1) == 1).all()):
+        note = f"{labels.shape[1]} columns of labels with one 1 in each row are taken for as many classes"
+        notes += [] if note in notes else [note]
+        labels = labels.argmax(axis=1)[:, None]
     if labels.shape[1] != 1:
         note = f"{labels.shape[1]} labels per image: kNN needs one, so it is left out"
         notes += [] if note in notes else [note]
         return None
-    return torch.from_numpy(whole_numbers(key, labels))
+    if labels.dtype.kind == "f":
+        labels = np.where(np.isnan(labels), -1, labels)  # a gap in a table
+    return torch.from_numpy(whole_numbers(key, labels)).clamp(min=-1)
 
 
 FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": _own_arrays}  # of a person's file, by its suffix

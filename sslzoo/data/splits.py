@@ -33,6 +33,12 @@ class Split:
         labels, groups = (None if x is None else x[index] for x in (self.labels, self.groups))
         return Split(self.images.take(index), labels, groups, self.unreadable)
 
+    def labelled(self) -> "Split":
+        """Return the images that have a label, which -1 is none of."""
+        if self.labels is None or bool((self.labels >= 0).all()):
+            return self
+        return self.take((self.labels >= 0).nonzero().squeeze(1))
+
     def readable_places(self) -> Tensor:
         """Return the places of the images that are not known as unreadable; of files, after they were read."""
         paths = self.images.paths

@@ -15,7 +15,7 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
-from .layout import Listing, list_folder
+from .layout import NO_LABELS, Listing, list_folder
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
 from .splits import MAX_VIEW_SIZE, Split, hold_out
 from .unreadable import MAX_SHARE, UnreadableRow
@@ -141,7 +141,7 @@ def survey(
         sizes=sizes([file.size for file in seen.values() if file.unreadable is None], image_size),
         empty_classes=listing.empty,
         lone_classes=listing.lone,
-        notes=listing.notes + ["no labels: health is shown, kNN is left out"] * (not listing.names),
+        notes=listing.notes + [NO_LABELS] * (not listing.names),
         ok=why is None,
     )
     return report, why
@@ -197,7 +197,8 @@ def refusal(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> str | None:
 
 def count_split(split: Split, names: Sequence[str]) -> SplitCount:
     """Count the images of a split, and of each of its classes."""
-    per_class = [] if split.labels is None else np.bincount(split.labels.numpy(), minlength=len(names)).tolist()
+    labels = split.labelled().labels
+    per_class = [] if labels is None else np.bincount(labels.numpy(), minlength=len(names)).tolist()
     return SplitCount(len(split), dict(zip(names, per_class, strict=False)))
 
 

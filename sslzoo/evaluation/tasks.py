@@ -33,6 +33,13 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     names = [f"{embedding.source}: {split}_features" for split in used]
     rows = [unit_rows(*named) for named in zip(names[: 2 - alone], given, strict=False)]
     labels = [read_labels(f"{embedding.source}: {split}_labels", arrays[f"{split}_labels"]) for split in used]
+    kept = [np.ones(len(x), bool) if x.ndim == 2 else x >= 0 for x in labels]  # a negative label is none
+    if not all(some.all() for some in kept) and all(len(x) == len(some) for x, some in zip(given, kept, strict=True)):
+        if not all(some.any() for some in kept):
+            raise UserError(f"{embedding.source} has no label from 0 on in one of its splits; give labels.")
+        given = [x[some] for x, some in zip(given, kept, strict=True)]
+        labels = [x[some] for x, some in zip(labels, kept, strict=True)]
+        rows = [x[some] for x, some in zip(rows, kept, strict=False)]
     bank, queries = rows[0], rows[-1]
     check(bank, labels[0], queries, labels[1])
     if labels[0].shape[1:] != labels[1].shape[1:]:

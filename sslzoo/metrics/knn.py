@@ -52,19 +52,25 @@ def knn(
     """Return kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
     ``bank`` [N, D] and ``queries`` [M, D] are l2-normalised here; ``bank_labels`` [N] and ``query_labels`` [M] are
-    whole numbers; ``ks`` and ``recall_at`` are the numbers of neighbours. A neighbour at cosine similarity s votes
-    exp(s / ``temperature``) for its class (Wu et al. 2018, section 3.4), or one vote with ``weights`` "uniform". The
-    result depends on no order of rows: rows that float64 cannot tell from the k-th nearest share the votes that remain,
-    and of m classes with equal votes the right one earns 1/m. So an embedding whose rows are all equal votes the bank's
-    class prior. recall@K is the chance that at least one of the first K, ties in random order, has the query's class.
-    A k beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU; where float32
-    cannot tell whether a row is among the k nearest, float64 does.
+    whole numbers, a negative one for no label; such rows are left out. ``ks`` and ``recall_at`` are the numbers of
+    neighbours. A neighbour at cosine similarity s votes exp(s / ``temperature``) for its class (Wu et al. 2018, section
+    3.4), or one vote with ``weights`` "uniform". The result depends on no order of rows: rows that float64 cannot tell
+    from the k-th nearest share the votes that remain, and of m classes with equal votes the right one earns 1/m. So an
+    embedding whose rows are all equal votes the bank's class prior. recall@K is the chance that at least one of the
+    first K, ties in random order, has the query's class. A k beyond the bank takes all of it. The search is faiss', or
+    torch's where ``device`` is a GPU; where float32 cannot tell whether a row is among the k nearest, float64 does.
     """
     bank, queries = matrix("bank", bank), matrix("queries", queries)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
     bl = whole_numbers("The bank's labels", plain("bank_labels", bank_labels))
     ql = whole_numbers("The queries' labels", plain("query_labels", query_labels))
     check(b, bl, q, ql)
+    for_bank, for_queries = bl >= 0, ql >= 0
+    if not (for_bank.any() and for_queries.any()):
+        raise UserError("No row of the bank, or none of the queries, has a label from 0 on; give labels.")
+    if not (for_bank.all() and for_queries.all()):
+        bank, b, bl = bank[for_bank], b[for_bank], bl[for_bank]
+        queries, q, ql = queries[for_queries], q[for_queries], ql[for_queries]
     ks, recall_at = counts("ks", ks), counts("recall_at", recall_at)
     if not isinstance(temperature, int | float) or not COLDEST <= temperature < inf:
         raise UserError(f"The temperature cannot be {temperature!r}; it is at least {COLDEST}, and finite.")

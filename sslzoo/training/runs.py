@@ -35,7 +35,8 @@ class RunAbout(Record):
     """Describes a run as its run.json does: what was asked for, what is trained, and on which machine it began.
 
     ``image_size`` is in pixels, ``mean`` and ``std`` are the three channels'; `evaluation.sources` has the sentence for
-    others. ``launch`` has the names of torchrun's launch, and ``resident`` says whether the images are in memory.
+    others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory, and
+    ``decisions`` has what was decided about the data.
     """
 
     expression: str
@@ -56,6 +57,7 @@ class RunAbout(Record):
     precision: str | None = None
     tf32: bool | None = None
     resident: bool | None = None
+    decisions: Sequence[str] = ()
     plugins: Sequence[Plugin] = ()
     versions: Mapping[str, str] | None = None
     started: str | None = None
@@ -70,7 +72,7 @@ class RunAbout(Record):
             options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
             tf32=plan.device.type == "cuda" and plan.precision != "float32",
-            resident=plan.resident, plugins=loaded(), versions=versions(),
+            resident=plan.resident, decisions=data.notes, plugins=loaded(), versions=versions(),
             started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )  # fmt: skip
 
