@@ -169,7 +169,7 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recover
     ``recovery_hint``.
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else path
-    if path.exists() and not path.is_file():  # a device or a folder, which a renaming would replace
+    if os.path.exists(path) and not os.path.isfile(path):  # a device or a folder, which a renaming would replace
         raise UserError(f"{path} is no regular file; {recovery_hint}.")
     unfinished = temporary(path)
     sweep(path.parent)
