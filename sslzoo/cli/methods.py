@@ -16,7 +16,7 @@ from .output import emit
 
 
 def summary(found: recipe.Recipe) -> dict[str, Any]:
-    """What ``methods show --json`` prints."""
+    """Return what ``methods show --json`` prints."""
     knobs = found.knobs()
     plain = ("target", "negatives", "clustering", "loss")
     return {
@@ -45,7 +45,7 @@ def methods(ctx: click.Context) -> None:
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
 @AS_JSON
 def list_(as_json: bool = False, markdown: bool = False) -> None:
-    """All methods and their ten switches."""
+    """Show all methods and their ten switches."""
     found = [recipe.find_method(name) for name in recipe.method_names()]
     if as_json:
         keys = ("name", "title", "paper", "idea")
@@ -64,7 +64,7 @@ def list_(as_json: bool = False, markdown: bool = False) -> None:
 @PLUGIN
 @AS_JSON
 def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_json: bool) -> None:
-    """The switches and the resolved knobs of an expression, each with its origin."""
+    """Show the switches and the resolved knobs of an expression, each with its origin."""
     parsed = algebra.parse(list(expression))
     about: dict[str, str] = {}
     if data is None:
@@ -91,7 +91,7 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
 @PLUGIN
 @AS_JSON
 def diff(a: str, b: str, scale: str, as_json: bool) -> None:
-    """The switches and knobs in which two expressions differ."""
+    """Show the switches and knobs in which two expressions differ."""
     left, right = (algebra.resolve(algebra.parse(text), scale) for text in (a, b))
     switches = algebra.diff(left.switches, right.switches)
     one, two = recipe.described(left), recipe.described(right)
@@ -107,7 +107,7 @@ def diff(a: str, b: str, scale: str, as_json: bool) -> None:
 @click.option("--force", is_flag=True, help="Replace a file that is there and that sslzoo did not write.")
 @AS_JSON
 def map_(out: Path | None, force: bool, as_json: bool) -> None:
-    """The methods as a tree: joined by the fewest changes of switches."""
+    """Show the methods as a tree: joined by the fewest changes of switches."""
     from ..recipes import drawing
     from ..recipes import map as maps
 

@@ -20,7 +20,7 @@ ReadImages = tuple[Tensor, list[tuple[int, str]]]  # pixels, and the places and 
 
 
 class ImageSource(ABC):
-    """Images in an order, wherever they lie."""
+    """Gives images in an order, wherever they lie."""
 
     @property
     def pixels(self) -> Tensor | None:
@@ -35,7 +35,7 @@ class ImageSource(ABC):
     @property
     @abstractmethod
     def names(self) -> tuple[str, ...]:
-        """The name of each image: its file's, or its place."""
+        """Return the name of each image: its file's, or its place."""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -59,7 +59,7 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages(ImageSource):
-    """Images of one size in a tensor, uint8 [N, 3, H, W], with the names of their files where they came from such."""
+    """Holds images of one size, uint8 [N, 3, H, W], with the names of their files where they came from such."""
 
     tensor: Tensor = field(repr=False)
     files: tuple[str, ...] | None = field(default=None, repr=False)
@@ -94,7 +94,7 @@ class MemoryImages(ImageSource):
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSource):
-    """Images in files, of any size."""
+    """Reads images in files, of any size."""
 
     files: tuple[Path, ...] = field(repr=False)
 

@@ -15,7 +15,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Split:
-    """Images with labels [N] and the group [N] that each belongs to.
+    """Holds images with labels [N] and the group [N] that each belongs to.
 
     ``unreadable`` has those that could not be read so far, of all files that came with these.
     """
@@ -70,17 +70,17 @@ class Dataset:
 
     @property
     def unreadable(self) -> UnreadableImages:
-        """The images that could not be read so far, of all splits."""
+        """Return the images that could not be read so far, of all splits."""
         return self.train.unreadable
 
     @property
     def labelled(self) -> bool:
-        """Whether kNN has what it needs."""
+        """Return whether kNN has what it needs."""
         return self.bank.labels is not None and self.test is not None and self.test.labels is not None
 
     @property
     def scored(self) -> int:
-        """The number of images of kNN's bank and of its queries."""
+        """Return the number of images of kNN's bank and of its queries."""
         return len(self.bank) + len(self.test or ())
 
     def held_out(self, seed: int) -> Tensor:

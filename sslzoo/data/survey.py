@@ -46,7 +46,7 @@ class SplitCount(Record):
 
 @dataclass(frozen=True)
 class Spread(Record):
-    """The smallest, the median and the largest of numbers."""
+    """Holds the smallest, the median and the largest of numbers."""
 
     min: int
     median: int
@@ -70,7 +70,7 @@ class NoSizes(Record):
 
 @dataclass(frozen=True)
 class Duplicates(Record):
-    """Images of equal content.
+    """Counts images of equal content.
 
     ``within`` counts those that each split could go without, ``across`` those of test that are in train too; ``groups``
     are the images that are equal.

@@ -137,7 +137,7 @@ def all_reduce_max(number: int) -> int:
 
 
 class LaterMax:
-    """The largest of the processes' numbers, told a call later, so that no process waits for the others.
+    """Tells the largest of the processes' numbers a call later, so that no process waits for the others.
 
     Alone, it is told at once.
     """

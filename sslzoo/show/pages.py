@@ -16,7 +16,7 @@ from .plain import console, escape, table, text
 
 
 def spoken(switches: Switches, name: str) -> str:
-    """A switch's value; "-" for a similarity that the switches leave no place for."""
+    """Return a switch's value; "-" for a similarity that the switches leave no place for."""
     if name == "similarity" and has_others(switches):
         return "-"
     value = getattr(switches, name)
@@ -43,14 +43,14 @@ def methods_table(methods: Sequence[Method]) -> None:
 
 
 def methods_markdown(methods: Sequence[Method]) -> str:
-    """The same table in Markdown, for the README."""
+    """Return the same table in Markdown, for the README."""
     rows = [["method", *(name.replace("_", " ") for name in SWITCHES)], ["---"] * (len(SWITCHES) + 1)]
     rows += [[f"[{m.name}]({m.paper})", *(spoken(m.switches, name) for name in SWITCHES)] for m in methods]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def map_tree(root: Node) -> None:
-    """The map as a tree: every method with the words that make it of the one above."""
+    """Return the map as a tree: every method with the words that make it of the one above."""
     grown: list[Tree] = []
     for depth, node in root.walk():
         words, also = escape(" ".join(node.words)), escape(", ".join(node.also))
@@ -71,7 +71,7 @@ def equation(recipe: Recipe) -> str:
 
 
 def switches_table(switches: Switches, base: Switches) -> Table:
-    """The ten switches, changed ones coloured."""
+    """Return the ten switches, changed ones coloured."""
     changed = diff(base, switches)
     made = table("switch", "value", "what it is")
     for name, switch in SWITCHES.items():
@@ -94,13 +94,13 @@ def guards(out: Console, recipe: Recipe) -> None:
 
 
 def knob_notes(out: Console, recipe: Recipe) -> None:
-    """Knobs that came or went with the switches."""
+    """Return knobs that came or went with the switches."""
     if recipe.dropped:
         out.print(f"no longer used: {', '.join(recipe.dropped)}", soft_wrap=True)
 
 
 def recipe_page(recipe: Recipe, base: Method, about: Mapping[str, str], notes: Sequence[str] = ()) -> None:
-    """A resolved recipe: switches, and every knob with its origin."""
+    """Return a resolved recipe: switches, and every knob with its origin."""
     out = console()
     out.print(f"[bold]{escape(equation(recipe))}[/bold]", soft_wrap=True)
     if base.idea and recipe.switches == base.switches:
@@ -127,7 +127,7 @@ def recipe_page(recipe: Recipe, base: Method, about: Mapping[str, str], notes: S
 
 
 def diff_table(a: str, b: str, switches: Mapping[str, Sequence[Any]], knobs: Mapping[str, Sequence[Any]]) -> None:
-    """Two expressions side by side, where they differ."""
+    """Return two expressions side by side, where they differ."""
     out = console()
     if not switches and not knobs:
         out.print(f"{escape(a)} and {escape(b)} are the same.", soft_wrap=True)

@@ -67,17 +67,17 @@ def escape(text: str) -> str:
 
 
 def narrow(out: Console) -> bool:
-    """Whether wide tables do not fit a console."""
+    """Return whether wide tables do not fit a console."""
     return out.width < NARROW
 
 
 def line(text: str, stderr: bool = False) -> None:
-    """A line of plain text."""
+    """Print a line of plain text."""
     console(stderr, lasting=stderr).print(escape(text), soft_wrap=True)
 
 
 def error(sentence: str) -> None:
-    """An error: one sentence on standard error; of a long one the beginning and the end."""
+    """Print an error: one sentence on standard error; of a long one the beginning and the end."""
     sentence = " ".join(sentence.split())
     if len(sentence) > LONGEST:
         sentence = f"{sentence[: LONGEST // 2]} ... {sentence[-LONGEST // 2 :]}"
@@ -85,7 +85,7 @@ def error(sentence: str) -> None:
 
 
 def text(value: object) -> str:
-    """A value for a cell."""
+    """Return a value for a cell."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -94,19 +94,19 @@ def text(value: object) -> str:
 
 
 def score(value: float | None) -> str:
-    """An accuracy or another number of three digits."""
+    """Return an accuracy or another number of three digits."""
     return "-" if value is None else f"{value:.3f}"
 
 
 def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table in the house's style."""
+    """Return an empty table in the house's style."""
     made = Table(*columns, box=SIMPLE_HEAD, title=title, title_justify="left", title_style="bold", pad_edge=False)
     made.show_edge = False
     return made
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 1:05 or 2:01:05."""
+    """Return seconds as 1:05 or 2:01:05."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

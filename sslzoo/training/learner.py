@@ -73,7 +73,7 @@ class Learner:
 
     @property
     def rows(self) -> int:
-        """Images that pass the model at once."""
+        """Return how many images pass the model at once."""
         return self.batches.batch_size // collectives.world() // self.plan.options.accumulate
 
     @property

@@ -25,7 +25,7 @@ ALONE = (0, 1)
 
 
 class Draw:
-    """Random numbers for N images, from one generator on the host.
+    """Draws random numbers for N images, from one generator on the host.
 
     With a ``share``, a rank of so many, they are an equal part of a batch, for all of which is drawn: processes that
     share a batch draw what one would.
@@ -65,7 +65,7 @@ Operation = tuple[str, Tensor | None]  # its name in `pixels`, and its amounts [
 
 @dataclass(frozen=True)
 class Colour:
-    """Photometric operations in order, and the places [M], ascending, of the images that get them."""
+    """Holds photometric operations in order, and the places [M], ascending, of the images that get them."""
 
     rows: Tensor
     operations: list[Operation]
@@ -79,7 +79,7 @@ class Colour:
 
 @dataclass(frozen=True)
 class Drawn:
-    """What was drawn for a view of N images: its colours, and crops [N, 4] and flips [N] unless it comes cropped."""
+    """Holds what was drawn for a view of N images: its colours, and crops [N, 4] and flips [N] unless it is cropped."""
 
     colours: list[Colour]
     cut: tuple[Tensor, Tensor] | None = None
@@ -127,7 +127,7 @@ def unpacked(found: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _starts(tensors: Sequence[Tensor]) -> list[int]:
-    """Where in a row of bytes each of the tensors begins, and the end: only where a number of eight bytes may."""
+    """Return where in a row of bytes each tensor begins, and the end: only where a number of eight bytes may."""
     return [*accumulate((-(-x.nbytes // 8) * 8 for x in tensors), initial=0)]
 
 

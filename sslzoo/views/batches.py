@@ -43,7 +43,7 @@ def on_device(images: Tensor, device: torch.device) -> Tensor:
 
 
 def send_rows(images: Tensor, places: Tensor, device: torch.device) -> Tensor:
-    """Images of the host on a GPU: gathered in pinned memory, so that nobody waits for their way."""
+    """Return images of the host on a GPU: gathered in pinned memory, so that nobody waits for their way."""
     gathered = torch.empty((len(places), *images.shape[1:]), dtype=images.dtype, pin_memory=True)
     torch.index_select(images, 0, places, out=gathered)
     return gathered.to(device, non_blocking=True)

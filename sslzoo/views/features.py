@@ -41,7 +41,7 @@ def raw_size(images: int, size: int) -> int:
 
 
 class Squares(TorchDataset[ReadImages]):
-    """Files as square uint8 images [N, 3, size, size]; run by worker processes."""
+    """Reads files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
     def __init__(self, source: ImageSource, size: int):
         self.source, self.size = source, size

@@ -21,7 +21,7 @@ Request = tuple[int, int]  # an epoch, and an image's place
 
 
 class CropBatch(NamedTuple):
-    """A batch: for each view uint8 [N, 3, size, size], the places of its images [N], and what was found unreadable."""
+    """Holds a batch: for each view uint8 [N, 3, size, size], the places of its images [N], and what is unreadable."""
 
     views: list[Tensor]
     places: Tensor
@@ -29,7 +29,7 @@ class CropBatch(NamedTuple):
 
 
 class Crops(Dataset[CropBatch]):
-    """The random resized crops of a batch of files.
+    """Makes the random resized crops of a batch of files.
 
     They depend on the seed, the epoch and the batch's first place alone, whoever makes them; of a batch only this
     process's share is made. A picture is decoded once for all of its views, and no finer than the smallest of its crops
