@@ -242,4 +242,5 @@ def _convert(one: Home) -> str:
     if not one.others:
         return ""
     kinds = " and ".join(f"{count} {suffix}" for suffix, count in one.others.most_common())
-    return f" {kinds} files in {one.path.name}/ cannot be read here; convert them to JPEG"
+    files = "file" if one.others.total() == 1 else "files"
+    return f" {kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
