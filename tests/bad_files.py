@@ -266,7 +266,7 @@ FILES: dict[str, Content] = {
     "d-scalar-label.npz": images(train_labels=np.int64(3)),
     "d-names.npz": images(train_labels=np.array(["cat", "dog"] * 10)),
     "d-fractions.npz": images(train_labels=np.arange(20) / 2),
-    "d-nan-label.npz": images(train_labels=np.full(20, np.nan)),
+    "d-inf-label.npz": images(train_labels=np.full(20, np.inf)),
     "d-big-label.npz": images(train_labels=np.full(20, 2**60)),
     "d-same.npz": images(train_images=np.zeros((20, 12, 12, 3), np.uint8), test_images=None, test_labels=None),
     "d-two.npz": images(train_images=noise(2), train_labels=np.arange(2)),

@@ -277,7 +277,7 @@ TABLE: dict[str, list[Any]] = {
         ("train simsiam --data d-scalar-label.npz", "give one label per image"),
         ("train simsiam --data d-names.npz", "number the classes"),
         ("train simsiam --data d-fractions.npz", "train_labels are no whole numbers (float64)"),
-        ("train simsiam --data d-nan-label.npz", "number the classes"),
+        ("train simsiam --data d-inf-label.npz", "number the classes"),
         ("train simsiam --data d-big-label.npz", "number the classes from 0"),
         ("train simsiam --data d-same.npz", "too few to hold out a test split"),
         ("train simsiam --data d-two.npz --batch-size 3", "than the 2 training images"),
