@@ -18,9 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from commit import commit
 from compact import compact
@@ -61,10 +63,13 @@ def finish(process: subprocess.Popen[str]) -> dict[str, Any]:
     return dict(json.loads(out))
 
 
-def of_session(leader: int) -> list[int]:
-    """The processes of a session."""
-    found = subprocess.run(["ps", "-o", "pid=", "-s", str(leader)], capture_output=True, text=True, check=False).stdout
-    return [int(pid) for pid in found.split()]
+def family(leader: int) -> list[int]:
+    """A process and all below it: torchrun's workers have sessions of their own, and wait for it if it dies first."""
+    try:
+        below = psutil.Process(leader).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return [leader, *(process.pid for process in below)]
 
 
 def kill(process: subprocess.Popen[str], folder: Path, draw: random.Random, whole: float) -> dict[str, Any]:
@@ -75,8 +80,9 @@ def kill(process: subprocess.Popen[str], folder: Path, draw: random.Random, whol
         time.sleep(0.002)
     while writing and process.poll() is None and not unfinished(folder):
         pass
-    for pid in of_session(process.pid):
-        os.kill(pid, signal.SIGKILL)
+    for pid in family(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.communicate()
     return {"after": round(time.monotonic() - began, 2), "unfinished": unfinished(folder)}
 
