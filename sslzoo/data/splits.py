@@ -55,7 +55,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it."""
+    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
+
+    Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
+    ``whole`` is their usual width and height in px then, else None.
+    """
 
     name: str
     train: Split
@@ -67,6 +71,7 @@ class Dataset:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    whole: tuple[int, ...] | None = None
 
     @property
     def unreadable(self) -> UnreadableImages:
