@@ -366,13 +366,14 @@ def test_a_run_is_evaluated_in_its_own_precision(true_run: dict[str, bytes], tmp
 
 @pytest.mark.parametrize(
     ("workers", "device", "begun", "method"),
-    [(2, "cuda", True, "spawn"), (2, "cpu", True, "spawn"), (2, "cpu", False, None), (0, "cuda", True, None)],
+    [(2, "cuda", True, "spawn"), (2, "cpu", True, "spawn"), (2, "cpu", False, "fork"), (0, "cuda", True, None)],
 )
 def test_readers_are_no_copies_of_a_process_that_uses_a_gpu(
     monkeypatch: pytest.MonkeyPatch, workers: int, device: str, begun: bool, method: str | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: begun)
-    assert start_method(workers, torch.device(device)) == method
+    readers = start_method(workers, torch.device(device))
+    assert (readers and readers.get_start_method()) == method
 
 
 # ---- how a GPU multiplies --------------------------------------------------------------------------------------------

@@ -14,10 +14,13 @@ from ..processes import batchnorm
 from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
 from ..tools.errors import UserError, did_you_mean, listing
+from ..tools.locks import fork_safe
 
 OUTPUTS = ("features", "x_norm_clstoken", "pooler_output", "embedding", "out")  # keys of features, the first counts
 CHANNELS = (3, 1, 4, 2, *range(5, 14))  # of an image, to try with an encoder that does not say
 USUAL_SIZES = (32, 224, 64, 96, 28, 16, 8, 128, 256)  # px, to find the width of an unknown encoder
+
+DRAWING = fork_safe()  # weights are drawn from torch's one generator of all threads, seeded under locks of torch's own
 
 
 class SmallNet(nn.Module):
@@ -59,6 +62,11 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
     Residual nets for images up to 64 px get a 3x3 stem of stride 1 and no max pooling (SimSiam, appendix D).
     """
     check(name)
+    with DRAWING:
+        return _build(name, image_size, pretrained)
+
+
+def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
     if name == "small":
         return SmallNet()
     if (make := plugins.backbone(name)) is not None:

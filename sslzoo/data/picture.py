@@ -1,7 +1,7 @@
 """Images in files and tensors: what counts as one, reading one, and squaring many."""
 
+import errno
 import io
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -13,8 +13,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from simplejpeg import decode_jpeg
 from torch import Tensor
 
-from ..tools.errors import UserError
+from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.files import read_with_state
+from ..tools.locks import fork_safe
 from .hashes import Stamp
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -28,12 +29,17 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # whose decoders
 MOST_BYTES = 2**31  # of a file
 USUAL_SCANS, SCANNED_PIXELS = 16, 1_000_000_000  # of a JPEG that is refined: more scans of more pixels take too long
 FINE = 4  # times a view's size: the shorter side of what a crop of a sixteenth of the area loses nothing by
+OF_A_FILE = (  # errors of the system that are a file's own: it stays so, whenever it is read
+    errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
+    errno.EFBIG, errno.ENXIO,
+)  # fmt: skip
+LEAST_MEMORY = 1 << 24  # bytes that any picture may take
 STRIP = 8  # times as long as wide: no more of a longer image is seen
 SCAN = b"\xff\xda"  # begins one in a JPEG
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
 
 
-_pillow_limit = threading.Lock()
+_pillow_limit = fork_safe()
 
 
 class UnreadableImage(UserError):
@@ -56,7 +62,7 @@ class Picture:
     """
 
     def __init__(self, path: Path):
-        self.path, self.file = path, b""
+        self.path, self.file, self.width, self.height = path, b"", 0, 0
         with self.reading():
             self.file, self.state = read_with_state(path, MOST_BYTES)
             with _unbounded():
@@ -78,9 +84,28 @@ class Picture:
         try:
             yield
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ... for broken files
+            self.check_machine(error)
             reason = _reason(error, self.file)
             raise UnreadableImage(
                 f"{self.path} cannot be read as an image ({reason}); repair or remove it.", reason
+            ) from None
+
+    def check_machine(self, error: Exception) -> None:
+        """Raise `UserError` for an error that is none of the file's: full memory, too many files, a failing disk."""
+        if no_memory(error):
+            try:
+                bytearray(max(8 * self.width * self.height, LEAST_MEMORY))
+            except MemoryError:
+                raise UserError(
+                    f"Memory does not hold {self.path} ({self.width} x {self.height} px); end what else uses it, or "
+                    "shrink the picture."
+                ) from None
+        elif isinstance(error, FileNotFoundError | NotADirectoryError) and not self.path.parent.is_dir():
+            raise UserError(f"{self.path.parent} is gone; bring the folder back, and start again.") from None
+        elif isinstance(error, OSError) and error.errno is not None and error.errno not in OF_A_FILE:
+            raise UserError(
+                exhausted(error)
+                or f"{self.path} cannot be read now ({error.strerror}); see to its disk, and start again."
             ) from None
 
     def pixels(self, shrink: float = 1) -> Tensor:

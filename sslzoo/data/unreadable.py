@@ -114,6 +114,8 @@ class UnreadableImages:
                     Picture(one).pixels()
                 except UnreadableImage as error:
                     self.reasons[one] = error.reason
+                except UserError:  # the machine's, or its folder is gone: whoever needs it will say so
+                    continue
 
     def _resolved(self, path: Path) -> Path:
         """Return a path that holds from any place, below the folder that the links to it lead to."""

@@ -278,14 +278,13 @@ def _is_colour(values: Sequence[Any]) -> bool:
 
 def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch.device) -> Source:
     """Return a fresh backbone: the default one, or that of an expression."""
-    torch.manual_seed(options.seed)
-    if name == "random":
-        return Source(
-            name, encoders.build(options.backbone or backbone_for(circumstances(dataset, device)), dataset.size)
-        )
-    recipe = resolve_here(parse(name), circumstances(dataset, device))
-    net = encoders.build(options.backbone or recipe.training.backbone, dataset.size)
-    return Source(f"{recipe.expression} (untrained)", net)
+    here = circumstances(dataset, device)
+    recipe = None if name == "random" else resolve_here(parse(name), here)
+    backbone = backbone_for(here) if recipe is None else recipe.training.backbone
+    with encoders.DRAWING:
+        torch.manual_seed(options.seed)
+        net = encoders.build(options.backbone or backbone, dataset.size)
+    return Source(name if recipe is None else f"{recipe.expression} (untrained)", net)
 
 
 # ---- files of features -----------------------------------------------------------------------------------------------

@@ -13,8 +13,10 @@ LONGEST = 100  # letters of a word that may be meant for another
 # Ctrl-C, a scheduler's or torchrun's end, Slurm's warning before it, a terminal that is gone
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
 SCARCE = (errno.EAGAIN, errno.EMFILE, errno.ENFILE)  # processes, threads and files
-NO_MORE = ("start new thread", "Too many open files")
+NO_MORE = ("start new thread", "Too many open files", "items of ancdata")  # the last is files sent between processes
 FULL = ("not enough memory", "can't allocate memory", "out of memory", "bad_alloc", "failed to map segment")
+READERS_PATIENCE = 600  # seconds in which processes that read have to give something
+SILENT_READERS = "No image has come for {} minutes; see that the disk of the data answers, or take --workers 0."
 DEAD_READER = "A process that reads images has died, perhaps for lack of memory; start again with fewer --workers."
 
 
@@ -85,6 +87,8 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
     except (RuntimeError, OSError, EOFError) as error:
         if (why := exhausted(error)) is not None:
             raise UserError(why) from None
+        if "DataLoader timed out" in str(error):
+            raise UserError(SILENT_READERS.format(READERS_PATIENCE // 60)) from None
         if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError | EOFError):
             raise
         raise DeadReader(DEAD_READER) from None

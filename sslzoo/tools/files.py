@@ -136,6 +136,14 @@ def _free(file: BinaryIO) -> bool:
     return True
 
 
+def _release(file: BinaryIO) -> None:
+    """Let go of a file that is held, also for a process that was forked meanwhile and has it open too."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
 def tidy(folder: Path) -> None:
     """Remove what killed processes left unfinished in a folder that is ours alone."""
     for path in folder.glob(".*.tmp"):
@@ -166,7 +174,10 @@ def locked(path: Path, wait: bool = False) -> Iterator[None]:
             raise UserError(f"{path.parent} is in use by another process; wait for its end, or stop it.") from None
         except OSError:  # a disk without locks
             pass
-        yield
+        try:
+            yield
+        finally:
+            _release(file)
 
 
 def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recovery_hint: str = MAKE_ROOM) -> None:
@@ -191,6 +202,7 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recover
                 file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
+            _release(file)
         os.replace(unfinished, path)
         _flush_folder(path.parent)
     except OSError as error:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.encoders import build, check_size, synchronized
+from ..core.encoders import DRAWING, build, check_size, synchronized
 from ..core.siamese import Siamese
 from ..exchange import weights
 from ..processes import agree, collectives
@@ -28,15 +28,16 @@ class Learner:
     def __init__(self, plan: Plan, batches: Batches):
         recipe, options = plan.recipe, plan.options
         self.plan, self.device, self.batches = plan, plan.device, batches
-        torch.manual_seed(options.seed)
-        encoder = build(recipe.training.backbone, plan.data.size)
-        if options.init is not None:
-            weights.load_weights(encoder, Path(options.init))
-        for size in {size for _, size in batches.pipelines} - {plan.data.size}:
-            mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
-            check_size(encoder, recipe.training.backbone, size, mend)
-        self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
-        self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
+        with DRAWING:
+            torch.manual_seed(options.seed)
+            encoder = build(recipe.training.backbone, plan.data.size)
+            if options.init is not None:
+                weights.load_weights(encoder, Path(options.init))
+            for size in {size for _, size in batches.pipelines} - {plan.data.size}:
+                mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
+                check_size(encoder, recipe.training.backbone, size, mend)
+            self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
+            self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)
         if collectives.world() > 1:

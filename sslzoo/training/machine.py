@@ -11,6 +11,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
+from ..core.encoders import DRAWING
 from ..core.siamese import Siamese
 from ..processes.collectives import world
 from ..processes.launched import local_rank
@@ -129,8 +130,14 @@ def fast_products(device: torch.device, precision: str) -> Iterator[None]:
 def restored_generators() -> Iterator[None]:
     """Bring torch's random numbers back to what they were before a block, as if it had drawn none."""
     used = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else []):
+    kept = torch.random.fork_rng(range(torch.cuda.device_count()) if used else [])
+    with DRAWING:
+        kept.__enter__()
+    try:
         yield
+    finally:
+        with DRAWING:  # not while another thread draws its weights
+            kept.__exit__(None, None, None)
 
 
 @contextmanager

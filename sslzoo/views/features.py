@@ -14,7 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
-from ..tools.errors import from_workers
+from ..tools.errors import READERS_PATIENCE, from_workers
 from .streams import ignore_signals, keep_whole, start_method
 
 BATCH = 256
@@ -69,8 +69,10 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
             squares,
             BATCH,
             num_workers=workers,
+            generator=torch.Generator(),  # what a loader draws for its own use must not move others' numbers
             worker_init_fn=ignore_signals,
             collate_fn=keep_whole,
+            timeout=READERS_PATIENCE if workers else 0,
             pin_memory=device.type == "cuda",
             multiprocessing_context=start_method(workers, device),
         )

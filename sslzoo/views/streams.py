@@ -1,14 +1,17 @@
 """Streams: batches of images in files, read by worker processes that stay for all epochs."""
 
+import atexit
 import signal
+import sys
 from collections.abc import Iterator, Sequence
+from multiprocessing import active_children, context
 from typing import TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from ..tools.errors import SIGNALS, from_workers
+from ..tools.errors import READERS_PATIENCE, SIGNALS, from_workers
 from .readers import ReadBatch, Reader, Request
 
 T = TypeVar("T")
@@ -39,15 +42,50 @@ class Stream:
             worker_init_fn=ignore_signals,
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
+            timeout=READERS_PATIENCE if self.workers else 0,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=start_method(self.workers, self.device),
         )
 
 
-def start_method(workers: int, device: torch.device) -> str | None:
+class SpawnedReader(context.SpawnProcess):
+    """Is a process that reads, which heeds no signal but the last one."""
+
+    terminate = context.SpawnProcess.kill
+
+
+class SpawnedReaders(context.SpawnContext):
+    """Starts processes that read, afresh."""
+
+    Process = SpawnedReader
+
+
+class ForkedReader(context.ForkProcess):
+    """Is a process that reads, which heeds no signal but the last one."""
+
+    terminate = context.ForkProcess.kill
+
+
+class ForkedReaders(context.ForkContext):
+    """Starts processes that read, as copies of this one."""
+
+    Process = ForkedReader
+
+
+@atexit.register
+def end_readers() -> None:
+    """End the processes that read, which Python would else wait for without an end."""
+    for process in active_children():
+        if isinstance(process, SpawnedReader | ForkedReader):
+            process.kill()
+
+
+def start_method(workers: int, device: torch.device) -> context.BaseContext | None:
     """Return how readers are started: not as copies of a process that uses a GPU, which is no use to a copy."""
+    if not workers:
+        return None
     on_gpu = device.type != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return "spawn" if workers and on_gpu else None
+    return SpawnedReaders() if on_gpu or sys.platform != "linux" else ForkedReaders()
 
 
 def ignore_signals(_: int) -> None:
