@@ -40,10 +40,17 @@ LISTING = {  # the keys of each object, in order, by its path; "[]" are the item
         "rows[].indexes[].knn": "k1 k20", "rows[].probe": "accuracy C",
     },
     "several labels": {
-        "": TOP, "protocol": PROTOCOL, "rows[]": ROW.replace(" protocols", ""),
-        "rows[].health": "std rank uniformity", "rows[].retrieval": " ".join([*RANKED, "queries without_positive"]),
-        "rows[].interval": [f"retrieval {name}" for name in RANKED],
-        "rows[].indexes[]": "index recall@10 queries_per_second build_seconds bytes",
+        "": TOP, "protocol": PROTOCOL.replace("intervals", "several intervals"),
+        "rows[]": ROW.replace(" knn", " labels knn").replace("seconds", "note seconds"),
+        "rows[].health": "std rank uniformity", "rows[].knn": "k1 k20", "rows[].recall": "r1 r5 r10",
+        "rows[].protocols": "own", "rows[].protocols.own": "said knn balanced top5 per_class",
+        "rows[].protocols.own.knn": "k1 k20", "rows[].protocols.own.balanced": "k1 k20",
+        "rows[].protocols.own.per_class": "k1 k20", "rows[].protocols.own.per_class.k1": "0 1 2 3 4 5 6 7",
+        "rows[].protocols.own.per_class.k20": "0 1 2 3 4 5 6 7",
+        "rows[].retrieval": " ".join([*RANKED, "queries without_positive"]),
+        "rows[].interval": ["own k1", "own k20", *(f"retrieval {name}" for name in RANKED)],
+        "rows[].indexes[]": "index recall@10 queries_per_second build_seconds bytes knn",
+        "rows[].indexes[].knn": "k1 k20",
     },
     "no retrieval": {
         "": TOP, "protocol": PROTOCOL, "rows[]": ROW.replace(" retrieval", ""),
@@ -63,7 +70,7 @@ LISTING = {  # the keys of each object, in order, by its path; "[]" are the item
 }  # fmt: skip
 WORDS = {  # the command, and its exit code: 2 where labels are missing, which standard error says
     "labelled": (["two.npz", "-k", "1", "-k", "20", "--index", "flat", "--probe"], 0),
-    "several labels": (["marks.npz", "--index", "flat", "--probe"], 0),
+    "several labels": (["marks.npz", "-k", "1", "-k", "20", "--index", "flat", "--probe"], 0),
     "no retrieval": (["two.npz", "-k", "5", "--retrieval", "none"], 0),
     "no labels": (["none.npz"], 2),
     "not finite": (["nan.npz"], 2),

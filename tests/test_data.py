@@ -194,13 +194,13 @@ def test_layouts(npz, shape, expected):
         assert torch.equal(found.train.images.pixels[:, 1], torch.tensor(images[:, 7:43]))
 
 
-def test_several_labels_per_image_are_none_and_noted_once(npz):
-    images, labels = noise(20, 8, 8), noise(20, 14) % 2
+def test_several_labels_that_are_not_0_or_1_are_none_and_noted_once(npz):
+    images, labels = noise(20, 8, 8), noise(20, 14) % 3
     found = npz(train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     assert found.train.labels is None
     assert not found.labelled
     assert found.classes == 0
-    assert found.notes == ("14 labels per image: kNN needs one, so it is left out",)
+    assert found.notes == ("14 labels per image that are not all 0 or 1: kNN is left out; give one label, or 0 and 1",)
 
 
 def test_val_stands_in_for_test(npz):

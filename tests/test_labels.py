@@ -108,12 +108,3 @@ def test_one_column_a_class(classes: int, tmp_path: Path) -> None:
     assert found.train.labels is not None
     assert found.train.labels.tolist() == labels.tolist()
     assert f"{classes} columns of labels with one 1 in each row are taken for as many classes" in found.notes
-
-
-def test_several_labels_a_row_are_no_classes(tmp_path: Path) -> None:
-    several = RNG.integers(0, 2, (20, 14))
-    several[0] = 1
-    np.savez(
-        tmp_path / "d.npz", train_images=images(20), train_labels=several, test_images=images(20), test_labels=several
-    )
-    assert sets.load(str(tmp_path / "d.npz")).train.labels is None

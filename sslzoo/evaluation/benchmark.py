@@ -10,8 +10,10 @@ import numpy as np
 
 from ..metrics import index
 from ..metrics.neighbours import ranked
+from ..metrics.task import alike
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
+from ..tools.labels import SEVERAL, asking, caption, several
 from . import gallery, pictures
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .protocols import Protocol
@@ -88,7 +90,7 @@ def benchmark(request: Request) -> Benchmark:
         files[drawn.gallery] = worst_and_best(first, wanted.leave_one_out)
     if drawn.plane is not None:
         points, labels = in_a_plane(first, drawn.plane_by, options.seed)
-        files[drawn.plane] = pictures.plane(points, labels, first.source, drawn.plane_by)
+        files[drawn.plane] = pictures.plane(points, labels, first.source, drawn.plane_by, first.names)
     if drawn.tradeoff is not None and not missing:
         files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
     result = BenchmarkResult(
@@ -132,6 +134,7 @@ def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, de
         index=index.exact_by(device),
         k=protocols[0].k,
         temperature=protocols[0].temperature,
+        several=SEVERAL if isinstance(row, BenchmarkRow) and row.labels is not None else None,
     )
 
 
@@ -140,28 +143,33 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     assert embedding.images is not None
     task = make_task(embedding, leave_one_out)
     similar, near = ranked(task, SHOWN)
-    data = embedding.images
+    data, names = embedding.images, embedding.names
     queries = data.test if data.test is not None else data.bank
+    asked = np.flatnonzero(asking(embedding.arrays["train_labels" if data.test is None else "test_labels"]))
     bank = queries if task.excluded is not None else data.bank
-    right = task.bank_labels[near] == task.query_labels[:, None]
+    right = alike(task, near)
     order = np.lexsort((np.arange(len(right)), -similar.mean(axis=1), right.mean(axis=1)))  # sure and wrong first
     rows = []
     for kind, chosen in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
         for i in chosen:
-            query = gallery.Tile(gallery.pictures(queries, [int(i)], data.size)[0], f"class {task.query_labels[i]}")
+            picture = gallery.pictures(queries, [int(asked[i])], data.size)[0]
+            query = gallery.Tile(picture, caption(task.query_labels[i], names))
             neighbours = gallery.pictures(bank, near[i].tolist(), data.size)
             tiles = [
-                gallery.Tile(picture, f"{s:.3f} class {task.bank_labels[n]}", bool(ok))
+                gallery.Tile(picture, f"{s:.3f} {caption(task.bank_labels[n], names)}", bool(ok))
                 for picture, s, n, ok in zip(neighbours, similar[i], near[i], right[i], strict=True)
             ]
-            rows.append((f"{kind}: query {i}, {right[i].sum()} of {len(near[i])} of its class", [query, *tiles]))
+            rows.append((f"{kind}: query {asked[i]}, {right[i].sum()} of {len(near[i])} of its class", [query, *tiles]))
     return gallery.png(rows)
 
 
 def in_a_plane(
     embedding: Embedding, how: str, seed: int
 ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any] | None"]:
-    """Return two coordinates [N, 2] of a seeded sample of test rows, and their classes or None. Raises `UserError`."""
+    """Return two coordinates [N, 2] of a seeded sample of test rows, and their classes. Raises `UserError`.
+
+    The classes are None where there are none, and where rows have several labels.
+    """
     split = "test" if "test_features" in embedding.arrays else "train"
     rows, labels = embedding.arrays[f"{split}_features"], embedding.arrays.get(f"{split}_labels")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:POINTS])
@@ -178,4 +186,4 @@ def in_a_plane(
 
         reducer = PCA(2, random_state=seed)
     points = reducer.fit_transform(sample)
-    return points, None if labels is None or np.ndim(labels) > 1 else np.asarray(labels)[chosen]
+    return points, None if labels is None or several(labels) else np.ravel(labels)[chosen]

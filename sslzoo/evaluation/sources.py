@@ -56,6 +56,11 @@ class Embedding:
         """Return the features of the first split [N, D]."""
         return next(array for name, array in self.arrays.items() if name.endswith("features"))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the classes 0, 1, ..., or of the columns of labels; none where they are not known."""
+        return tuple(self.arrays["classes"].tolist()) if "classes" in self.arrays else ()
+
 
 @dataclass(frozen=True)
 class EmbedOptions:

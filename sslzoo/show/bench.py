@@ -55,11 +55,9 @@ def knn_tables(result: "BenchmarkResult") -> None:
 
     out, protocol = console(), result.protocol
     labelled = [row for row in result.rows if isinstance(row, BenchmarkRow)]
-    scored = sorted((row for row in labelled if row.knn), key=lambda row: -_score(row))
-    unscored = [row for row in result.rows if not row.knn]
-    ordered = scored + [row for row in labelled if not row.knn]
-    if scored:
-        _knn(out, result.data, scored)
+    ordered = sorted(labelled, key=lambda row: -_score(row))
+    if ordered:
+        _knn(out, result.data, ordered)
     for row in ordered:
         if row.note:
             line(f"Warning: {row.source}: {row.note}", stderr=True)
@@ -70,13 +68,15 @@ def knn_tables(result: "BenchmarkResult") -> None:
             _indexes(out, row)
     if result.groups:
         _groups(out, result.groups)
-    if not scored:
-        for one in unscored:
+    if not ordered:
+        for one in result.rows:
             health = ", ".join(f"{name} {value:.3g}" for name, value in one.health.to_json().items())
             out.print(f"{escape(one.source)}: {one.dimension} columns; {health or 'not finite'}", soft_wrap=True)
     about = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
     if retrieved:
         about.append(HIT_RATE)
+    if protocol.several:
+        about.append(f"several labels a row: {protocol.several}")
     out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
 
 
@@ -89,12 +89,10 @@ def left_out(bad: Sequence["UnreadableRow"]) -> None:
 
 def _main(row: "BenchmarkRow") -> str:
     """Return the k that rows are ranked by: 20 where it is among those measured."""
-    assert row.knn is not None
     return "k20" if "k20" in row.knn else next(iter(row.knn))
 
 
 def _score(row: "BenchmarkRow") -> float:
-    assert row.knn is not None
     return row.knn[_main(row)]
 
 
@@ -106,7 +104,7 @@ def _right(made: Table) -> Table:
 
 
 def _knn(out: Console, data: str, rows: Sequence["BenchmarkRow"]) -> None:
-    protocols = rows[0].protocols or {}
+    protocols = rows[0].protocols
     heads = [(p, k) for p, scores in protocols.items() for k in scores.knn]
     probed = any(row.probe for row in rows)
     made = table(
@@ -114,7 +112,7 @@ def _knn(out: Console, data: str, rows: Sequence["BenchmarkRow"]) -> None:
         *(["probe"] if probed else []), *([] if narrow(out) else ["std", "rank"]), title=f"kNN on {escape(data)}",
     )  # fmt: skip
     for row in rows:
-        scores = row.protocols or {}
+        scores = row.protocols
         main = (next(iter(scores)), _main(row))
         cells = [
             score(scores[p].knn[k]) + (_spread(row.interval[f"{p} {k}"]) if (p, k) == main else "") for p, k in heads
@@ -146,9 +144,8 @@ def _indexes(out: Console, row: "BenchmarkRow") -> None:
     title = f"Indexes, {row.bank:,} x {row.dimension} rows of {escape(row.source)}"
     made = table("index", "recall@10", "queries/s", "kNN", "MiB", "build s", title=title)
     for one in row.indexes:
-        knn = score(one.knn[_main(row)]) if one.knn is not None else "-"
-        sizes = (f"{one.bytes / 2**20:,.0f}", f"{one.build_seconds:.1f}")
-        made.add_row(escape(one.index), score(one.recall), f"{one.queries_per_second:,.0f}", knn, *sizes)
+        sizes = (score(one.knn[_main(row)]), f"{one.bytes / 2**20:,.0f}", f"{one.build_seconds:.1f}")
+        made.add_row(escape(one.index), score(one.recall), f"{one.queries_per_second:,.0f}", *sizes)
     out.print(_right(made))
     for one in row.indexes:
         if one.note:

@@ -41,7 +41,8 @@ class Screen(Reporter):
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
         if plan.data.labelled:
             of_test = plan.options.eval == "test" and plan.data.test is not None
-            n = len(plan.data.test or ()) if of_test else int(plan.data.held_out(plan.options.seed).sum())
+            held = plan.data.held_out(plan.options.seed)
+            n = int((plan.data.test.asking if of_test and plan.data.test else plan.data.bank.asking & held).sum())
             self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
         if self.quiet:
             return
