@@ -23,8 +23,8 @@ RANKED = [
 TOP = "data protocol rows bad groups"
 PROTOCOL = "name names bank features index weights k temperature ties intervals"
 ROW = (
-    "source dimension health bank queries leave_one_out knn recall protocols retrieval interval indexes probe seed "
-    "group seconds"
+    "source dimension health bank queries leaked leave_one_out knn recall protocols retrieval interval indexes probe "
+    "seed group seconds"
 )
 LISTING = {  # the keys of each object, in order, by its path; "[]" are the items of a list
     "labelled": {

@@ -20,7 +20,7 @@ from .folders import read_folder
 from .images import MemoryImages
 from .layout import NO_LABELS, count
 from .picture import square
-from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
+from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
 
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
@@ -81,6 +81,7 @@ def _scored(dataset: Dataset) -> Dataset:
         return replace(dataset, train=train, bank=train, test=None, classes=0, names=(), notes=tuple(notes))
     if any(silent):
         notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")
+    notes += [sentence] if (sentence := lacking(bank, test)) else []
     if not notes:
         return dataset
     classes = count_classes(bank, test)

@@ -1,12 +1,16 @@
 """What a data set is: splits of images with labels, at one image size."""
 
+import hashlib
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
 import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
-from ..tools.labels import asking, known, named
+from ..tools.labels import asking, foreign, known, named
 from .images import ImageSource
 from .unreadable import UnreadableImages
 
@@ -136,3 +140,66 @@ def count_classes(*splits: Split | None) -> int:
     if labels and labels[0].ndim == 2:
         return labels[0].shape[1]
     return len(torch.unique(torch.cat(labels))) if labels else 0
+
+
+def lacking(bank: Split, test: Split | None) -> str | None:
+    """Return a sentence where images of the test split are of classes that the bank lacks; None elsewhere."""
+    if test is None or bank.labels is None or test.labels is None:
+        return None
+    return foreign(bank.labels.numpy(), test.labels[test.asking].numpy())
+
+
+# ---- leaks -----------------------------------------------------------------------------------------------------------
+
+_leaks: dict[bytes, int] = {}  # of sets of files, by their fingerprint: hashing reads every file
+
+
+def leaked(dataset: Dataset) -> int:
+    """Return how many images of the test split are in kNN's bank too, by the hash of their content.
+
+    Images that are known as unreadable are none of either. Files are read whose sizes both splits have.
+    """
+    if dataset.test is None:
+        return 0
+    bank, test = dataset.bank.readable().images, dataset.test.readable().images
+    if not test.paths:
+        return _shared(bank, test)
+    digest = hashlib.sha256(f"{len(bank)} ".encode())
+    for part in chain(bank.fingerprint(), test.fingerprint()):
+        digest.update(part)
+    key = digest.digest()
+    if key not in _leaks:
+        there, asked = _sizes(bank), _sizes(test)
+        both = {*there.values()} & {*asked.values()} - {0}
+        _leaks[key] = _shared(_of_size(bank, there, both), _of_size(test, asked, both))
+    return _leaks[key]
+
+
+def leak(found: int, dataset: Dataset) -> str | None:
+    """Return a sentence on so many images that are in both splits; None where there are none."""
+    if not found or dataset.test is None:
+        return None
+    of = len(dataset.test.readable_places())
+    are, them = ("is", "it") if found == 1 else ("are", "them")
+    return (
+        f"{found:,} of {of:,} test images {are} in the training split too (equal content): kNN is too high by that; "
+        f"remove {them} from one of the two."
+    )
+
+
+def _shared(bank: ImageSource, test: ImageSource) -> int:
+    there = {*bank.digests()}
+    return sum(digest in there for digest in test.digests())
+
+
+def _of_size(images: ImageSource, sizes: Mapping[int, int], chosen: set[int]) -> ImageSource:
+    return images.take(torch.tensor([place for place, size in sizes.items() if size in chosen], dtype=torch.long))
+
+
+def _sizes(images: ImageSource) -> dict[int, int]:
+    """Return the bytes of each file by its place; those that are gone have none."""
+    found = {}
+    for place, path in enumerate(images.paths):
+        with suppress(OSError):
+            found[place] = path.stat().st_size
+    return found

@@ -1,5 +1,7 @@
 """A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
 
+import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..data.splits import leak, leaked
 from ..metrics import health, ranking
 from ..metrics.knn import RECALL_AT, Judged
 from ..metrics.neighbours import nearest
@@ -48,7 +51,7 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
     """Return the row of a source. Raises `UserError` where its features or labels do not do."""
     numbers = health_of(embedding)
     task = make_task(embedding, wanted.leave_one_out)
-    neighbours = search_once(task, wanted.protocols)
+    neighbours, leaks = search_once(task, wanted.protocols), leaks_of(embedding, task)
     protocols: dict[str, ProtocolScores] = {}
     values: dict[str, Doubles] = {}
     for protocol in wanted.protocols:
@@ -65,6 +68,7 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         health=numbers,
         bank=len(task.bank),
         queries=len(task.queries),
+        leaked=leaks,
         leave_one_out=task.excluded is not None,
         labels=task.bank_labels.shape[1] if task.multi_label else None,
         knn=protocols[wanted.protocols[0].name].knn,
@@ -76,12 +80,45 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         probe=linear_probe(task, wanted.seed) if wanted.probe and not task.multi_label else None,
         seed=embedding.seed,
         group=embedding.group,
-        note=" ".join(notes(embedding, task, wanted)) or None,
+        note=" ".join(notes(embedding, task, wanted, leaks)) or None,
     )
 
 
-def notes(embedding: Embedding, task: Task, wanted: Evaluation) -> Iterator[str]:
+def leaks_of(embedding: Embedding, task: Task) -> int | None:
+    """Return how many test images are in the training split too; of features alone, `equal_rows`.
+
+    It is None where a set is its own bank.
+    """
+    if task.excluded is not None:
+        return None
+    return equal_rows(task) if embedding.images is None else leaked(embedding.images)
+
+
+def equal_rows(task: Task) -> int:
+    """Return how many queries equal, bit by bit, rows of the bank that all have the same labels.
+
+    Rows that images of several classes share, or all, come of a collapsed encoder: these are not counted.
+    """
+    bank, queries = task.whole_rows
+    if bank.dtype != queries.dtype:
+        return 0
+    labels = defaultdict[bytes, set[bytes]](set)
+    alike = np.flatnonzero(np.isin(bank[:, 0], queries[:, 0]))  # few, and only these are hashed
+    for i in alike:
+        labels[hashlib.sha1(bank[i].tobytes()).digest()].add(task.bank_labels[i].tobytes())
+    if len(labels) == 1 < len(alike) == len(bank):
+        return 0
+    rows = {row for row, of_row in labels.items() if len(of_row) == 1}
+    return sum(hashlib.sha1(row.tobytes()).digest() in rows for row in queries) if rows else 0
+
+
+def notes(embedding: Embedding, task: Task, wanted: Evaluation, leaks: int | None) -> Iterator[str]:
     """Yield sentences on what makes a source's numbers mean less than they seem to, and on what is left out."""
+    if embedding.images is not None and (sentence := leak(leaks or 0, embedding.images)):
+        yield sentence
+    elif leaks:
+        equal = "1 query equals a row" if leaks == 1 else f"{leaks:,} of {len(task.queries):,} queries equal rows"
+        yield f"{equal} of the bank bit by bit: if they are of the same images, kNN is too high by that."
     if sentence := foreign(task.bank_labels, task.query_labels):
         yield sentence
     bank, queries = splits_of(embedding, wanted.leave_one_out)

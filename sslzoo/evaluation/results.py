@@ -83,7 +83,9 @@ class IndexRow(Record):
 class BenchmarkRow(Record):
     """Describes a source on labelled data.
 
-    ``bank`` and ``queries`` are numbers of rows, and ``leave_one_out`` says whether they are the same rows. ``knn``, by
+    ``bank`` and ``queries`` are numbers of rows, and ``leave_one_out`` says whether they are the same rows. ``leaked``
+    counts test images that are in the training split too by their content, or of features alone the queries that equal
+    rows of the bank (`evaluate.equal_rows`), None where a set is its own bank. ``knn``, by
     k, is the first protocol's accuracy, and ``recall``, by K ("r1", ...), the chance of a row of the class among the
     first K. ``labels`` is how many labels there are where a row may have several of them, left out where it has one.
     ``retrieval`` is left out where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo
@@ -96,6 +98,7 @@ class BenchmarkRow(Record):
     health: Health
     bank: int
     queries: int
+    leaked: int | None = None
     leave_one_out: bool
     labels: int | None = field(metadata=LEFT_OUT, default=None)
     knn: Mapping[str, float]

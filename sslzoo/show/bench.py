@@ -58,9 +58,9 @@ def knn_tables(result: "BenchmarkResult") -> None:
     ordered = sorted(labelled, key=lambda row: -_score(row))
     if ordered:
         _knn(out, result.data, ordered)
-    for row in ordered:
-        if row.note:
-            line(f"Warning: {row.source}: {row.note}", stderr=True)
+    for note in dict.fromkeys(row.note for row in ordered if row.note):
+        sources = ", ".join(row.source for row in ordered if row.note == note)
+        line(f"Warning: {sources}: {note}", stderr=True)
     if retrieved := [(row.source, row.retrieval) for row in ordered if row.retrieval is not None]:
         _retrieval(out, retrieved)
     for row in ordered:

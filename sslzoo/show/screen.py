@@ -129,6 +129,8 @@ class Screen(Reporter):
                     continue
                 made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
+        for sentence in result.notes:
+            self.warn(sentence)
         spread = f"std x sqrt(d) {result.std:.2f} (1 healthy, 0 collapsed)"
         out.print(f"{spread}, effective rank {result.rank:.1f} of {self.largest_rank}", soft_wrap=True)
         others = {key: getattr(result, key) for key in ("alignment", "uniformity", "code_entropy", "code_usage")}
