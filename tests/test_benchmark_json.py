@@ -121,14 +121,15 @@ def test_the_keys_of_knn(case, arrays, run_cli):
 
 def test_the_keys_of_embed_and_search(run_cli, tmp_path):
     printed = run_cli("embed", "raw", "--limit", "64", "--out", str(tmp_path / "f.npz"), "--json").stdout
-    names = ["train_features", "train_labels", "test_features", "test_labels"]
+    names = ["train_features", "train_labels", "test_features", "test_labels", "classes"]
     assert keys(json.loads(printed)) == {"": ["source", "data", "out", "arrays", "bad"], "arrays": names}
     assert EmbedResult.from_json(json.loads(printed)).to_json() == json.loads(printed)
 
     printed = run_cli("search", "raw", "test:0", "train:1", "--limit", "64", "-n", "2", "--json").stdout
     assert keys(json.loads(printed)) == {
-        "": ["source", "data", "split", "bad", "queries", "out"], "queries[]": ["image", "label", "neighbours"],
-        "queries[].neighbours[]": ["place", "file", "label", "similarity", "distance", "right"],
+        "": ["source", "data", "split", "bad", "queries", "out"],
+        "queries[]": ["image", "label", "neighbours", "label_name"],
+        "queries[].neighbours[]": ["place", "file", "label", "similarity", "distance", "right", "label_name"],
     }  # fmt: skip
     assert SearchResult.from_json(json.loads(printed)).to_json() == json.loads(printed)
 
@@ -142,4 +143,5 @@ def test_the_keys_of_what_a_small_benchmark_has_not():
     assert Retrieval.from_json(nothing).to_json() == nothing
     assert Neighbour(7, None, None, 1.0, 0.0, None).to_json() == {
         "place": 7, "file": None, "label": None, "similarity": 1.0, "distance": 0.0, "right": None,
+        "label_name": None,
     }  # fmt: skip

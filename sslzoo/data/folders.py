@@ -44,7 +44,7 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
         train, test = _resident(train, size), _resident(test, size) if test else None
         notes += [f"{unreadable.summary()}; they are left out"] if unreadable.reasons else []
     name = root.resolve().name
-    return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes))
+    return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
 
 
 def _resident(split: Split, size: int) -> Split:

@@ -13,12 +13,12 @@ from torch import Tensor
 from ..recipes import plugins
 from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
-from ..tools.labels import SEVERAL, columns, read_labels
+from ..tools.labels import SEVERAL, columns, read_labels, read_names
 from . import digits
 from .downloads import TORCHVISION
 from .folders import read_folder
 from .images import MemoryImages
-from .layout import NO_LABELS, count
+from .layout import NO_LABELS, count, some
 from .picture import square
 from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
 
@@ -41,7 +41,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
-        dataset = _from_arrays(name, digits.load(), image_size)
+        dataset = _from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, image_size)
     elif name in TORCHVISION:
         dataset = _from_arrays(name, TORCHVISION[name](), image_size)
     elif (own_data := plugins.data(name)) is not None:
@@ -145,7 +145,9 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
         labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"])
         assert labelled is not None  # it was made above
         train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
-    return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
+    classes, names = count_classes(bank, test), read_names(name, arrays) if bank.labels is not None else ()
+    notes += [f"names of the classes: {some(names)}"] if names and own else []
+    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names)
 
 
 def _own_arrays(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a data set is: splits of images with labels, at one image size."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -96,10 +97,12 @@ class Dataset:
 
     @property
     def class_names(self) -> dict[int, str]:
-        """Return the names of the classes that have images, by number; a number where nobody gave it a name."""
+        """Return a name of its own for each class that has images, by number, which is its name where it has none."""
         both = [split.labels for split in (self.bank, self.test) if split is not None and split.labels is not None]
         numbers = [torch.arange(x.shape[1]) if x.ndim == 2 else x for x in both]
-        return {i: named(i, self.names) for i in sorted(set(torch.cat(numbers).tolist()) if numbers else ())}
+        found = {i: named(i, self.names) for i in sorted(set(torch.cat(numbers).tolist()) if numbers else ())}
+        often = Counter(found.values())
+        return {i: f"{name} ({i})" if often[name] > 1 else name for i, name in found.items()}
 
     @property
     def scored(self) -> int:

@@ -80,6 +80,7 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         probe=linear_probe(task, wanted.seed) if wanted.probe and not task.multi_label else None,
         seed=embedding.seed,
         group=embedding.group,
+        classes=embedding.names or None,
         note=" ".join(notes(embedding, task, wanted, leaks)) or None,
     )
 

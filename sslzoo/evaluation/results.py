@@ -90,7 +90,8 @@ class BenchmarkRow(Record):
     first K. ``labels`` is how many labels there are where a row may have several of them, left out where it has one.
     ``retrieval`` is left out where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo
     k20", "retrieval map"). ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source
-    that is no run. ``note`` says what makes the numbers mean less than they seem to, left out where nothing does.
+    that is no run. ``classes`` are the names of the classes 0, 1, ..., left out where nobody gave them any. ``note``
+    says what makes the numbers mean less than they seem to, left out where nothing does.
     """
 
     source: str
@@ -110,6 +111,7 @@ class BenchmarkRow(Record):
     probe: Probe | None
     seed: int | None
     group: str | None
+    classes: Sequence[str] | None = field(metadata=LEFT_OUT, default=None)
     note: str | None = field(metadata=LEFT_OUT, default=None)
     seconds: float = 0.0
 
@@ -179,8 +181,8 @@ class Neighbour(Record):
     """Describes one of the nearest images: its number in the split, its file if it has one, and its class.
 
     ``labels`` are the numbers of all of its labels where images have several, and ``label`` is None then; they are left
-    out elsewhere. ``right`` is whether its class is the query's, or whether they share a label, None where one of them
-    has none.
+    out elsewhere. ``label_name`` is the name of its class, or the names of several, None where there is none. ``right``
+    is whether its class is the query's, or whether they share a label, None where one of them has none.
     """
 
     number: int = field(metadata={"key": "place"})
@@ -190,19 +192,21 @@ class Neighbour(Record):
     distance: float
     right: bool | None
     labels: Sequence[int] | None = field(default=None, metadata=LEFT_OUT)
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)
 class QueryResult(Record):
     """Holds an image that was searched for, its class if it has one, and its neighbours, the nearest first.
 
-    ``labels`` are as those of a neighbour.
+    ``labels`` and ``label_name`` are as those of a neighbour.
     """
 
     image: str
     label: int | None
     neighbours: Sequence[Neighbour]
     labels: Sequence[int] | None = field(default=None, metadata=LEFT_OUT)
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,8 @@ def search(
         similar, near = ranked(task, k)
         pairs = [(float(s), places[i]) for s, i in zip(similar[0], near[0], strict=True)]
         kept = [pair for pair in pairs if pair[1] != query.excluded][:number]
-        neighbours = [_neighbour(searched, i, s, query.image) for s, i in kept]
-        results.append(QueryResult(name, neighbours=neighbours, **labels_of(query.image, 0)))
+        neighbours = [_neighbour(searched, i, s, query.image, dataset.names) for s, i in kept]
+        results.append(QueryResult(name, neighbours=neighbours, **labels_of(query.image, 0, dataset.names)))
         if out is not None:
             picture = gallery.pictures(query.image, [0], dataset.size)[0]
             tiles = _tiles(searched, neighbours, dataset)
@@ -104,24 +104,23 @@ def _query(dataset: Dataset, name: str, searched: str) -> Query:
     return Query(image, number if numbered and numbered[1] == searched else None)
 
 
-def labels_of(split: Split, number: int) -> dict[str, Any]:
+def labels_of(split: Split, number: int, names: Sequence[str]) -> dict[str, Any]:
     """Return the label of an image as JSON has it: its class, or its ``labels`` where it may have several."""
     if split.labels is None:
         return {"label": None}
-    if split.labels.ndim == 2:
-        return {"label": None, "labels": numbers(split.labels[number])}
-    return {"label": int(split.labels[number])}
+    label, own = split.labels[number], numbers(split.labels[number])
+    found = {"label_name": caption(label, names) if names and own else None}
+    return found | ({"label": None, "labels": own} if label.ndim else {"label": int(label)})
 
 
-def _neighbour(split: Split, number: int, similarity: float, query: Split) -> Neighbour:
+def _neighbour(split: Split, number: int, similarity: float, query: Split, names: Sequence[str]) -> Neighbour:
     """Return the image of a number in the split, as a neighbour of a query."""
     file = split.images.names[number] if split.images.paths else None
     distance = float(np.sqrt(max(2 - 2 * similarity, 0)))
     own, others = (set() if x.labels is None else {*numbers(x.labels[i])} for x, i in ((split, number), (query, 0)))
     right = bool(own & others) if others and split.labels is not None else None
-    return Neighbour(
-        number=number, file=file, similarity=similarity, distance=distance, right=right, **labels_of(split, number)
-    )
+    about = labels_of(split, number, names)
+    return Neighbour(number=number, file=file, similarity=similarity, distance=distance, right=right, **about)
 
 
 def _tiles(split: Split, neighbours: Sequence[Neighbour], dataset: Dataset) -> list[gallery.Tile]:

@@ -23,6 +23,7 @@ from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
+from ..tools.labels import read_names
 from ..training import checkpoints, runs
 from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device
@@ -38,6 +39,7 @@ LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 class Embedding:
     """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
 
+    The names of classes, where there are some, are an array of texts there too, "classes".
     ``data`` names the data set, and ``images`` are its images where they are known, one for each row. Of a run there
     are its ``seed`` and its ``group``, which runs share that differ by their seed alone. Neighbours are searched on
     ``device``.
@@ -59,7 +61,7 @@ class Embedding:
     @property
     def names(self) -> tuple[str, ...]:
         """Return the names of the classes 0, 1, ..., or of the columns of labels; none where they are not known."""
-        return tuple(self.arrays["classes"].tolist()) if "classes" in self.arrays else ()
+        return read_names(self.source, self.arrays)
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
             arrays[f"{split}_features"] = features_of(source, dataset, part, options, device)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+    if dataset.names:
+        arrays["classes"] = np.array(dataset.names)
     test = dataset.test and dataset.test.readable()
     dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
     return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device))
@@ -281,10 +285,14 @@ def read_features(path: Path) -> Embedding:
     else:
         files_there = sorted(path.glob("*.npy"))
         arrays = {
-            file.stem: sets.read_npy(file) for file in files_there if file.stem in (*ARRAYS, "features", "labels")
+            file.stem: sets.read_npy(file)
+            for file in files_there
+            if file.stem in (*ARRAYS, "features", "labels", "classes")
         }
     if "features" in arrays and "train_features" not in arrays:
-        arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")}
+        arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")} | {
+            key: array for key, array in arrays.items() if key == "classes"
+        }
     if "train_features" not in arrays:
         raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
     for split in ("train", "test"):
@@ -298,6 +306,8 @@ def read_features(path: Path) -> Embedding:
             raise UserError(f"{path} has {split}_labels of shape {list(np.shape(labels))}; they have to be [rows].")
         if rows is not None and labels is not None and len(rows) != len(labels):
             raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
+    if not read_names(str(path), arrays):
+        arrays.pop("classes", None)  # none, or something else of that name
     return Embedding(str(path), path.stem, arrays)
 
 

@@ -11,7 +11,16 @@ from .plain import console, escape, line, narrow, score, table, text
 
 if TYPE_CHECKING:
     from ..data.unreadable import UnreadableRow
-    from ..evaluation.results import BenchmarkResult, BenchmarkRow, Interval, Retrieval, SearchResult, SeedGroup
+    from ..evaluation.results import (
+        BenchmarkResult,
+        BenchmarkRow,
+        Interval,
+        Neighbour,
+        QueryResult,
+        Retrieval,
+        SearchResult,
+        SeedGroup,
+    )
     from ..training.runs import RunRow
 
 RETRIEVAL = {
@@ -164,16 +173,23 @@ def neighbours_table(result: "SearchResult") -> None:
     """Print the nearest images of each image."""
     out = console()
     for query in result.queries:
-        label = "" if query.label is None else f", class {query.label}"
-        made = table("", "image", "class", "similarity", "distance", title=escape(f"{query.image}{label}"))
+        label = _labels(query)
+        title = query.image + (f", class {label}" if label == str(query.label) else f", {label}" if label else "")
+        made = table("", "image", "class", "similarity", "distance", title=escape(title))
         for rank, one in enumerate(query.neighbours, start=1):
             name = one.file or f"{result.split}:{one.number}"
-            marked = "-" if one.label is None else str(one.label)
+            marked = escape(_labels(one) or "-")
             color = "" if one.right is None else "[green]" if one.right else "[red]"
             made.add_row(str(rank), escape(name), f"{color}{marked}", f"{one.similarity:.4f}", f"{one.distance:.4f}")
         out.print(made)
     if result.out:
         out.print(f"gallery: {escape(result.out)}", soft_wrap=True)
+
+
+def _labels(one: "QueryResult | Neighbour") -> str:
+    """Return the names of an image's labels, or their numbers; nothing where it has none."""
+    several = one.labels or ([] if one.label is None else [one.label])
+    return one.label_name or ", ".join(map(str, several))
 
 
 def runs_table(rows: Sequence["RunRow"]) -> None:

@@ -1,6 +1,6 @@
 """Labels as people have them: a class a row, or a column of 0 and 1 for each label that a row may have."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,5 +78,28 @@ def named(number: int, names: Sequence[str]) -> str:
 def caption(label: Any, names: Sequence[str]) -> str:
     """Return a row's labels in words: a name, "class 3" where it has none, or the names of several."""
     if np.ndim(label) == 0:
-        return named(int(label), names) if names else f"class {int(label)}"
+        name = named(int(label), names)
+        return f"class {name}" if name == str(int(label)) else name
     return ", ".join(named(i, names) for i in numbers(label)) or "no label"
+
+
+def read_names(source: str, arrays: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of classes or of columns of labels, which arrays have as texts under "classes", if they do.
+
+    Raises `UserError` where the training and the test split have a label beyond the last name.
+    """
+    names = np.asarray(arrays.get("classes", ()))
+    if names.dtype.kind == "S":
+        names = np.char.decode(names, "utf-8", "replace")
+    if names.dtype.kind not in "UT":  # something else of that name
+        return ()
+    given = [np.asarray(arrays[key]) for key in ("train_labels", "test_labels", "val_labels") if key in arrays]
+    given = [x for x in given if x.dtype.kind in "fiub"]
+    sizes = [x.shape[1] if several(x) else int(x[np.isfinite(x)].max(initial=-1)) + 1 for x in given]
+    needed = max(sizes, default=0)
+    if names.ndim != 1 or len(names) < needed:
+        raise UserError(
+            f"{source} has {needed} labels, and classes of shape {list(names.shape)}; give a list of their names, from "
+            "label 0 on, or leave it out."
+        )
+    return tuple(map(str, names.tolist()))
