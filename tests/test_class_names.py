@@ -1,5 +1,6 @@
 """Names of classes travel: from folders and arrays into embed's file, tables, pictures, search and JSON."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from PIL import Image
 
 from sslzoo.data import downloads, sets
@@ -162,6 +164,19 @@ def test_captions(data: str, here: Path, run_cli: Callable[..., Any], monkeypatc
     else:
         assert words <= {*(SETS[data] or ("class 0", "class 1", "class 2"))}
     assert len(words) == 3
+
+
+@pytest.mark.parametrize("caption", ["0.993 class 3", "0.993 ant", "W" * 60, "0.993 Platelets, RBC, WBC", "ö" * 400])
+def test_captions_stay_below_their_pictures(caption: str) -> None:
+    """Ink of a tile's caption does not reach the picture beside it."""
+    black = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    bare, written = (
+        np.asarray(Image.open(io.BytesIO(gallery.png([("", [gallery.Tile(black, text), gallery.Tile(black, "")])]))))
+        for text in ("", caption)
+    )
+    columns = (bare != written).any(axis=(0, 2)).nonzero()[0]
+    assert len(columns) > 0
+    assert columns.max() < gallery.GAP + gallery.TILE + 2 * gallery.FRAME + gallery.GAP
 
 
 @pytest.mark.parametrize("name", ["$x_", "_hidden", "$", "a\x1b[31mb", "ö", "$\\frac$"])

@@ -211,7 +211,8 @@ def test_images(npz: str) -> None:
     assert found.bank.labels.tolist() == labels[:54].tolist()
     without = int((labels[:54].sum(axis=1) == 0).sum() + (truth[:28].sum(axis=1) == 0).sum())
     assert found.notes[1:] == (
-        "without a label, neither in kNN's bank nor among its queries: 8 images",
+        "without a label, neither in kNN's bank nor among its queries: 8 images; each has a gap or a negative cell in "
+        "some column, where 0 says that the label is absent",
         f"with none of the labels, in kNN's bank but not among its queries: {without} images",
     )
     assert "14 labels, of which an image may have several: kNN is right where" in found.notes[0]

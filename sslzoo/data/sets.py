@@ -71,8 +71,11 @@ def _scored(dataset: Dataset) -> Dataset:
     """
     bank, test = dataset.bank.labelled(), dataset.test.labelled() if dataset.test else None
     nameless = len(dataset.bank) - len(bank) + len(dataset.test or ()) - len(test or ())
-    notes = [f"without a label, neither in kNN's bank nor among its queries: {count(nameless, 'image')}"]
-    notes = notes if nameless else []
+    notes = []
+    if nameless:
+        notes.append(f"without a label, neither in kNN's bank nor among its queries: {count(nameless, 'image')}")
+        if dataset.bank.labels is not None and dataset.bank.labels.ndim == 2:
+            notes[0] += "; each has a gap or a negative cell in some column, where 0 says that the label is absent"
     labelled = [split for split in (bank, test) if split is not None and split.labels is not None]
     silent = [int((~split.asking).sum()) for split in labelled]
     if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all

@@ -147,7 +147,7 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     queries = data.test if data.test is not None else data.bank
     asked = np.flatnonzero(asking(embedding.arrays["train_labels" if data.test is None else "test_labels"]))
     bank = queries if task.excluded is not None else data.bank
-    right = alike(task, near)
+    right, alike_by = alike(task, near), "with one of its labels" if task.multi_label else "of its class"
     order = np.lexsort((np.arange(len(right)), -similar.mean(axis=1), right.mean(axis=1)))  # sure and wrong first
     rows = []
     for kind, chosen in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
@@ -159,7 +159,7 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
                 gallery.Tile(picture, f"{s:.3f} {caption(task.bank_labels[n], names)}", bool(ok))
                 for picture, s, n, ok in zip(neighbours, similar[i], near[i], right[i], strict=True)
             ]
-            rows.append((f"{kind}: query {asked[i]}, {right[i].sum()} of {len(near[i])} of its class", [query, *tiles]))
+            rows.append((f"{kind}: query {asked[i]}, {right[i].sum()} of {len(near[i])} {alike_by}", [query, *tiles]))
     return gallery.png(rows)
 
 
