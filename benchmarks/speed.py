@@ -327,10 +327,11 @@ def stream(bench: Bench) -> dict:
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
-        size = min(int(np.median(read_sizes(paths, {}).min(axis=1))), MAX_VIEW_SIZE)
+        sizes = read_sizes(paths, {})
+        size, whole = min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE), tuple(map(int, np.median(sizes, axis=0)))
         split = Split(FileImages(tuple(paths[: len(paths) if not bench.quick else 20 * batch])))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
-        ours = Batches(Dataset("files", split, split, None, size), recipe, bench.device, 0, workers)
+        ours = Batches(Dataset("files", split, split, None, size, whole=whole), recipe, bench.device, 0, workers)
         theirs = peers.loader(peers.Files(list(split.images.paths), size), batch, workers, bench.device)
         works = {"ours": through(lambda ours=ours: ours.epoch(0)), "torchvision": through(lambda theirs=theirs: theirs)}
         seconds = bench.race(works, turns=3)

@@ -75,7 +75,7 @@ def planned(
     """A run on noise, or on a split."""
     asked = Options(device="cuda", checkpoint_every="100", **options)  # type: ignore[arg-type]
     split = noise(size, 1) if split is None else split
-    data = Dataset("noise", split, split, split, size, 5)
+    data = Dataset("noise", split, split, split, size, 5, whole=(44, 40) if split.images.paths else None)
     found = parse(expression)
     given = {} if asked.backbone is None else {"training.backbone": asked.backbone}
     recipe = resolve(found, "small" if size <= 64 else "large", [Layer("tiny", {**knobs, **given})])

@@ -32,7 +32,7 @@ def test_both_kinds_read_the_same_pixels(files, memory):
     expected = torch.tensor(PIXELS).permute(0, 3, 1, 2)
     for source in (files, memory):
         assert len(source) == len(source.names) == 7
-        pixels, unreadable = source.read([5, 0, 5], 24)
+        pixels, unreadable, _ = source.read([5, 0, 5], 24)
         assert torch.equal(pixels, expected[[5, 0, 5]])
         assert unreadable == []
         taken = source.take(torch.tensor([6, 2]))
@@ -47,10 +47,13 @@ def test_both_kinds_read_the_same_pixels(files, memory):
 def test_files_that_cannot_be_read_are_named_by_place(files):
     files.paths[2].write_bytes(b"")
     files.paths[4].unlink()
-    pixels, unreadable = files.read([4, 1, 2], 24)
+    pixels, unreadable, seen = files.read([4, 1, 2], 24)
     assert torch.equal(pixels, torch.tensor(PIXELS[1:2]).permute(0, 3, 1, 2))
     assert unreadable == [(4, "no such file or directory"), (2, "it is empty")]
-    nothing, unreadable = files.read([2], 24)
+    assert [(place, stamp.sha1) for place, stamp in seen] == [
+        (1, hashlib.sha1(files.paths[1].read_bytes()).hexdigest())
+    ]
+    nothing, unreadable, _ = files.read([2], 24)
     assert (tuple(nothing.shape), len(unreadable)) == ((0, 3, 24, 24), 1)
 
 
@@ -61,17 +64,22 @@ def test_digests_are_of_content(files, memory):
     assert files.digests() == [hashlib.sha1(content).digest() for content in expected]
 
 
-def test_a_fingerprint_is_what_features_were_kept_by(files, memory):
-    """Byte for byte, so that features that are on disk already are found again."""
+def test_a_fingerprint_is_of_content(files, memory, tmp_path):
+    """Of files wherever they lie and whatever their times."""
     pixels = PIXELS.transpose(0, 3, 1, 2)
     assert b"".join(memory.fingerprint()) == b"(7, 3, 24, 24)" + pixels.tobytes()
-    files.paths[4].unlink()
-    expected = b""
+    before = [*files.fingerprint()]
+    moved = []
     for path in files.paths:
-        expected += os.fsencode(path.resolve())
-        if path.exists():
-            expected += f" {path.stat().st_size} {path.stat().st_mtime_ns}\n".encode()
-    assert b"".join(files.fingerprint()) == expected
+        moved.append(tmp_path / "elsewhere" / path.name)
+        moved[-1].parent.mkdir(exist_ok=True)
+        moved[-1].write_bytes(path.read_bytes())
+        os.utime(moved[-1], (1, 1))
+    assert [*FileImages(tuple(moved)).fingerprint()] == before
+    moved[3].write_bytes(moved[4].read_bytes())
+    assert [a == b for a, b in zip(FileImages(tuple(moved)).fingerprint(), before, strict=True)] == [True] * 3 + [
+        False
+    ] + [True] * 3
 
 
 def test_pictures_read_into_memory_keep_their_names(tmp_path):
@@ -80,9 +88,10 @@ def test_pictures_read_into_memory_keep_their_names(tmp_path):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{i}.png")
     (tmp_path / "train" / "a" / "2.png").write_bytes(b"")
-    train = sets.load(str(tmp_path), resident=True, limit=4).train
+    train = sets.load(str(tmp_path), memory="always", limit=4).train
     assert train.images.pixels is not None
-    assert train.images.paths == ()
+    assert train.images.names == tuple(map(str, train.images.paths))
+    train = train.readable()
     for name, image, label in zip(train.images.names, train.images.pixels, train.labels.tolist(), strict=True):
         assert np.array_equal(np.asarray(Image.open(name)), image.permute(1, 2, 0).numpy())
         assert os.path.basename(os.path.dirname(name)) == "ab"[label]

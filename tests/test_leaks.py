@@ -1,7 +1,6 @@
 """Images and rows of both splits, and classes of one alone: said where kNN is printed, and counted in its JSON."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from sslzoo.data import folders, sets, splits
-from sslzoo.data.images import FileImages
+from sslzoo.data import sets, splits
 
 Array = npt.NDArray[Any]
 TRAIN = "simsiam dim=8 hidden=8 --epochs 1 --batch-size 8 --device cpu --precision float32 --no-baselines"
@@ -101,31 +99,12 @@ def album(root: Path, leaks: int = 0) -> Path:
 
 
 @pytest.mark.parametrize("leaks", [0, 1, 6])
-@pytest.mark.parametrize("resident", [True, False])
-def test_files(leaks: int, resident: bool, tmp_path: Path) -> None:
-    found = sets.load(str(album(tmp_path / "album", leaks)), resident=resident)
-    assert bool(found.train.images.paths) != resident
-    assert splits.leaked(found) == 2 * leaks
-
-
-def test_files_are_read_once_and_only_where_sizes_agree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, read = album(tmp_path / "album", 1), list[int]()
-    usual = FileImages.digests
-
-    def counted(self: FileImages) -> list[bytes]:
-        read.append(len(self))
-        return usual(self)
-
-    monkeypatch.setattr(FileImages, "digests", counted)
-    sizes = {path: os.path.getsize(path) for path in root.rglob("*.png")}
-    both = {size for path, size in sizes.items() if "train" in path.parts} & {
-        size for path, size in sizes.items() if "test" in path.parts
-    }
-    for _ in range(3):
-        assert splits.leaked(sets.load(str(root), resident=False)) == 2
-    assert sum(read) == sum(size in both for size in sizes.values())
-    shutil.copy(root / "train" / "a" / "0.png", root / "test" / "b" / "3.png")
-    assert splits.leaked(sets.load(str(root), resident=False)) == 3
+@pytest.mark.parametrize("memory", ["always", "never"])
+def test_files(leaks: int, memory: str, tmp_path: Path) -> None:
+    root = album(tmp_path / "album", leaks)
+    assert splits.leaked(sets.load(str(root), memory=memory)) == 2 * leaks
+    shutil.copy(root / "train" / "a" / "0.png", root / "test" / "b" / "5.png")
+    assert splits.leaked(sets.load(str(root), memory=memory)) == 2 * leaks + (leaks < 6)
 
 
 def test_files_that_cannot_be_read_are_no_leak(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
@@ -138,9 +117,9 @@ def test_files_that_cannot_be_read_are_no_leak(tmp_path: Path, run_cli: Callable
     assert "2 of 11 test images are in" in said
 
 
-def test_streamed_files(tmp_path: Path, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folders, "MEMORY_SHARE", 0)
-    row, said = knn(run_cli, "raw", "--data", str(album(tmp_path / "album", 3)))
+@pytest.mark.parametrize("memory", ["always", "never"])
+def test_knn_of_files(memory: str, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
+    row, said = knn(run_cli, "raw", "--data", str(album(tmp_path / "album", 3)), "--memory", memory)
     assert row["leaked"] == 6
     assert "6 of 12 test images are in" in said
 

@@ -58,33 +58,17 @@ def test_a_broken_run_beside_does_not_matter(run):
     assert found(run) == run
 
 
-def test_images_are_in_memory_in_all_processes_or_in_none(monkeypatch):
-    """The first one's free memory decides."""
-    asked: list[bool | None] = []
-    plan = prepare("simsiam", Options(**SMALL))
-
-    def make(resident: bool | None):
-        asked.append(resident)
-        return plan
-
-    assert module.alike(make).data == plan.data
-    assert asked == [None]
-    monkeypatch.setattr(agree, "broadcast", lambda value: False if value is True else value)
-    module.alike(make)
-    assert asked == [None, None, False]
-
-
 def test_other_data_are_refused(monkeypatch):
     plan = prepare("simsiam", Options(**SMALL))
     monkeypatch.setattr(agree, "broadcast", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
     with pytest.raises(
         UserError, match=r"64 images of 32 px where the first process has 63 .*; give all machines the same"
     ):
-        module.alike(lambda _: plan)
+        module.alike(lambda: plan)
 
 
-def test_a_run_goes_on_with_its_images_where_they_were(tmp_path, monkeypatch):
-    """In memory, though there is none left by then: streamed ones have another mean, deviation and other crops."""
+def test_a_run_goes_on_wherever_its_images_are(tmp_path, monkeypatch):
+    """In memory at first, and from their files when there is none left: it is one run."""
     rng = np.random.default_rng(0)
     (tmp_path / "photos").mkdir()
     for i in range(40):

@@ -42,7 +42,7 @@ def test_train_hands_each_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that all differ arrive under their own names."""
     seen = []
 
-    def prepare(expression: str, options: Options, resident: bool | None) -> None:
+    def prepare(expression: str, options: Options) -> None:
         seen.append((expression, options))
         raise sslzoo.UserError("Enough.")
 

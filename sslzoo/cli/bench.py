@@ -10,7 +10,7 @@ import click
 
 from .. import show
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, PLUGIN, Command, stacked
+from .expression import AS_JSON, DATA_HELP, MEMORY, PLUGIN, Command, stacked
 from .interrupt import at_work
 from .output import emit
 
@@ -27,6 +27,7 @@ SOURCE_OPTIONS = stacked(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
     click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
+    MEMORY,
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
     PLUGIN,
 )
@@ -45,12 +46,14 @@ def source_options(command: Command) -> Command:
     @wraps(command)
     def called(
         data: str | None, image_size: int | None, limit: int | None, backbone: str | None, layer: str, network: str,
-        device: str, seed: int, workers: int | None, cached: bool, **others: object,
+        device: str, seed: int, workers: int | None, memory: str, cached: bool, **others: object,
     ) -> None:  # fmt: skip
         from ..evaluation.sources import EmbedOptions
 
         command(
-            options=EmbedOptions(data, device, seed, image_size, limit, workers, backbone, layer, network, cached),
+            options=EmbedOptions(
+                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory
+            ),
             **others,
         )
 

@@ -85,6 +85,11 @@ PLUGIN = click.option(
 )  # fmt: skip
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
 
+MEMORY = click.option(
+    "--memory", default="auto", show_default=True, help="Keep images of files in memory: always, never, or auto (where "
+    "they fit). Results do not depend on it."
+)  # fmt: skip
+
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Return several options as one decorator, in the order in which the help lists them."""
@@ -106,6 +111,7 @@ training_options = stacked(
     click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
     click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
+    MEMORY,
     click.option(
         "--max-bad",
         type=Share(),

@@ -1,4 +1,4 @@
-"""Folders of images: read into a tensor where that loses nothing, else left as files."""
+"""Folders of images: what size they have, whether they are kept in memory, and reading them into it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,19 +10,20 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import local_world_size
-from .images import MemoryImages
-from .layout import NO_LABELS, list_folder
+from .images import FileImages, Held, Packed
+from .layout import NO_LABELS, count, list_folder
 from .picture import Picture, UnreadableImage, read_sizes, square
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
 
-MEMORY_SHARE = 0.25  # of what is available, for a resident set
+AUTO, ALWAYS, NEVER = MEMORY = ("auto", "always", "never")  # whether images of files are kept in memory
+MEMORY_SHARE = 0.25  # of what is available, for images that are kept without being asked for
+MEASURED = 256  # images whose pixels give a data set's mean and deviation
 
 
-def read_folder(root: Path, image_size: int | None, resident: bool | None = None) -> Dataset:
+def read_folder(root: Path, image_size: int | None) -> Dataset:
     """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
-    Images that are in no folders of classes have no labels. ``resident`` says whether they are read into memory; where
-    it does not, their sizes and what memory is free do. Raises `UserError`.
+    Images that are in no folders of classes have no labels. Raises `UserError`.
     """
     listing = list_folder(root)
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
@@ -36,30 +37,92 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
     if not len(sizes):
         raise unreadable.none_readable(train.images.paths)
     size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
-    if resident is None:
-        total = (len(train) + (len(test) if test else 0)) * 3 * size * size * local_world_size()
-        free = MEMORY_SHARE * psutil.virtual_memory().available
-        resident = total < free and bool(np.median(sizes.max(axis=1)) <= 1.5 * size)
-    if resident:
-        train, test = _resident(train, size), _resident(test, size) if test else None
-        notes += [f"{unreadable.summary()}; they are left out"] if unreadable.reasons else []
-    name = root.resolve().name
-    return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
+    squares = bool((sizes == sizes[0, 0]).all()) and int(sizes[0, 0]) <= 1.5 * size
+    name, shape = root.resolve().name, tuple(np.median(sizes, axis=0).astype(int).tolist())
+    found = Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
+    return replace(found, whole=None if squares else shape)
 
 
-def _resident(split: Split, size: int) -> Split:
-    """Read the images of files into one tensor, shorter side resized to ``size`` and the centre kept."""
+def measured(dataset: Dataset) -> Dataset:
+    """Return a data set of files with the mean and deviation of some of its images, spread over all of them."""
+    train = dataset.train
+    files = train.images.paths[:: -(-len(train) // MEASURED)]
+    with ThreadPoolExecutor() as pool:
+        found = [
+            one for one in pool.map(lambda path: _fine_square(train, path, dataset.size), files) if one is not None
+        ]
+    if not found:
+        raise train.unreadable.none_readable(files)
+    pixels = torch.stack(found).float() / 255
+    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
+    note = f"mean and deviation of pixels are those of {len(found)} of {count(len(train), 'training image')}"
+    notes = (*dataset.notes, note) if len(found) < len(train) else dataset.notes
+    return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()), notes=notes)
 
-    def read(path: Path) -> Tensor | None:
+
+def _fine_square(split: Split, path: Path, size: int) -> Tensor | None:
+    try:
+        return square(_opened(split, path).fine(size)[None], size)[0]
+    except UnreadableImage as error:
+        split.unreadable.reasons[path] = error.reason
+        return None
+
+
+def _opened(split: Split, path: Path) -> Picture:
+    """Return a picture of a split, which learns its hash. Raises `UnreadableImage`."""
+    picture = Picture(path)
+    assert isinstance(split.images, FileImages)
+    if split.images.hashes.known(path) is None:
+        split.images.hashes.learn(path, picture.stamp)
+    return picture
+
+
+def held(dataset: Dataset, memory: str) -> Dataset:
+    """Return a data set of files that is kept in memory, too, where it is to be: always, never or if it fits ("auto").
+
+    Of a squared image its pixels are kept at the view's size; of others the whole, and a square for evaluation.
+    """
+    splits = [dataset.train, *([dataset.test] if dataset.test else [])]
+    pixels = sum(map(len, splits)) * 3 * dataset.size**2
+    pixels += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
+    free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
+    if memory == NEVER or (memory == AUTO and pixels > free):
+        note = f"images are read from their files whenever they are needed: {pixels / 1e6:,.0f} MB (--memory {memory})"
+        return replace(dataset, notes=(*dataset.notes, note))
+    train = _held(dataset.train, dataset.size, bool(dataset.whole))
+    test = _held(dataset.test, dataset.size, False) if dataset.test else None
+    if dataset.bank is dataset.train:
+        bank = train
+    else:
+        place = {path: i for i, path in enumerate(train.images.paths)}
+        index = torch.tensor([place[path] for path in dataset.bank.images.paths], dtype=torch.long)
+        bank = replace(dataset.bank, images=train.images.take(index))
+    unreadable, note = dataset.unreadable, f"images are kept in memory: {pixels / 1e6:,.0f} MB (--memory {memory})"
+    notes = (*dataset.notes, note)
+    notes += (f"{unreadable.summary()}; others stand in for them",) if unreadable.reasons else ()
+    return replace(dataset, train=train, bank=bank, test=test, notes=notes)
+
+
+def _held(split: Split, size: int, whole: bool) -> Split:
+    """Read the images of files into memory, as squares and perhaps as they are."""
+
+    def read(path: Path) -> tuple[Tensor | None, Held | None]:
         try:
-            return square(Picture(path).pixels()[None], size)[0]
+            picture = _opened(split, path)
+            pixels = picture.pixels()
+            fine = picture.fine(size) if whole else None
+            return square(pixels[None], size)[0], None if fine is None else Held(picture.height, picture.width, fine)
         except UnreadableImage as error:
             split.unreadable.reasons[path] = error.reason
-            return None
+            return None, None
 
     with ThreadPoolExecutor() as pool:
-        found = [image for image in pool.map(read, split.images.paths) if image is not None]
-    if not found:
+        found = [*pool.map(read, split.images.paths)]
+    if all(one is None for one, _ in found):
         raise split.unreadable.none_readable(split.images.paths)
-    readable = split.readable()
-    return replace(readable, images=MemoryImages(torch.stack(found), readable.images.names))
+    black = torch.zeros(3, size, size, dtype=torch.uint8)
+    squares = torch.stack([black if one is None else one for one, _ in found])
+    assert isinstance(split.images, FileImages)
+    split.images.hashes.save()
+    packed = Packed.of([one for _, one in found]) if whole else None
+    return replace(split, images=replace(split.images, squares=squares, whole=packed))

@@ -1,22 +1,94 @@
 """Where the images of a data set lie: in memory as one tensor, or in files that are read when they are needed."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from ..processes.launched import readers
+from .hashes import Hashes, Stamp
 from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
 
-ReadImages = tuple[Tensor, list[tuple[int, str]]]  # pixels, and the places and reasons of those that cannot be read
+
+class ReadImages(NamedTuple):
+    """Holds images, uint8 [M, 3, size, size], the places and reasons of the unreadable, and the stamps of files."""
+
+    pixels: Tensor
+    unreadable: list[tuple[int, str]] = []  # noqa: RUF012
+    seen: list[tuple[int, Stamp]] = []  # noqa: RUF012
+
+
+class Opened(Protocol):
+    """An image whose size is known, in px, and whose pixels can be had."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def fine(self, size: int) -> Tensor:
+        """Return uint8 [3, H, W], fine enough for views of a size that are cut out of it."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Holds an image in memory, as fine as views need it; ``height`` and ``width`` are those of its file."""
+
+    height: int
+    width: int
+    pixels: Tensor
+
+    def fine(self, size: int) -> Tensor:
+        """Return the pixels, which were made for this size."""
+        return self.pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Holds images of any sizes in one tensor, so that processes share it: ``flat``, with the place of each.
+
+    ``shapes`` [N, 2] are their heights and widths here, and ``sizes`` [N, 2] those of their files; 0 of one that cannot
+    be read.
+    """
+
+    flat: Tensor = field(repr=False)
+    starts: Tensor = field(repr=False)
+    shapes: Tensor = field(repr=False)
+    sizes: Tensor = field(repr=False)
+
+    @classmethod
+    def of(cls, images: Sequence[Held | None]) -> Self:
+        """Pack images, of which None cannot be read."""
+        shapes = torch.tensor([(0, 0) if one is None else one.pixels.shape[1:] for one in images])
+        sizes = torch.tensor([(0, 0) if one is None else (one.height, one.width) for one in images])
+        ends = (3 * shapes.prod(dim=1)).cumsum(0)
+        flat = torch.empty(int(ends[-1]), dtype=torch.uint8)
+        for one, end in zip(images, ends.tolist(), strict=True):
+            if one is not None:
+                flat[end - one.pixels.numel() : end].view(one.pixels.shape).copy_(one.pixels)
+        return cls(flat, ends - 3 * shapes.prod(dim=1), shapes, sizes)
+
+    def take(self, index: Tensor) -> Self:
+        """Return those at these places, without a copy of their pixels."""
+        return type(self)(self.flat, self.starts[index], self.shapes[index], self.sizes[index])
+
+    def open(self, place: int) -> Held:
+        """Return an image. Raises `UnreadableImage`."""
+        (height, width), start = self.shapes[place].tolist(), int(self.starts[place])
+        if not height:
+            raise UnreadableImage("It cannot be read.", "it could not be read")
+        pixels = self.flat[start : start + 3 * height * width].view(3, height, width)
+        full_height, full_width = self.sizes[place].tolist()
+        return Held(full_height, full_width, pixels)
 
 
 class ImageSource(ABC):
@@ -29,8 +101,12 @@ class ImageSource(ABC):
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The files that are read for the images; none where they are in memory."""
+        """The files that the images come from; none of arrays."""
         return ()
+
+    def in_memory(self, size: int) -> bool:
+        """Return whether images of a size need not be read from files."""
+        return not self.paths or (self.pixels is not None and self.pixels.shape[-1] == size)
 
     @property
     @abstractmethod
@@ -49,8 +125,20 @@ class ImageSource(ABC):
         """Return the images at these places as squares, uint8 [M, 3, size, size], and those that cannot be read."""
 
     @abstractmethod
+    def open(self, place: int) -> Opened:
+        """Return an image. Raises `UnreadableImage`."""
+
+    @abstractmethod
     def digests(self) -> list[bytes]:
         """Return a hash of each image's content; of a file that cannot be read, the hash of nothing."""
+
+    @abstractmethod
+    def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
+        """Take up what was read of files at some places."""
+
+    def hashed(self) -> bool:
+        """Return whether `digests` and `fingerprint` need to read nothing."""
+        return True
 
     @abstractmethod
     def fingerprint(self) -> Iterator[bytes]:
@@ -59,10 +147,9 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True, eq=False)
 class MemoryImages(ImageSource):
-    """Holds images of one size, uint8 [N, 3, H, W], with the names of their files where they came from such."""
+    """Holds images of one size that came as an array, uint8 [N, 3, H, W]."""
 
     tensor: Tensor = field(repr=False)
-    files: tuple[str, ...] | None = field(default=None, repr=False)
 
     @property
     def pixels(self) -> Tensor:
@@ -70,17 +157,22 @@ class MemoryImages(ImageSource):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(map(str, range(len(self)))) if self.files is None else self.files
+        return tuple(map(str, range(len(self))))
 
     def __len__(self) -> int:
         return len(self.tensor)
 
     def take(self, index: Tensor) -> Self:
-        files = None if self.files is None else tuple(self.files[i] for i in index.tolist())
-        return type(self)(self.tensor[index], files)
+        return type(self)(self.tensor[index])
 
     def read(self, places: Sequence[int], size: int) -> ReadImages:
-        return square(self.tensor[torch.as_tensor(places, dtype=torch.long)], size), []
+        return ReadImages(square(self.tensor[torch.as_tensor(places, dtype=torch.long)], size))
+
+    def open(self, place: int) -> Held:
+        return Held(self.tensor.shape[-2], self.tensor.shape[-1], self.tensor[place])
+
+    def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
+        """Take up nothing: there are no files."""
 
     def digests(self) -> list[bytes]:
         return [hashlib.sha1(image.numpy().tobytes()).digest() for image in self.tensor]
@@ -94,9 +186,20 @@ class MemoryImages(ImageSource):
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSource):
-    """Reads images in files, of any size."""
+    """Reads images in files, of any size.
+
+    Where they are in memory too, ``squares`` has them as `read` makes them at one size, and ``whole`` as `open` does;
+    those that cannot be read are black.
+    """
 
     files: tuple[Path, ...] = field(repr=False)
+    hashes: Hashes = field(default_factory=Hashes, repr=False)
+    squares: Tensor | None = field(default=None, repr=False)
+    whole: Packed | None = field(default=None, repr=False)
+
+    @property
+    def pixels(self) -> Tensor | None:
+        return self.squares
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -110,31 +213,41 @@ class FileImages(ImageSource):
         return len(self.files)
 
     def take(self, index: Tensor) -> Self:
-        return type(self)(tuple(self.files[i] for i in index.tolist()))
+        files = tuple(self.files[i] for i in index.tolist())
+        squares = None if self.squares is None else self.squares[index]
+        return type(self)(files, self.hashes, squares, self.whole and self.whole.take(index))
 
     def read(self, places: Sequence[int], size: int) -> ReadImages:
-        made, unreadable = [torch.empty(0, 3, size, size, dtype=torch.uint8)], []
+        if self.squares is not None and self.squares.shape[-1] == size:
+            return ReadImages(self.squares[torch.as_tensor(places, dtype=torch.long)])
+        made, unreadable, seen = [torch.empty(0, 3, size, size, dtype=torch.uint8)], [], []
         for place in places:
             try:
-                made.append(square(Picture(self.files[place]).pixels()[None], size))
+                picture = Picture(self.files[place])
+                made.append(square(picture.pixels()[None], size))
+                if self.hashes.known(self.files[place]) is None:
+                    seen.append((place, picture.stamp))
             except UnreadableImage as error:
                 unreadable.append((place, error.reason))
-        return torch.cat(made), unreadable
+        return ReadImages(torch.cat(made), unreadable, seen)
+
+    def open(self, place: int) -> Opened:
+        return Picture(self.files[place]) if self.whole is None else self.whole.open(place)
+
+    def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
+        """Take up what was read of files at some places."""
+        for place, stamp in seen:
+            self.hashes.learn(self.files[place], stamp)
 
     def digests(self) -> list[bytes]:
-        return [_digest(path) for path in self.files]
+        with ThreadPoolExecutor(readers()) as pool:
+            found = [bytes.fromhex(one) for one in pool.map(self.hashes.of, self.files)]
+        self.hashes.save()
+        return found
+
+    def hashed(self) -> bool:
+        return all(self.hashes.known(path) is not None for path in self.files)
 
     def fingerprint(self) -> Iterator[bytes]:
-        """Yield path, size and time of change of each file."""
-        for path in self.files:
-            yield os.fsencode(path.resolve())
-            with suppress(OSError):  # gone since it was listed
-                state = path.stat()
-                yield f" {state.st_size} {state.st_mtime_ns}\n".encode()
-
-
-def _digest(path: Path) -> bytes:
-    try:
-        return hashlib.sha1(path.read_bytes()).digest()
-    except OSError:
-        return hashlib.sha1(b"").digest()
+        """Yield the hash of each file's content."""
+        yield from self.digests()

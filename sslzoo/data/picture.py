@@ -14,7 +14,8 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 
 from ..tools.errors import UserError
-from ..tools.files import read_regular
+from ..tools.files import read_with_state
+from .hashes import Stamp
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 SAMPLED = 500  # files whose headers tell the usual size
@@ -26,6 +27,7 @@ MAX_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, a
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # whose decoders may open a file, whatever its name
 MOST_BYTES = 2**31  # of a file
 USUAL_SCANS, SCANNED_PIXELS = 16, 1_000_000_000  # of a JPEG that is refined: more scans of more pixels take too long
+FINE = 4  # times a view's size: the shorter side of what a crop of a sixteenth of the area loses nothing by
 STRIP = 8  # times as long as wide: no more of a longer image is seen
 SCAN = b"\xff\xda"  # begins one in a JPEG
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
@@ -56,7 +58,7 @@ class Picture:
     def __init__(self, path: Path):
         self.path, self.file = path, b""
         with self.reading():
-            self.file = read_regular(path, MOST_BYTES)
+            self.file, self.state = read_with_state(path, MOST_BYTES)
             with _unbounded():
                 self.image = Image.open(io.BytesIO(self.file), formats=FORMATS)
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
@@ -90,6 +92,18 @@ class Picture:
                     return torch.from_numpy(decoded).permute(2, 0, 1)
             with _unbounded() if self.width * self.height > LARGE else nullcontext():
                 return torch.from_numpy(np.array(as_rgb(self.image))).permute(2, 0, 1)
+
+    def fine(self, size: int) -> Tensor:
+        """Return uint8 [3, H, W], fine enough for views of a size in px that are cut out of it.
+
+        How fine depends on the picture and the size alone, and not on the cut, so that it can be kept.
+        """
+        return self.pixels(min(self.height, self.width) / (FINE * size))
+
+    @property
+    def stamp(self) -> Stamp:
+        """The hash of the file's content, and the state in which it was read."""
+        return Stamp.of(self.file, self.state)
 
     def _coarse_options(self, shrink: float) -> dict[str, int]:
         """Return the decoder's options for a smaller transform of each block, by at least two."""

@@ -16,7 +16,7 @@ from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.labels import SEVERAL, columns, read_labels, read_names
 from . import digits
 from .downloads import TORCHVISION
-from .folders import read_folder
+from .folders import AUTO, MEMORY, held, measured, read_folder
 from .images import MemoryImages
 from .layout import NO_LABELS, count, some
 from .picture import square
@@ -31,12 +31,15 @@ KNOWN = {  # size in px and training images of the sets that have names
 }
 
 
-def load(name: str, image_size: int | None = None, limit: int | None = None, resident: bool | None = None) -> Dataset:
+def load(name: str, image_size: int | None = None, limit: int | None = None, memory: str = AUTO) -> Dataset:
     """Load a data set by name, folder or .npz file. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
-    training images of a seeded shuffle, for a quick try; ``resident`` is `folders.read_folder`'s.
+    training images of a seeded shuffle, for a quick try; ``memory`` says whether images of files are kept in memory:
+    "always", "never", or where they fit ("auto"). Nothing else depends on it.
     """
+    if memory not in MEMORY:
+        raise UserError(f"--memory cannot be {memory!r}; it is {listing(MEMORY)}.")
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
@@ -47,7 +50,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
     elif (own_data := plugins.data(name)) is not None:
         dataset = _from_arrays(name, dict(own_data()), image_size)
     elif name and os.path.isdir(path):
-        dataset = read_folder(path, image_size, resident)
+        dataset = read_folder(path, image_size)
     elif path.suffix in FORMATS:
         dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True)
     else:
@@ -60,7 +63,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, res
         dataset = _limited(dataset, limit)
     if dataset.size < SMALLEST:
         raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
-    return _normalised(dataset)
+    return held(measured(dataset), memory) if dataset.train.images.paths else _normalised(dataset)
 
 
 def _scored(dataset: Dataset) -> Dataset:
@@ -106,10 +109,9 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
 
 
 def _normalised(dataset: Dataset) -> Dataset:
-    """Return the data set with the mean and deviation of its own training pixels, where they are at hand."""
+    """Return a data set in memory with the mean and deviation of its own training pixels."""
     images = dataset.train.images.pixels
-    if images is None:
-        return dataset
+    assert images is not None  # of arrays
     pixels = images[:: max(len(images) // 10_000, 1)].float() / 255
     mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
     return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()))

@@ -1,11 +1,7 @@
 """What a data set is: splits of images with labels, at one image size."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 
 import torch
 from torch import Tensor
@@ -71,6 +67,8 @@ class Dataset:
     """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
 
     ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are none where nobody gave them.
+    Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
+    ``whole`` is their usual width and height in px then, else None.
     """
 
     name: str
@@ -84,6 +82,7 @@ class Dataset:
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
     names: tuple[str, ...] = ()
+    whole: tuple[int, ...] | None = None
 
     @property
     def unreadable(self) -> UnreadableImages:
@@ -154,28 +153,16 @@ def lacking(bank: Split, test: Split | None) -> str | None:
 
 # ---- leaks -----------------------------------------------------------------------------------------------------------
 
-_leaks: dict[bytes, int] = {}  # of sets of files, by their fingerprint: hashing reads every file
-
 
 def leaked(dataset: Dataset) -> int:
     """Return how many images of the test split are in kNN's bank too, by the hash of their content.
 
-    Images that are known as unreadable are none of either. Files are read whose sizes both splits have.
+    Images that are known as unreadable are none of either.
     """
     if dataset.test is None:
         return 0
-    bank, test = dataset.bank.readable().images, dataset.test.readable().images
-    if not test.paths:
-        return _shared(bank, test)
-    digest = hashlib.sha256(f"{len(bank)} ".encode())
-    for part in chain(bank.fingerprint(), test.fingerprint()):
-        digest.update(part)
-    key = digest.digest()
-    if key not in _leaks:
-        there, asked = _sizes(bank), _sizes(test)
-        both = {*there.values()} & {*asked.values()} - {0}
-        _leaks[key] = _shared(_of_size(bank, there, both), _of_size(test, asked, both))
-    return _leaks[key]
+    there = {*dataset.bank.readable().images.digests()}
+    return sum(digest in there for digest in dataset.test.readable().images.digests())
 
 
 def leak(found: int, dataset: Dataset) -> str | None:
@@ -188,21 +175,3 @@ def leak(found: int, dataset: Dataset) -> str | None:
         f"{found:,} of {of:,} test images {are} in the training split too (equal content): kNN is too high by that; "
         f"remove {them} from one of the two."
     )
-
-
-def _shared(bank: ImageSource, test: ImageSource) -> int:
-    there = {*bank.digests()}
-    return sum(digest in there for digest in test.digests())
-
-
-def _of_size(images: ImageSource, sizes: Mapping[int, int], chosen: set[int]) -> ImageSource:
-    return images.take(torch.tensor([place for place, size in sizes.items() if size in chosen], dtype=torch.long))
-
-
-def _sizes(images: ImageSource) -> dict[int, int]:
-    """Return the bytes of each file by its place; those that are gone have none."""
-    found = {}
-    for place, path in enumerate(images.paths):
-        with suppress(OSError):
-            found[place] = path.stat().st_size
-    return found

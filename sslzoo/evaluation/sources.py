@@ -72,8 +72,8 @@ class EmbedOptions:
     ``limit`` the number of training images. ``seed`` is that of untrained backbones, and ``workers`` the number of
     processes that read files, by default the cores less one. ``backbone`` is that of weights in a file, or of "random".
     ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
-    kept on disk and used again. ``progress`` is called with a source, the number of its images that are done, and the
-    number of all.
+    kept on disk and used again. ``memory`` is that of `sets.load`, where "auto" keeps nothing of images that are read
+    once. ``progress`` is called with a source, the number of its images that are done, and the number of all.
     """
 
     data: str | None = None
@@ -86,6 +86,7 @@ class EmbedOptions:
     layer: str = "encoder"
     network: str = "online"
     cached: bool = True
+    memory: str = "auto"
     progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
@@ -159,7 +160,8 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
-    dataset = sets.load(shared_data([name], options.data), options.image_size or source.size, options.limit)
+    memory = "never" if options.memory == "auto" else options.memory
+    dataset = sets.load(shared_data([name], options.data), options.image_size or source.size, options.limit, memory)
     if source.net is not None:
         encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":

@@ -25,7 +25,7 @@ from .lattice import Cell
 from .results import Protocol
 
 T = TypeVar("T")
-NOTHING_CHANGES = ("workers", "max_bad", "out")  # options that no number of a table depends on
+NOTHING_CHANGES = ("workers", "memory", "max_bad", "out")  # options that no number of a table depends on
 
 
 class Given(TypedDict, total=False):
@@ -41,6 +41,7 @@ class Given(TypedDict, total=False):
     image_size: int | None
     limit: int | None
     workers: int | None
+    memory: str
     max_bad: float | None
     device: str
     precision: str

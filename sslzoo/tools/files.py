@@ -35,16 +35,23 @@ def check_out(path: Path, suffix: str, option: str = "--out") -> None:
 
 
 def read_regular(path: Path, most: int) -> bytes:
-    """Return what a file holds. Raises `OSError` for what is no regular file, and for one of more than ``most`` bytes.
+    """Return what a file holds. Raises `OSError` as `read_with_state` does."""
+    return read_with_state(path, most)[0]
 
-    A pipe would make us wait for ever, and a device would never end.
+
+def read_with_state(path: Path, most: int) -> tuple[bytes, os.stat_result]:
+    """Return what a file holds, and the state in which it was read.
+
+    Raises `OSError` for what is no regular file, and for one of more than ``most`` bytes. A pipe would make us wait for
+    ever, and a device would never end.
     """
     with open(path, "rb", opener=_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        state = os.fstat(file.fileno())
+        if not stat.S_ISREG(state.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        if os.fstat(file.fileno()).st_size > most:
+        if state.st_size > most:
             raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
-        return file.read()
+        return file.read(), state
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -51,6 +51,7 @@ class Options(Record):
     accumulate: int = 1
     max_bad: float = MAX_SHARE
     baselines: bool = True
+    memory: str = "auto"
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -104,17 +105,17 @@ class Plan:
         return self.recipe.training.batch_size // self.options.accumulate
 
 
-def prepare(words: str | Sequence[str], options: Options, resident: bool | None = None) -> Plan:
-    """Resolve an expression for the data, in memory or not, and the device. Raises `UserError`; writes nothing."""
+def prepare(words: str | Sequence[str], options: Options) -> Plan:
+    """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
     expression = parse(words)
-    dataset, device, precision = surroundings(options, resident)
+    dataset, device, precision = surroundings(options)
     recipe = resolve_here(expression, circumstances(dataset, device), options.flags)
     check(recipe, len(dataset.train))
     check_parts(recipe, options.accumulate)
     return Plan(expression, recipe, dataset, options, device, precision)
 
 
-def surroundings(options: Options, resident: bool | None = None) -> tuple[Dataset, torch.device, str]:
+def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
@@ -130,7 +131,7 @@ def surroundings(options: Options, resident: bool | None = None) -> tuple[Datase
         raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = sets.load(options.data, options.image_size, options.limit, resident)
+    dataset = sets.load(options.data, options.image_size, options.limit, options.memory)
     dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
 

@@ -43,6 +43,7 @@ def train(
     accumulate: int = 1,
     max_bad: float = MAX_SHARE,
     baselines: bool = True,
+    memory: str = "auto",
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> Result:
@@ -60,10 +61,11 @@ def train(
     ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
 
     How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32", "bf16" or "fp16";
-    ``workers`` is the number of processes that read image files; ``compile`` tries torch.compile; ``accumulate`` is the
-    number of parts of a batch whose gradients are added up, of which batch norm sees each alone; ``on_nan`` says
-    whether a step that is not finite is to "stop" the run or to be left out ("skip"); ``max_bad`` is the share of the
-    images that may be unreadable.
+    ``workers`` is the number of processes that read image files, and ``memory`` says whether images of files are kept
+    in memory, "always", "never" or where they fit ("auto"), neither of which changes what is computed; ``compile``
+    tries torch.compile; ``accumulate`` is the number of parts of a batch whose gradients are added up, of which batch
+    norm sees each alone; ``on_nan`` says whether a step that is not finite is to "stop" the run or to be left out
+    ("skip"); ``max_bad`` is the share of the images that may be unreadable.
 
     What is kept and said: ``knn_every`` is the number of epochs from one kNN to the next, on a part of the training
     images, or on the test split where ``eval`` is "test" and not "val"; without ``baselines`` raw pixels and the
@@ -75,12 +77,12 @@ def train(
         data=data, epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
         device=device, precision=precision, seed=seed, out=out, init=init, knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
-        accumulate=accumulate, max_bad=max_bad, baselines=baselines,
+        accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory,
     )  # fmt: skip
     with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
             return _resumed(begun, reporter, stop_after)
-        plan = alike(lambda resident: prepare(expression, asked, resident))
+        plan = alike(lambda: prepare(expression, asked))
         return Training(plan).run(reporter or Reporter(), stop_after)
 
 
@@ -91,15 +93,9 @@ def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -
     return runs.of_launch(Path(asked.out), launch, parse(expression).text, options)
 
 
-def alike(make: Callable[[bool | None], Plan]) -> Plan:
-    """Make a plan that is the same in all processes: images are in memory in all of them, or in none.
-
-    Raises `UserError` where they have different data.
-    """
-    plan = agree.on_all(lambda: make(None))
-    resident = agree.broadcast(plan.resident)
-    if agree.all_reduce_max(plan.resident != resident):
-        plan = agree.on_all(lambda: make(resident))
+def alike(make: Callable[[], Plan]) -> Plan:
+    """Make a plan in all processes. Raises `UserError` where they have different data."""
+    plan = agree.on_all(make)
     images, size, mean, std = agree.broadcast((len(plan.data.train), plan.data.size, plan.data.mean, plan.data.std))
 
     def same() -> Plan:
@@ -132,20 +128,20 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
                 "give a later one, or leave it out."
             )
         agree.on_all(lambda: require(about.plugins, path))
-        plan = alike(lambda resident: _plan_of(path, about, resident if about.resident is None else about.resident))
+        plan = alike(lambda: _plan_of(path, about))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
         agree.on_first(lambda: files.tidy(path))
         return training.run(reporter or Reporter(), stop_after)
 
 
-def _plan_of(path: Path, about: runs.RunAbout, resident: bool | None) -> Plan:
+def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
     """Return the plan of a run that has begun."""
     options = replace(about.options, init=None)
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
     method = read_method(path / "recipe.toml")
-    plan = prepare([str(path / "recipe.toml")], options, resident)
+    plan = prepare([str(path / "recipe.toml")], options)
     recipe = replace(plan.recipe, expression=about.expression, method=about.method)
     if recipe.switches != method.switches or len(plan.data.train) != about.images:
         raise UserError(f"The data of {path} has changed since; bring back {about.images} images or start a new run.")

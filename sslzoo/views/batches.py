@@ -1,6 +1,7 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import cast
 
 import torch
@@ -11,7 +12,8 @@ from ..data.splits import Dataset
 from ..processes import collectives
 from ..recipes.recipe import Recipe
 from .augment import Draw, Drawn, Finish, develop, draw_view, sent
-from .streams import Crops, Pipeline, Stream
+from .readers import Crops, Pipeline, Squares, stand_ins
+from .streams import Stream
 
 DEVICE_SHARE = 0.5  # of a GPU's free memory, for a resident set; the rest is for the model and its steps
 
@@ -52,8 +54,8 @@ def send_rows(images: Tensor, places: Tensor, device: torch.device) -> Tensor:
 class Batches:
     """Batches give ``(index, views)`` of an epoch, this process's part: whose the views are, and they, as float32.
 
-    What is drawn here comes from ``generator``; a stream's crops depend on seed, epoch and batch. Neither depends on
-    how many processes share a batch.
+    Crops out of whole images (`Dataset.whole`) depend on seed, epoch and batch; all else is drawn here, from
+    ``generator``. Neither depends on how many processes share a batch, nor on where the images are kept.
     """
 
     def __init__(self, data: Dataset, recipe: Recipe, device: torch.device, seed: int, workers: int = 0):
@@ -63,10 +65,13 @@ class Batches:
         self.generator = Generator().manual_seed(seed + 1)
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
-        images = data.train.images
-        pixels, files = images.pixels, images.paths
-        self.resident = None if pixels is None else on_device(pixels, device)
-        self.stream = Stream(Crops(files, self.pipelines, seed, self.share), workers, device) if files else None
+        images, self.resident, self.stream = data.train.images, None, None
+        if data.whole is not None:
+            self.stream = Stream(Crops(images, data.size, self.pipelines, seed, self.share), workers, device)
+        elif images.pixels is not None:
+            self.resident = on_device(images.pixels, device)
+        else:
+            self.stream = Stream(Squares(images, data.size, seed, self.share), workers, device)
 
     def __len__(self) -> int:
         return len(self.data.train) // self.batch_size
@@ -74,21 +79,31 @@ class Batches:
     def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Yield the batches of an epoch, less the first ``skip``."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
+        whole, size = self.data.whole is not None, self.data.size
         if self.resident is not None:
-            shape = (self.resident.shape[-2], self.resident.shape[-1])
             for places in batches:
-                own = collectives.own_rows(places)
-                index, drawn = self.draw(own, shape)
+                own = self.readable(collectives.own_rows(places), epoch)
+                index, drawn = self.draw(own, (size, size))
                 near = self.resident.device.type == self.device.type
                 images = self.resident[index] if near else send_rows(self.resident, own, self.device)
                 yield index, self.developed([images] * len(drawn), drawn)
         else:
             train = self.data.train
-            for crops in cast(Stream, self.stream).epoch(epoch, batches):
-                train.unreadable.reasons |= {train.images.paths[place]: why for place, why in crops.unreadable}
-                there = [crop.to(self.device, non_blocking=True) for crop in crops.views]
-                index, drawn = self.draw(crops.places)
-                yield index, self.developed(there, drawn)
+            for batch in cast(Stream, self.stream).epoch(epoch, batches):
+                train.unreadable.reasons |= {train.images.paths[place]: why for place, why in batch.unreadable}
+                train.images.learn(batch.seen)
+                there = [images.to(self.device, non_blocking=True) for images in batch.images]
+                index, drawn = self.draw(batch.places, None if whole else (size, size))
+                yield index, self.developed(there if whole else there * len(drawn), drawn)
+
+    def readable(self, places: Tensor, epoch: int) -> Tensor:
+        """Return places of images in memory, where others stand in for those that cannot be read."""
+        reasons, paths = self.data.unreadable.reasons, self.data.train.images.paths
+        if not reasons:
+            return places
+        unreadable = {place for place, path in enumerate(paths) if path in reasons}
+        rows = (chain([place], stand_ins(self.seed, epoch, place, len(paths))) for place in places.tolist())
+        return torch.tensor([next(one for one in row if one not in unreadable) for row in rows])
 
     def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:
         """Return places and what is random in the views of their images, or of their crops, all on the device."""

@@ -59,9 +59,9 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
     They are on the host, pinned where they are for a GPU.
     """
     split = split.readable()
-    if split.images.pixels is not None:  # there is nothing that processes could read
+    if split.images.in_memory(size):  # there is nothing that processes could read
         for places in torch.split(torch.arange(len(split)), BATCH):
-            batch = split.images.read(places.tolist(), size)[0]
+            batch = split.images.read(places.tolist(), size).pixels
             yield batch.pin_memory() if device.type == "cuda" else batch
     else:
         squares = Squares(split.images, size)
@@ -74,9 +74,10 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
             pin_memory=device.type == "cuda",
             multiprocessing_context=start_method(workers, device),
         )
-        for found, unreadable in from_workers(loader):
-            split.unreadable.reasons |= {split.images.paths[place]: why for place, why in unreadable}
-            yield found
+        for found in from_workers(loader):
+            split.unreadable.reasons |= {split.images.paths[place]: why for place, why in found.unreadable}
+            split.images.learn(found.seen)
+            yield found.pixels
 
 
 @torch.no_grad()
