@@ -95,7 +95,7 @@ def benchmark(request: Request) -> Benchmark:
         files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
     result = BenchmarkResult(
         data=", ".join(sorted(set(names))),
-        protocol=meaning(wanted.protocols, rows[0], first.device),
+        protocol=meaning(wanted.protocols, rows, first.device),
         rows=rows,
         bad=first.images.unreadable.rows() if first.images is not None else (),
         groups=group_by_seed(labelled),
@@ -123,9 +123,12 @@ def check_request(request: Request) -> None:
         raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
 
 
-def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, device: str = "cpu") -> Meaning:
-    """Return what the numbers mean; a row says whether a set is its own bank."""
-    alone = isinstance(row, BenchmarkRow) and row.leave_one_out
+def meaning(
+    protocols: Sequence[Protocol], rows: Sequence[BenchmarkRow | UnlabelledRow], device: str = "cpu"
+) -> Meaning:
+    """Return what the numbers of rows mean; the first says whether a set is its own bank."""
+    labelled = [row for row in rows if isinstance(row, BenchmarkRow)]
+    alone = isinstance(rows[0], BenchmarkRow) and rows[0].leave_one_out
     bank = "the queries' own split, less the query" if alone else "whole training split"
     return Meaning(
         name=protocols[0].name,
@@ -134,7 +137,7 @@ def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, de
         index=index.exact_by(device),
         k=protocols[0].k,
         temperature=protocols[0].temperature,
-        several=SEVERAL if isinstance(row, BenchmarkRow) and row.labels is not None else None,
+        several=SEVERAL if any(row.labels is not None for row in labelled) else None,
     )
 
 

@@ -99,7 +99,7 @@ def read_names(source: str, arrays: Mapping[str, Any]) -> tuple[str, ...]:
     needed = max(sizes, default=0)
     if names.ndim != 1 or len(names) < needed:
         raise UserError(
-            f"{source} has {needed} labels, and classes of shape {list(names.shape)}; give a list of their names, from "
-            "label 0 on, or leave it out."
+            f"{source} has labels up to {needed - 1}, and classes of shape {list(names.shape)}; give a list of names, "
+            "from label 0 on, or leave it out."
         )
     return tuple(map(str, names.tolist()))
