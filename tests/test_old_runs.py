@@ -60,7 +60,7 @@ def test_its_records_are_written_as_they_were(run: str) -> None:
         "plugins": [],
         "tf32": None,
         "decisions": [],
-        "options": {**old["options"], "baselines": True},
+        "options": {**old["options"], "baselines": True, "memory": "auto"},
     }
     assert [key for key in about if key in old] == list(old)
     log = (folder / "log.csv").read_text()

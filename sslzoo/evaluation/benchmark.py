@@ -90,7 +90,9 @@ def benchmark(request: Request) -> Benchmark:
         files[drawn.gallery] = worst_and_best(first, wanted.leave_one_out)
     if drawn.plane is not None:
         points, labels = in_a_plane(first, drawn.plane_by, options.seed)
-        files[drawn.plane] = pictures.plane(points, labels, first.source, drawn.plane_by, first.names)
+        several_labels = any(several(rows) for name, rows in first.arrays.items() if name.endswith("_labels"))
+        how = f"{drawn.plane_by} (several labels a row: one colour)" if several_labels else drawn.plane_by
+        files[drawn.plane] = pictures.plane(points, labels, first.source, how, first.names)
     if drawn.tradeoff is not None and not missing:
         files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
     result = BenchmarkResult(

@@ -32,6 +32,7 @@ from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+ALONE = ("features", "labels", "classes")  # of one split; names of classes are there beside two splits too
 LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 
 
@@ -39,10 +40,9 @@ LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 class Embedding:
     """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
 
-    The names of classes, where there are some, are an array of texts there too, "classes".
-    ``data`` names the data set, and ``images`` are its images where they are known, one for each row. Of a run there
-    are its ``seed`` and its ``group``, which runs share that differ by their seed alone. Neighbours are searched on
-    ``device``.
+    The names of classes, where there are some, are an array of texts there too, "classes". ``data`` names the data set,
+    and ``images`` are its images where they are known, one for each row. Of a run there are its ``seed`` and its
+    ``group``, which runs share that differ by their seed alone. Neighbours are searched on ``device``.
     """
 
     source: str
@@ -285,16 +285,9 @@ def read_features(path: Path) -> Embedding:
     if path.suffix == ".npz":
         arrays = sets.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     else:
-        files_there = sorted(path.glob("*.npy"))
-        arrays = {
-            file.stem: sets.read_npy(file)
-            for file in files_there
-            if file.stem in (*ARRAYS, "features", "labels", "classes")
-        }
+        arrays = {one.stem: sets.read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}
     if "features" in arrays and "train_features" not in arrays:
-        arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")} | {
-            key: array for key, array in arrays.items() if key == "classes"
-        }
+        arrays = {key if key == "classes" else f"train_{key}": arrays[key] for key in ALONE if key in arrays}
     if "train_features" not in arrays:
         raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
     for split in ("train", "test"):
