@@ -13,6 +13,7 @@ from PIL import Image
 import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.survey import survey
+from sslzoo.evaluation import gallery
 from sslzoo.tools.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -47,7 +48,7 @@ def slow_hit(bank: Array, marks: Array, queries: Array, truth: Array, k: int) ->
     return float(np.mean(found))
 
 
-def gallery(seed: int, columns: int, share: float, rows: int = 90, asked: int = 40) -> tuple[Array, ...]:
+def clouds(seed: int, columns: int, share: float, rows: int = 90, asked: int = 40) -> tuple[Array, ...]:
     """A bank and queries that gather about the labels that they have."""
     rng = np.random.default_rng(seed)
     centres = rng.normal(size=(columns, 6))
@@ -62,7 +63,7 @@ SHAPES = [(0, 2, 0.5), (1, 3, 0.5), (2, 14, 0.05), (3, 14, 0.3), (4, 5, 0.9), (5
 @pytest.mark.parametrize("k", [1, 4, 20, 90])
 @pytest.mark.parametrize(("seed", "columns", "share"), SHAPES)
 def test_votes_for_labels(seed: int, columns: int, share: float, k: int) -> None:
-    given = gallery(seed, columns, share)
+    given = clouds(seed, columns, share)
     for weights, heat in (("exp", 0.07), ("uniform", None)):
         got = sslzoo.knn(*given, ks=k, recall_at=k, weights=weights)
         assert got["knn"][f"k{k}"] == pytest.approx(slow_knn(*given, k, heat), abs=1e-12)
@@ -95,14 +96,14 @@ def test_where_nobody_votes_nothing_is_right() -> None:
 
 @pytest.mark.parametrize("kind", [np.uint8, bool, np.float32, np.int64])
 def test_marks_of_any_kind(kind: Any) -> None:
-    x, marks, q, truth = gallery(3, 14, 0.3)
+    x, marks, q, truth = clouds(3, 14, 0.3)
     assert sslzoo.knn(x, marks.astype(kind), q, truth.astype(kind)) == sslzoo.knn(x, marks, q, truth)
 
 
 @pytest.mark.parametrize("mark", [-1, np.nan])
 def test_rows_that_nobody_has_looked_at(mark: float) -> None:
     """One cell is enough: it may be any of the two."""
-    x, marks, q, truth = gallery(3, 14, 0.3)
+    x, marks, q, truth = clouds(3, 14, 0.3)
     some, asked = marks.astype(float), truth.astype(float)
     some[:30, 2], asked[:10] = mark, mark
     assert sslzoo.knn(x, some, q, asked) == sslzoo.knn(x[30:], marks[30:], q[10:], truth[10:])
@@ -139,7 +140,7 @@ def bench(run_cli: Callable[..., Any], *words: object) -> Any:
 
 @pytest.mark.parametrize("share", [0.05, 0.3])
 def test_features(share: float, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    x, marks, q, truth = gallery(7, 14, share)
+    x, marks, q, truth = clouds(7, 14, share)
     np.savez(tmp_path / "f.npz", train_features=x, train_labels=marks, test_features=q, test_labels=truth)
     row = bench(run_cli, tmp_path / "f.npz", "-k", 5, "--index", "flat")
     right = slow_knn(x, marks, q, truth, 5)
@@ -157,7 +158,7 @@ def test_features(share: float, tmp_path: Path, run_cli: Callable[..., Any]) -> 
 
 def test_left_one_out(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
     """The only split is bank and queries: rows without a label stay in the bank, and those not looked at do not."""
-    x, marks, _, _ = gallery(8, 14, 0.1)
+    x, marks, _, _ = clouds(8, 14, 0.1)
     unknown = marks.copy()
     unknown[:20] = -1
     np.savez(tmp_path / "f.npz", features=x, labels=unknown)
@@ -170,7 +171,7 @@ def test_left_one_out(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
 
 
 def test_the_foot_says_what_is_right(tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    x, marks, q, truth = gallery(7, 14, 0.3)
+    x, marks, q, truth = clouds(7, 14, 0.3)
     np.savez(tmp_path / "f.npz", train_features=x, train_labels=marks, test_features=q, test_labels=truth)
     result = run_cli("knn", str(tmp_path / "f.npz"), "--device", "cpu", "--probe")
     assert "several labels a row: right where the label with the most votes is one of the query's own" in result.output
@@ -219,10 +220,13 @@ def test_images(npz: str) -> None:
 
 
 def test_queries_held_out_of_the_training_split_have_labels(npz: str) -> None:
+    images, labels = chest(60, 0)
+    labels[:50] = 0
+    np.savez(npz, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     for seed in range(20):
         bank, queries = sets.load(npz).validation(seed)
         assert bool(queries.asking.any())
-        assert len(bank) + len(queries) == 54
+        assert len(bank) + len(queries) == 60
 
 
 TRAIN = "simsiam dim=8 hidden=8 --epochs 1 --batch-size 8 --device cpu --precision float32 --quiet"
@@ -277,6 +281,20 @@ def test_pictures(npz: str, run_cli: Callable[..., Any]) -> None:
     for name in ("g.png", "m.png"):
         with Image.open(name) as picture:
             assert min(picture.size) > 100
+
+
+def test_a_gallery_shows_the_queries_that_it_names(
+    npz: str, run_cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows without a label are no queries, and the numbers of the others are those of the test split."""
+    shown: list[Any] = []
+    monkeypatch.setattr(gallery, "png", lambda rows: shown.extend(rows) or b"")
+    assert run_cli("knn", "raw", "--data", npz, "--device", "cpu", "--gallery", "g.png").exit_code == 0
+    images, truth = chest(30, 1)
+    for heading, (query, *_) in shown:
+        number = int(heading.split("query ")[1].split(",")[0])
+        assert (query.picture.permute(1, 2, 0).numpy() == images[number]).all()
+        assert query.caption == ", ".join(map(str, np.flatnonzero(truth[number])))
 
 
 def test_search(npz: str, run_cli: Callable[..., Any]) -> None:
