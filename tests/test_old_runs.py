@@ -60,6 +60,7 @@ def test_its_records_are_written_as_they_were(run: str) -> None:
         "plugins": [],
         "tf32": None,
         "decisions": [],
+        "identity": None,
         "options": {**old["options"], "baselines": True, "memory": "auto"},
     }
     assert [key for key in about if key in old] == list(old)

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from sslzoo.data.identity import Identity
 from sslzoo.processes import agree, launched
 from sslzoo.tools.errors import UserError
 from sslzoo.training import runs
@@ -58,12 +60,20 @@ def test_a_broken_run_beside_does_not_matter(run):
     assert found(run) == run
 
 
-def test_other_data_are_refused(monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda data: replace(data, train=data.train.take(torch.arange(63))), "split has 64 images in place of 63"),
+        (lambda data: replace(data, size=16), "it is seen at 32 px in place of 16"),
+        (lambda data: replace(data, mean=(0.1, 0.1, 0.1)), "its images have other content"),
+        (lambda data: replace(data, test=data.test.take(torch.arange(9).flip(0))), "test split has"),
+    ],
+)  # fmt: skip
+def test_other_data_than_the_first_processs_are_refused(monkeypatch, change, said):
     plan = prepare("simsiam", Options(**SMALL))
-    monkeypatch.setattr(agree, "broadcast", lambda value: value if isinstance(value, bool) else (63, *value[1:]))
-    with pytest.raises(
-        UserError, match=r"64 images of 32 px where the first process has 63 .*; give all machines the same"
-    ):
+    first = change(plan.data)
+    monkeypatch.setattr(agree, "broadcast", lambda _: (Identity.of(first), (first.mean, first.std)))
+    with pytest.raises(UserError, match=f"not the first process's data: .*{said}.*; give all machines the same data"):
         module.alike(lambda: plan)
 
 

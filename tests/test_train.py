@@ -178,7 +178,7 @@ def test_changed_data_are_refused_on_resume(data: str, tmp_path: Path) -> None:
     with np.load(data) as file:
         arrays = dict(file)
     np.savez(data, **{key: value[:18] for key, value in arrays.items()})
-    with pytest.raises(UserError, match="has changed since; bring back 60 images"):
+    with pytest.raises(UserError, match="training split has 18 images in place of 60; bring them back"):
         resume(half["run"])
 
 

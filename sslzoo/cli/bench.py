@@ -151,6 +151,8 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
         emit(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad).to_json())
     else:
         show.left_out(bad)
+        if embedding.note:
+            show.line(f"Warning: {embedding.source}: {embedding.note}", stderr=True)
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
 
 

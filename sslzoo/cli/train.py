@@ -89,7 +89,9 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
             if rank() == 0:
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
-            result = training.resume(control["resume"], screen, control["stop_after"])
+            given = ctx.get_parameter_source("data") is click.core.ParameterSource.COMMANDLINE
+            moved = flags["data"] if given else None
+            result = training.resume(control["resume"], screen, control["stop_after"], data=moved)
         elif control["dry_run"]:
             plan = prepare(list(expression), Options(**options))
             about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
@@ -123,9 +125,7 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
             value = flags[name]
-            if name == "data" and os.path.exists(value):
-                value = str(Path(value).resolve())
-            if value != own.get(name):
+            if name != "data" and value != own.get(name):  # data that were moved are compared when they are read
                 raise UserError(
                     f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."
                 )

@@ -49,7 +49,8 @@ class Hashes:
 
     root: Path | None = None
     stamps: dict[str, Stamp] = field(default_factory=dict, repr=False)
-    new: set[str] = field(default_factory=set, repr=False)  # paths that the cache does not have
+    read: set[str] = field(default_factory=set, repr=False)  # paths of those that this process has read
+    new: set[str] = field(default_factory=set, repr=False)  # and that the cache does not have
 
     def __post_init__(self) -> None:
         """Take up what the cache has."""
@@ -58,6 +59,7 @@ class Hashes:
 
     def learn(self, path: Path, stamp: Stamp) -> None:
         """Take up what was read of a file."""
+        self.read.add(str(path))
         if self.stamps.get(str(path)) != stamp:
             self.stamps[str(path)] = stamp
             if stamp.changed:
@@ -70,6 +72,10 @@ class Hashes:
             if stamp is not None and stamp.holds_for(os.stat(path)):
                 return stamp.sha1
         return None
+
+    def seen(self, path: Path) -> str | None:
+        """Return a file's hash as this process has read it, or as its times say that it still holds; else None."""
+        return self.stamps[str(path)].sha1 if str(path) in self.read else self.known(path)
 
     def of(self, path: Path) -> str:
         """Return a file's hash, which is read where it is not known; the hash of nothing where that cannot be."""
@@ -107,7 +113,7 @@ def _text(stamps: Mapping[str, Stamp]) -> str:
 
 def _read(path: Path) -> dict[str, Stamp]:
     """Return what the cache keeps of a folder; nothing where it has none, or is not as it was written."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
         kept = json.loads(files.read_regular(path, LARGEST))
         if hashlib.sha1(kept["files"].encode()).hexdigest() == kept["sha1"]:
             return {name: Stamp(*stamp) for name, stamp in json.loads(kept["files"]).items()}

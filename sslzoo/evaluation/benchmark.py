@@ -81,6 +81,8 @@ def benchmark(request: Request) -> Benchmark:
             missing = str(error)
             width = embedding.features.shape[1]
             row = UnlabelledRow(source=embedding.source, dimension=width, health=health_of(embedding))
+        if isinstance(row, BenchmarkRow) and embedding.note is not None:
+            row = replace(row, note="; ".join(note for note in (embedding.note, row.note) if note))
         rows.append(replace(row, seconds=time.time() - started))
         first = first or embedding
     assert first is not None

@@ -24,7 +24,7 @@ from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..tools.labels import read_names
-from ..training import checkpoints, runs
+from ..training import checkpoints, contents, runs
 from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device
 from ..training.plan import circumstances
@@ -52,6 +52,7 @@ class Embedding:
     seed: int | None = None
     group: str | None = None
     device: str = "cpu"
+    note: str | None = None
 
     @property
     def features(self) -> npt.NDArray[Any]:
@@ -144,16 +145,30 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
         return replace(read_features(path), device=str(find_device(options.device)))
     source, dataset, device = open_source(name, options)
     arrays: dict[str, npt.NDArray[Any]] = {}
+    notes: list[str] = []
     for split, part in (("train", dataset.bank), ("test", dataset.test)):
         if part is not None:
-            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device)
+            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
     if dataset.names:
         arrays["classes"] = np.array(dataset.names)
+    if runs.is_run(path) and (why := _changed(path, dataset, options)) is not None:
+        notes.append(f"its data have changed since it was trained: {why}")
     test = dataset.test and dataset.test.readable()
     dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
-    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device))
+    return Embedding(
+        source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), "; ".join(notes) or None
+    )
+
+
+def _changed(run: Path, dataset: Dataset, options: EmbedOptions) -> str | None:
+    """Say in what a run's own data have changed since it was trained on them; None where they have not."""
+    about = runs.read_run(run)
+    mine = str(Path(os.path.expanduser(shared_data([str(run)], options.data))).resolve())
+    if mine != about.options.data or (options.limit, dataset.size) != (about.options.limit, about.image_size):
+        return None
+    return contents.difference(run, about.identity, dataset)
 
 
 def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torch.device]:
@@ -172,9 +187,17 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
 
 
 def features_of(
-    source: Source, dataset: Dataset, part: Split, options: EmbedOptions, device: torch.device
+    source: Source,
+    dataset: Dataset,
+    part: Split,
+    options: EmbedOptions,
+    device: torch.device,
+    say: Callable[[str], None] = lambda _: None,
 ) -> store.Floats:
-    """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk."""
+    """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk.
+
+    ``say`` hears of kept ones that were damaged.
+    """
     size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
     how = Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
@@ -190,7 +213,7 @@ def features_of(
         return make()
     transform = {**asdict(how), "device": device.type, "net": str(net)}
     transform |= {"precision": source.precision} if device.type == "cuda" else {}
-    return store.cached(store.key(net, part, transform), part, make)
+    return store.cached(net, part, transform, make, say)
 
 
 def _given(name: str, path: Path, options: EmbedOptions) -> Source:

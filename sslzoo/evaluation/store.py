@@ -4,6 +4,8 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -11,39 +13,76 @@ import torch
 from torch import Tensor, nn
 
 from ..data.splits import Split
+from ..tools import files
 from ..tools.errors import UserError
-from ..tools.files import write
 from ..tools.places import cache
 
-FORMAT = 1  # of what is done to an image before the network
+FORMAT = 2  # of what is done to an image before the network, and of what is kept
+DIGEST = 32  # bytes of a SHA-256
+CHUNK = 1 << 20  # bytes read at a time
 Floats = npt.NDArray[np.float32]
 
 
-def cached(key: str, split: Split, make: Callable[[], Floats]) -> Floats:
-    """Return the features of a key, memory-mapped; they are made where they are not on disk, and written if possible.
+def cached(
+    encoder: nn.Module,
+    split: Split,
+    transform: Mapping[str, object],
+    make: Callable[[], Floats],
+    say: Callable[[str], None] = lambda _: None,
+) -> Floats:
+    """Return the features [N, D] of a split, memory-mapped; they are made where they are not on disk, and kept.
 
-    Beside them lies a list of the split's images that could not be read, which have no row.
+    Beside them lies a list of the split's images that could not be read, which have no row. ``say`` hears of what is
+    not as it was written, and is made anew. Images of files are found by their content, where that is known.
     """
-    path = cache() / "features" / f"{key}.npy"
-    with suppress(OSError, ValueError, EOFError):  # missing or broken: made anew
-        rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
-        split.unreadable.read_list(path.with_suffix(".txt"))
-        if len(rows) == len(split.readable()):
-            return rows
+    if split.images.hashed():
+        path = _path(encoder, split, transform)
+        try:
+            if (rows := _read(path, split)) is not None:
+                return rows
+        except (OSError, ValueError, EOFError):
+            say(f"the cached features {path} were damaged, and are made anew")
     rows = make()
     with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
+        path = _path(encoder, split, transform)
         path.parent.mkdir(parents=True, exist_ok=True)
-        if split.unreadable.reasons:
-            split.unreadable.write_list(path.with_suffix(".txt"))
-        write(path, lambda file: np.save(file, rows))
+        split.unreadable.write_list(path.with_suffix(".txt"))
+        files.write(path, lambda file: _write(file, rows))
     return rows
 
 
-def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> str:
-    """Return a name for the features of a split: the same weights, images and transform have the same.
+def _write(file: BinaryIO, rows: Floats) -> None:
+    """Write features as an .npy, and behind it the hash of all before, which numpy does not read."""
+    np.save(file, rows)
+    file.flush()
+    with open(file.name, "rb") as written:
+        file.write(hashlib.file_digest(written, "sha256").digest())
 
-    Images in files count by path, size and time of change.
-    """
+
+def _read(path: Path, split: Split) -> Floats | None:
+    """Return the features of a file, None where there is none. Raises `ValueError` where it is damaged."""
+    try:
+        digest, size = hashlib.sha256(), path.stat().st_size - DIGEST
+        with path.open("rb") as file:
+            while part := file.read(min(CHUNK, size - file.tell())):
+                digest.update(part)
+            if file.read() != digest.digest():
+                raise ValueError
+    except FileNotFoundError:
+        return None
+    rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
+    split.unreadable.read_list(path.with_suffix(".txt"))
+    if rows.ndim != 2 or rows.dtype != np.float32 or len(rows) != len(split.readable()):
+        raise ValueError
+    return rows
+
+
+def _path(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> Path:
+    return cache() / "features" / f"{key(encoder, split, transform)}.npy"
+
+
+def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> str:
+    """Return a name for the features of a split: the same weights, images and transform have the same."""
     digest = hashlib.blake2b(digest_size=16)
     about = [FORMAT, torch.__version__, type(encoder).__name__, transform]
     digest.update(json.dumps(about, sort_keys=True).encode())

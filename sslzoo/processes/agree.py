@@ -105,9 +105,7 @@ def on_all(make: Callable[[], T]) -> T:
         made = make()
     except UserError as error:
         failure = error
-    failures: list[UserError | None] = [None] * world()
-    dist.all_gather_object(failures, failure)
-    for number, found in enumerate(failures):
+    for number, found in enumerate(gathered(failure)):
         if found is not None:
             raise (found if number == 0 else UserError(f"Process {number}: {found}")) if rank() == 0 else SaidElsewhere
     return made  # type: ignore[return-value]
@@ -118,13 +116,18 @@ def on_first(make: Callable[[], T]) -> T:
     return broadcast(on_all(lambda: make() if rank() == 0 else None))  # type: ignore[return-value]
 
 
+def gathered(value: T) -> list[T]:
+    """Return the values of all processes, in order."""
+    if world() == 1:
+        return [value]
+    found: list[Any] = [None] * world()
+    dist.all_gather_object(found, value)
+    return found
+
+
 def union(known: dict[K, V]) -> dict[K, V]:
     """Return what any of the processes knows."""
-    if world() == 1:
-        return known
-    gathered: list[dict[K, V]] = [{}] * world()
-    dist.all_gather_object(gathered, known)
-    return {key: value for one in gathered for key, value in one.items()}
+    return {key: value for one in gathered(known) for key, value in one.items()}
 
 
 def all_reduce_max(number: int) -> int:
@@ -181,6 +184,4 @@ def launch_ids() -> list[str]:
     """Return the names of the launch that started the processes, the same after a restart; all have to ask."""
     if world() == 1:
         return launched.launch_ids()
-    gathered: list[Any] = [None] * world()
-    dist.all_gather_object(gathered, launched.launch_ids())
-    return sorted({name for names in gathered for name in names})
+    return sorted({name for names in gathered(launched.launch_ids()) for name in names})

@@ -44,6 +44,11 @@ class CellsScreen(Watch):
             self.status = self.out.status("")
             self.status.start()
 
+    def note(self, sentence: str) -> None:
+        """Print what a person should know of the table."""
+        if not self.quiet:
+            self.out.print(f"note: {escape(sentence)}", soft_wrap=True)
+
     def start(self, cell: "Cell", seed: int, number: int, todo: int) -> None:
         """Show a run in the live line."""
         self.now, self.total, self.done = f"{number}/{todo}  {cell.label or cell.text}, seed {seed}", todo, number - 1.0

@@ -16,7 +16,7 @@ from ..training.run import resume, train
 from .lattice import Cell
 from .results import Head, Table
 from .setting import Setting
-from .store import EndedRun, Store, lock_file
+from .store import EndedRun, Store, left_aside, lock_file
 from .summary import order, scoreboard, summarize
 from .watch import Watch
 
@@ -35,6 +35,8 @@ def run(
     """
     if not 1 <= head.protocol.seeds <= MAX_SEEDS:
         raise UserError(f"--seeds cannot be {head.protocol.seeds}; it is from 1 to {MAX_SEEDS}.")
+    if (aside := left_aside(folder)) is not None:
+        watch.note(aside)
     with files.locked(lock_file(folder)):
         return _Training(setting, Store(folder), watch, knn_each_epoch).run(cells, head)
 

@@ -8,11 +8,11 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TypedDict, TypeVar
 
 import torch
 
+from ..data.identity import Identity
 from ..recipes import plugins
 from ..recipes.algebra import Expression
 from ..recipes.layers import Circumstances, resolve_here
@@ -53,8 +53,9 @@ class Given(TypedDict, total=False):
 class Facts(Record):
     """Describes what a number of a table depends on beside the recipe and the seed.
 
-    ``data`` is a name, or the whole path of a person's own; ``images`` are those of training, ``image_size`` is in
-    pixels, ``mean`` and ``std`` are the three channels'.
+    ``data`` is a name, of a person's own data the hash of their images, labels and splits, and with it the table's
+    numbers hold wherever they lie; ``images`` are those of training, ``image_size`` is in pixels, ``mean`` and ``std``
+    are the three channels'. ``versions`` are those of what computes.
     """
 
     data: str
@@ -64,6 +65,7 @@ class Facts(Record):
     std: Sequence[float]
     device: str
     precision: str
+    versions: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,9 @@ class Setting:
     def of(options: Options) -> "Setting":
         """Return the setting that options make. Raises `UserError` where that cannot be."""
         data, device, precision = surroundings(options)
-        name = str(Path(options.data).resolve()) if data.own else data.name
-        facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision)
+        name = Identity.of(data, read=True).digest() if data.own else data.name
+        own = {key: version for key, version in versions().items() if key != "python"}
+        facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision, own)
         return Setting(options, data.name, device, facts)
 
     def resolved(self, expression: Expression) -> Recipe:

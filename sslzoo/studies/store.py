@@ -65,6 +65,16 @@ class Store:
         write_json(self.path, {**table, "ended": self.ended, "begun": self.begun})
 
 
+def left_aside(folder: Path) -> str | None:
+    """Say which tables of the same name lie beside a folder that is new, since they belong to something else."""
+    name = folder.name.rpartition("-")[0]
+    found = sorted(str(other.parent) for other in folder.parent.glob(f"{name}-????????/cells.json"))
+    if not found or str(folder) in found:
+        return None
+    are = "are" if len(found) > 1 else "is"
+    return f"This table is new; {', '.join(found)} {are} of other data, options or versions, and left as it was."
+
+
 def lock_file(folder: Path) -> Path:
     """Make a table's folder, and return the file in it that one process locks while it works there.
 

@@ -16,6 +16,9 @@ class Watch:
     def begin(self, head: Head, cells: Sequence[Cell], todo: int, kept: int) -> None:
         """Hear that so many runs of the cells are to be trained, and that so many are kept from before."""
 
+    def note(self, sentence: str) -> None:
+        """Hear what a person should know of the table, and may not have meant so."""
+
     def start(self, cell: Cell, seed: int, number: int, todo: int) -> None:
         """Hear that a run starts, the ``number``-th of those to do, from 1."""
 

@@ -16,6 +16,7 @@ from ..tools.records import write_json
 from ..views.batches import Batches
 from . import checkpoints, runs, scoring
 from .checkpoints import Checkpoint
+from .contents import Keeper
 from .guards import Interrupted, enough_memory, guarded, signals
 from .learner import Learner
 from .machine import fast_products
@@ -34,6 +35,7 @@ class Training:
         self.plan, self.recipe, self.options = plan, plan.recipe, plan.options
         self.batches, self.learner = agree.on_all(self.make)
         self.epoch, self.position, self.images, self.trained_seconds = 0, 0, 0, 0.0
+        self.contents = Keeper(plan.data)
         self.health: list[dict[str, float]] = []
         self.log: list[LogRow] = []
         self.path, self.saved = path, time.monotonic()
@@ -97,6 +99,7 @@ class Training:
             raise self.diverged("The weights are")
         self.saved, self.saved_at = time.monotonic(), self.progress()
         self.check_unreadable()
+        self.contents.keep(path)
         agree.on_first(lambda: runs.save(path, self.plan, state, self.learner.encoder))
 
     # ---- the loop
@@ -143,6 +146,7 @@ class Training:
                 agree.on_first(lambda: runs.write_log(path / "log.csv", self.log))
                 agree.on_first(lambda: unreadable.report(path, reporter.warn))
             result = self.result()
+            self.contents.keep(path)
             agree.on_first(lambda: unreadable.report(path, reporter.warn))
             agree.on_first(lambda: write_json(path / "knn.json", result))
         reporter.end(result)

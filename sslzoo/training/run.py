@@ -5,6 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from ..data.identity import Identity
 from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
@@ -12,9 +15,10 @@ from ..recipes.plugins import require
 from ..recipes.recipe import read_method
 from ..tools import files
 from ..tools.errors import UserError
-from . import checkpoints, runs
+from ..tools.records import write_json
+from . import checkpoints, contents, runs
 from .loop import Training
-from .machine import restored_generators
+from .machine import restored_generators, versions
 from .plan import Options, Plan, prepare
 from .reporter import Reporter, Result
 
@@ -96,32 +100,38 @@ def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -
 def alike(make: Callable[[], Plan]) -> Plan:
     """Make a plan in all processes. Raises `UserError` where they have different data."""
     plan = agree.on_all(make)
-    images, size, mean, std = agree.broadcast((len(plan.data.train), plan.data.size, plan.data.mean, plan.data.std))
+    own = Identity.of(plan.data)
+    first, colours = agree.broadcast((own, (plan.data.mean, plan.data.std)))
 
-    def same() -> Plan:
-        if (len(plan.data.train), plan.data.size) != (images, size):
-            raise UserError(
-                f"It has {len(plan.data.train)} images of {plan.data.size} px where the first process has {images} of "
-                f"{size} px; give all machines the same data."
-            )
-        return replace(plan, data=replace(plan.data, mean=mean, std=std))
+    def same() -> None:
+        why = first.difference(own)
+        if why is None and not np.allclose(colours, (plan.data.mean, plan.data.std), atol=1e-4):
+            why = "its images have other content"
+        if why is not None:
+            raise UserError(f"It has not the first process's data: {why}; give all machines the same data.")
 
-    return agree.on_all(same)
+    agree.on_all(same)
+    return replace(plan, data=replace(plan.data, mean=colours[0], std=colours[1]))
 
 
-def resume(run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None) -> Result:
+def resume(
+    run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None, *, data: str | None = None
+) -> Result:
     """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
 
-    Raises `UserError`.
+    ``data`` is where its data lie now, if they were moved. Raises `UserError`, also where they are no longer the same.
     """
     with restored_generators(), agree.process_group():
-        return _resumed(Path(run), reporter, stop_after)
+        return _resumed(Path(run), reporter, stop_after, data)
 
 
-def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> Result:
+def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None, data: str | None = None) -> Result:
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
+        if data is not None:
+            place = str(Path(os.path.expanduser(data)).resolve()) if os.path.exists(os.path.expanduser(data)) else data
+            about = replace(about, options=replace(about.options, data=place))
         if stop_after is not None and checkpoint.epoch >= stop_after:
             raise UserError(
                 f"{path} has trained {checkpoint.epoch} epochs, and --stop-after {stop_after} leaves none to train; "
@@ -131,18 +141,35 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None) -> 
         plan = alike(lambda: _plan_of(path, about))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
+        if data is not None:
+            agree.on_first(lambda: write_json(path / "run.json", about))
         agree.on_first(lambda: files.tidy(path))
         return training.run(reporter or Reporter(), stop_after)
 
 
 def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
-    """Return the plan of a run that has begun."""
+    """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
     options = replace(about.options, init=None)
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
+    if os.path.isabs(options.data) and not os.path.exists(options.data):
+        raise UserError(f"The data of {path} are no longer at {options.data}; say with --data where they are.")
     method = read_method(path / "recipe.toml")
     plan = prepare([str(path / "recipe.toml")], options)
     recipe = replace(plan.recipe, expression=about.expression, method=about.method)
+    if (why := contents.difference(path, about.identity, plan.data)) is not None:
+        raise UserError(f"The data of {path} have changed: {why}; bring them back, or start a new run.")
     if recipe.switches != method.switches or len(plan.data.train) != about.images:
-        raise UserError(f"The data of {path} has changed since; bring back {about.images} images or start a new run.")
-    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about.expression))
+        raise UserError(f"The data of {path} have changed; bring back {about.images} images, or start a new run.")
+    if about.identity is None and plan.data.train.images.paths:
+        raise UserError(f"{path} is of an older version, which cut views out of files otherwise; start a new run.")
+    notes = (*plan.data.notes, *_versions(about))
+    data = replace(plan.data, notes=notes)
+    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about.expression), data=data)
+
+
+def _versions(about: runs.RunAbout) -> list[str]:
+    """Say which versions are others than those that a run began with."""
+    began, now = about.versions or {}, versions()
+    others = [f"{name} {began[name]} (now {now[name]})" for name in now if began.get(name, now[name]) != now[name]]
+    return [f"this run began with {', '.join(others)}"] if others else []

@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from ..core.encoders import build
+from ..data.identity import Identity
 from ..exchange import weights
 from ..processes import collectives
 from ..processes.launched import restart_count
@@ -35,8 +36,8 @@ class RunAbout(Record):
     """Describes a run as its run.json does: what was asked for, what is trained, and on which machine it began.
 
     ``image_size`` is in pixels, ``mean`` and ``std`` are the three channels'; `evaluation.sources` has the sentence for
-    others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory, and
-    ``decisions`` has what was decided about the data.
+    others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory,
+    ``decisions`` has what was decided about the data, and ``identity`` tells these from others.
     """
 
     expression: str
@@ -58,6 +59,7 @@ class RunAbout(Record):
     tf32: bool | None = None
     resident: bool | None = None
     decisions: Sequence[str] = ()
+    identity: Identity | None = None
     plugins: Sequence[Plugin] = ()
     versions: Mapping[str, str] | None = None
     started: str | None = None
@@ -72,8 +74,8 @@ class RunAbout(Record):
             options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
             tf32=plan.device.type == "cuda" and plan.precision != "float32",
-            resident=plan.resident, decisions=data.notes, plugins=loaded(), versions=versions(),
-            started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            resident=plan.resident, decisions=data.notes, identity=Identity.of(data), plugins=loaded(),
+            versions=versions(), started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         )  # fmt: skip
 
 
