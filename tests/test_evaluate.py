@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sslzoo.evaluation import protocols
+from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.evaluate import Evaluation, evaluate, group_by_seed, intervals
 from sslzoo.evaluation.indexes import compare
 from sslzoo.evaluation.results import BenchmarkRow, Deviation, Health
-from sslzoo.evaluation.sources import Embedding
 from sslzoo.evaluation.tasks import make_task, read_labels
 from sslzoo.metrics import index
 from sslzoo.metrics.knn import among, judge, knn

@@ -15,10 +15,11 @@ from ..tools.errors import UserError, listing
 from ..tools.files import check_out
 from ..tools.labels import SEVERAL, asking, caption, several
 from . import gallery, pictures
+from .embedding import Embedding
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import Embedding, EmbedOptions, embed, shared_data
+from .sources import EmbedOptions, embed, shared_data
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")

@@ -17,10 +17,10 @@ from ..metrics.precise import unit
 from ..metrics.probe import linear_probe
 from ..metrics.task import Doubles, Neighbours, Task
 from ..tools.labels import asking, foreign, known, read_labels
+from .embedding import Embedding
 from .indexes import COMPARED, compare
 from .protocols import Protocol, judge_by
 from .results import BenchmarkRow, Deviation, Health, Interval, ProtocolScores, Retrieval, SeedGroup
-from .sources import Embedding
 from .tasks import make_task, splits_of
 
 DRAWS = 1000  # of the bootstrap

@@ -20,8 +20,9 @@ from ..tools import files
 from ..tools.errors import UserError
 from ..tools.labels import caption, numbers
 from . import gallery
+from .embedding import holds_features
 from .results import Neighbour, QueryResult, SearchResult
-from .sources import EmbedOptions, features_of, holds_features, open_source
+from .sources import EmbedOptions, features_of, open_source
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from ..metrics.rows import matrix, unit_rows
 from ..metrics.task import Task
 from ..tools.errors import UserError
 from ..tools.labels import asking, known, read_labels
-from .sources import Embedding
+from .embedding import Embedding
 
 
 def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
