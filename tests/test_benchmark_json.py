@@ -23,8 +23,8 @@ RANKED = [
 TOP = "data protocol rows bad groups"
 PROTOCOL = "name names bank features index weights k temperature ties intervals"
 ROW = (
-    "source dimension health bank queries leave_one_out knn recall protocols retrieval interval indexes probe seed "
-    "group seconds"
+    "source dimension health bank queries leaked leave_one_out knn recall protocols retrieval interval indexes probe "
+    "seed group seconds"
 )
 LISTING = {  # the keys of each object, in order, by its path; "[]" are the items of a list
     "labelled": {
@@ -40,10 +40,17 @@ LISTING = {  # the keys of each object, in order, by its path; "[]" are the item
         "rows[].indexes[].knn": "k1 k20", "rows[].probe": "accuracy C",
     },
     "several labels": {
-        "": TOP, "protocol": PROTOCOL, "rows[]": ROW.replace(" protocols", ""),
-        "rows[].health": "std rank uniformity", "rows[].retrieval": " ".join([*RANKED, "queries without_positive"]),
-        "rows[].interval": [f"retrieval {name}" for name in RANKED],
-        "rows[].indexes[]": "index recall@10 queries_per_second build_seconds bytes",
+        "": TOP, "protocol": PROTOCOL.replace("intervals", "several intervals"),
+        "rows[]": ROW.replace(" knn", " labels knn").replace("seconds", "note seconds"),
+        "rows[].health": "std rank uniformity", "rows[].knn": "k1 k20", "rows[].recall": "r1 r5 r10",
+        "rows[].protocols": "own", "rows[].protocols.own": "said knn balanced top5 per_class",
+        "rows[].protocols.own.knn": "k1 k20", "rows[].protocols.own.balanced": "k1 k20",
+        "rows[].protocols.own.per_class": "k1 k20", "rows[].protocols.own.per_class.k1": "0 1 2 3 4 5 6 7",
+        "rows[].protocols.own.per_class.k20": "0 1 2 3 4 5 6 7",
+        "rows[].retrieval": " ".join([*RANKED, "queries without_positive"]),
+        "rows[].interval": ["own k1", "own k20", *(f"retrieval {name}" for name in RANKED)],
+        "rows[].indexes[]": "index recall@10 queries_per_second build_seconds bytes knn",
+        "rows[].indexes[].knn": "k1 k20",
     },
     "no retrieval": {
         "": TOP, "protocol": PROTOCOL, "rows[]": ROW.replace(" retrieval", ""),
@@ -63,7 +70,7 @@ LISTING = {  # the keys of each object, in order, by its path; "[]" are the item
 }  # fmt: skip
 WORDS = {  # the command, and its exit code: 2 where labels are missing, which standard error says
     "labelled": (["two.npz", "-k", "1", "-k", "20", "--index", "flat", "--probe"], 0),
-    "several labels": (["marks.npz", "--index", "flat", "--probe"], 0),
+    "several labels": (["marks.npz", "-k", "1", "-k", "20", "--index", "flat", "--probe"], 0),
     "no retrieval": (["two.npz", "-k", "5", "--retrieval", "none"], 0),
     "no labels": (["none.npz"], 2),
     "not finite": (["nan.npz"], 2),
@@ -114,14 +121,15 @@ def test_the_keys_of_knn(case, arrays, run_cli):
 
 def test_the_keys_of_embed_and_search(run_cli, tmp_path):
     printed = run_cli("embed", "raw", "--limit", "64", "--out", str(tmp_path / "f.npz"), "--json").stdout
-    names = ["train_features", "train_labels", "test_features", "test_labels"]
+    names = ["train_features", "train_labels", "test_features", "test_labels", "classes"]
     assert keys(json.loads(printed)) == {"": ["source", "data", "out", "arrays", "bad"], "arrays": names}
     assert EmbedResult.from_json(json.loads(printed)).to_json() == json.loads(printed)
 
     printed = run_cli("search", "raw", "test:0", "train:1", "--limit", "64", "-n", "2", "--json").stdout
     assert keys(json.loads(printed)) == {
-        "": ["source", "data", "split", "bad", "queries", "out"], "queries[]": ["image", "label", "neighbours"],
-        "queries[].neighbours[]": ["place", "file", "label", "similarity", "distance", "right"],
+        "": ["source", "data", "split", "bad", "queries", "out"],
+        "queries[]": ["image", "label", "neighbours", "label_name"],
+        "queries[].neighbours[]": ["place", "file", "label", "similarity", "distance", "right", "label_name"],
     }  # fmt: skip
     assert SearchResult.from_json(json.loads(printed)).to_json() == json.loads(printed)
 
@@ -135,4 +143,5 @@ def test_the_keys_of_what_a_small_benchmark_has_not():
     assert Retrieval.from_json(nothing).to_json() == nothing
     assert Neighbour(7, None, None, 1.0, 0.0, None).to_json() == {
         "place": 7, "file": None, "label": None, "similarity": 1.0, "distance": 0.0, "right": None,
+        "label_name": None,
     }  # fmt: skip

@@ -19,9 +19,10 @@ from torch import nn
 from sslzoo.core.siamese import Siamese
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Split
+from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.evaluate import Evaluation, evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import Embedding, EmbedOptions, embed, open_source
+from sslzoo.evaluation.sources import EmbedOptions, embed, open_source
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact

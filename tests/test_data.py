@@ -194,13 +194,13 @@ def test_layouts(npz, shape, expected):
         assert torch.equal(found.train.images.pixels[:, 1], torch.tensor(images[:, 7:43]))
 
 
-def test_several_labels_per_image_are_none_and_noted_once(npz):
-    images, labels = noise(20, 8, 8), noise(20, 14) % 2
+def test_several_labels_that_are_not_0_or_1_are_none_and_noted_once(npz):
+    images, labels = noise(20, 8, 8), noise(20, 14) % 3
     found = npz(train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     assert found.train.labels is None
     assert not found.labelled
     assert found.classes == 0
-    assert found.notes == ("14 labels per image: kNN needs one, so it is left out",)
+    assert found.notes == ("14 labels per image that are not all 0 or 1: kNN is left out; give one label, or 0 and 1",)
 
 
 def test_val_stands_in_for_test(npz):
@@ -224,7 +224,7 @@ def test_without_a_test_split_equal_images_stay_together(npz):
     assert len(found.train) + len(found.test) == 900
     label = {image.tobytes(): i for i, image in enumerate(images[:300])}
     assert [label[image[0].numpy().tobytes()] for image in found.test.images.pixels] == found.test.labels.tolist()
-    assert found.notes == (f"no test split: {len(found.test)} of 900 images are held out by their hash",)
+    assert found.notes[0] == f"no test split: {len(found.test)} of 900 images are held out by their hash"
 
 
 def test_without_labels_nothing_is_held_out(npz):
@@ -321,6 +321,8 @@ def test_folders_with_two_splits(album, held):
         f"train/ is trained on, {held}/ is the test split",
         "classes are the 2 folders of the first level; 1 folder lies below them",
         f"classes in one split alone: bee ({held}), cow (train)",
+        "3 of 6 queries are of classes that the bank has no row of, and none of these can be right; give both splits "
+        "the same classes.",
     )
     for split, path in ((found.train, "train/cow/00.png"), (found.test, f"{held}/bee/02.png")):
         assert torch.equal(split.images.pixels[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))

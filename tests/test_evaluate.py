@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from sslzoo.evaluation import protocols
+from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.evaluate import Evaluation, evaluate, group_by_seed, intervals
 from sslzoo.evaluation.indexes import compare
 from sslzoo.evaluation.results import BenchmarkRow, Deviation, Health
-from sslzoo.evaluation.sources import Embedding
 from sslzoo.evaluation.tasks import make_task, read_labels
 from sslzoo.metrics import index
 from sslzoo.metrics.knn import among, judge, knn
@@ -116,12 +116,13 @@ def test_order_of_rows_and_batches_change_nothing():
         assert again.to_json()[table] == pytest.approx(once.to_json()[table], abs=1e-6)
 
 
-def test_several_labels_are_retrieved_and_not_voted_on():
+def test_several_labels_are_retrieved_and_voted_on():
     rows, labels = clusters(50, 4)
     marks = np.eye(4, dtype=np.int64)[labels]
     marks[:, 0] |= labels == 2  # a second label
     row = row_of(embedding((rows, marks), (rows[:9], marks[:9])))
-    assert row.knn is None
+    assert row.labels == 4
+    assert 0.5 < row.knn["k1"] <= 1
     assert 0.5 < row.retrieval.metrics["map"] <= 1
 
 
@@ -256,8 +257,8 @@ def test_the_probe_finds_what_is_linear():
 
 def test_runs_that_differ_by_their_seed_are_put_together():
     rest = {
-        "dimension": 2, "health": Health(), "bank": 9, "queries": 9, "leave_one_out": True, "recall": None,
-        "interval": {}, "indexes": [], "probe": None,
+        "dimension": 2, "health": Health(), "bank": 9, "queries": 9, "leave_one_out": True, "recall": {},
+        "protocols": {}, "interval": {}, "indexes": [], "probe": None,
     }  # fmt: skip
     rows = [BenchmarkRow(source=f"r{i}", group=g, seed=s, knn={"k20": k}, **rest) for i, (g, s, k) in enumerate(
         [("a", 0, 0.2), ("a", 1, 0.4), ("b", 0, 0.9), (None, None, 0.1), ("c", 2, 0.5), ("c", 2, 0.7)]

@@ -12,6 +12,7 @@ from sslzoo.data import hashes
 from sslzoo.data.images import MemoryImages
 from sslzoo.data.splits import Split
 from sslzoo.evaluation import sources, store
+from sslzoo.evaluation.embedding import Embedding
 from sslzoo.tools.places import cache
 
 MUTATIONS = 400
@@ -25,7 +26,7 @@ def run(tmp_path_factory):
     return sslzoo.train("simsiam", **options)["run"]
 
 
-def embed(run: str) -> sources.Embedding:
+def embed(run: str) -> Embedding:
     return sources.embed(run, sources.EmbedOptions(limit=100, device="cpu", workers=0))
 
 

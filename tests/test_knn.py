@@ -259,7 +259,7 @@ def test_shapes_that_do_not_fit_are_refused(refused, bank, labels, words):
         knn(bank, labels, *GOOD)
 
 
-@pytest.mark.parametrize("labels", [["cat", "dog"], [0.5, 1.0], [0.0, np.nan]])
+@pytest.mark.parametrize("labels", [["cat", "dog"], [0.5, 1.0], [0.0, np.inf]])
 def test_labels_that_are_no_whole_numbers_are_refused(refused, labels):
     with refused("labels"):
         knn(GOOD[0], np.array(labels), *GOOD)

@@ -26,10 +26,10 @@ def nearest_neighbour(
     return float((labels[(q @ b.T).argmax(axis=1)] == truth).mean())
 
 
-@pytest.mark.parametrize("mark", [-1, -2, -(2**40)])
+@pytest.mark.parametrize("mark", [-1, -2, -(2**40), np.nan])
 @pytest.mark.parametrize(("of_bank", "of_queries"), [(120, 0), (0, 20), (120, 20), (199, 59)])
-def test_rows_without_a_label_neither_vote_nor_ask(mark: int, of_bank: int, of_queries: int) -> None:
-    labels, truth = CLASSES.copy(), ASKED.copy()
+def test_rows_without_a_label_neither_vote_nor_ask(mark: float, of_bank: int, of_queries: int) -> None:
+    labels, truth = CLASSES.astype(float), ASKED.astype(float)
     labels[:of_bank], truth[:of_queries] = mark, mark
     got = sslzoo.knn(BANK, labels, QUERIES, truth, ks=1, recall_at=1)
     right = nearest_neighbour(BANK[of_bank:], CLASSES[of_bank:], QUERIES[of_queries:], ASKED[of_queries:])
@@ -43,11 +43,14 @@ def test_labels_of_nobody_are_refused(nobody: str) -> None:
         sslzoo.knn(BANK, labels, QUERIES, truth)
 
 
+@pytest.mark.parametrize("mark", [-1, np.nan])
 @pytest.mark.parametrize("of_bank", [0, 120])
 @pytest.mark.parametrize("of_queries", [0, 20])
-def test_features_in_a_file(of_bank: int, of_queries: int, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
-    labels, truth = CLASSES.copy(), ASKED.copy()
-    labels[:of_bank], truth[:of_queries] = -1, -1
+def test_features_in_a_file(
+    mark: float, of_bank: int, of_queries: int, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    labels, truth = CLASSES.astype(float), ASKED.astype(float)
+    labels[:of_bank], truth[:of_queries] = mark, mark
     np.savez(tmp_path / "f.npz", train_features=BANK, train_labels=labels, test_features=QUERIES, test_labels=truth)
     result = run_cli("knn", str(tmp_path / "f.npz"), "-k", "1", "--device", "cpu", "--json")
     assert result.exit_code == 0, result.output
@@ -55,6 +58,9 @@ def test_features_in_a_file(of_bank: int, of_queries: int, tmp_path: Path, run_c
     assert (row["bank"], row["queries"]) == (200 - of_bank, 60 - of_queries)
     right = nearest_neighbour(BANK[of_bank:], CLASSES[of_bank:], QUERIES[of_queries:], ASKED[of_queries:])
     assert row["knn"]["k1"] == pytest.approx(right, abs=1e-12)
+    for n, place in ((of_bank, "train_features have no label and are not in the bank"),
+                     (of_queries, "test_features have no label and are no queries")):  # fmt: skip
+        assert (f"{n} rows of {place}" in row.get("note", "")) == (n > 0)
 
 
 def images(n: int) -> npt.NDArray[np.uint8]:
@@ -108,12 +114,3 @@ def test_one_column_a_class(classes: int, tmp_path: Path) -> None:
     assert found.train.labels is not None
     assert found.train.labels.tolist() == labels.tolist()
     assert f"{classes} columns of labels with one 1 in each row are taken for as many classes" in found.notes
-
-
-def test_several_labels_a_row_are_no_classes(tmp_path: Path) -> None:
-    several = RNG.integers(0, 2, (20, 14))
-    several[0] = 1
-    np.savez(
-        tmp_path / "d.npz", train_images=images(20), train_labels=several, test_images=images(20), test_labels=several
-    )
-    assert sets.load(str(tmp_path / "d.npz")).train.labels is None

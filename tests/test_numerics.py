@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sslzoo.evaluation import protocols
+from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.evaluate import Evaluation, evaluate
-from sslzoo.evaluation.sources import Embedding
 from sslzoo.evaluation.tasks import make_task
 from sslzoo.metrics.index import Index
 from sslzoo.metrics.knn import knn

@@ -136,6 +136,7 @@ def knn(
 def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json: bool) -> None:
     """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
     from ..evaluation import sources
+    from ..evaluation.embedding import write_features
     from ..evaluation.results import EmbedResult
     from ..tools.files import check_out, check_replaced
 
@@ -144,7 +145,7 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     at_work()
     with show.Bar() as bar:
         embedding = sources.embed(source, replace(options, progress=bar.at))
-    sources.write_features(out, embedding)
+    write_features(out, embedding)
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
     if as_json:

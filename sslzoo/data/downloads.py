@@ -36,6 +36,7 @@ def _torchvision(
         array = np.asarray(getattr(made, images))
         found[f"{split}_images"] = array
         found[f"{split}_labels"] = np.asarray(getattr(made, labels))
+        found["classes"] = [*getattr(made, "classes", ())]
     return found
 
 

@@ -39,9 +39,8 @@ def read_folder(root: Path, image_size: int | None) -> Dataset:
     size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     squares = bool((sizes == sizes[0, 0]).all()) and int(sizes[0, 0]) <= 1.5 * size
     name, shape = root.resolve().name, tuple(np.median(sizes, axis=0).astype(int).tolist())
-    return Dataset(
-        name, train, train, test, size, len(names), own=True, notes=tuple(notes), whole=None if squares else shape
-    )
+    found = Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
+    return replace(found, whole=None if squares else shape)
 
 
 def measured(dataset: Dataset) -> Dataset:

@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 
 from ..recipes import plugins
-from ..tools.bounds import SMALLEST, whole_numbers
+from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
+from ..tools.labels import SEVERAL, columns, read_labels, read_names
 from . import digits
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, held, measured, read_folder
 from .images import MemoryImages
-from .layout import NO_LABELS, count
+from .layout import NO_LABELS, count, some
 from .picture import square
-from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
+from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
 
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
@@ -43,7 +44,7 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, mem
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
-        dataset = _from_arrays(name, digits.load(), image_size)
+        dataset = _from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, image_size)
     elif name in TORCHVISION:
         dataset = _from_arrays(name, TORCHVISION[name](), image_size)
     elif (own_data := plugins.data(name)) is not None:
@@ -68,19 +69,29 @@ def load(name: str, image_size: int | None = None, limit: int | None = None, mem
 def _scored(dataset: Dataset) -> Dataset:
     """Return the data set with labelled images alone as kNN's bank and queries; all of the others train.
 
-    A negative label is none, as in STL-10 and in solo-learn's lists.
+    A negative label is none, as in STL-10 and in solo-learn's lists. What else there is to say of the labels of the two
+    splits becomes a note.
     """
-    splits = [split for split in (dataset.train, dataset.test) if split is not None and split.labels is not None]
-    nameless = sum(int((split.labels < 0).sum()) for split in splits if split.labels is not None)
-    if not nameless:
-        return dataset
-    note = f"without a label, neither in kNN's bank nor among its queries: {count(nameless, 'image')}"
     bank, test = dataset.bank.labelled(), dataset.test.labelled() if dataset.test else None
-    if not len(bank) or (test is not None and not len(test)):
+    nameless = len(dataset.bank) - len(bank) + len(dataset.test or ()) - len(test or ())
+    notes = []
+    if nameless:
+        notes.append(f"without a label, neither in kNN's bank nor among its queries: {count(nameless, 'image')}")
+        if dataset.bank.labels is not None and dataset.bank.labels.ndim == 2:
+            notes[0] += "; each has a gap or a negative cell in some column, where 0 says that the label is absent"
+    labelled = [split for split in (bank, test) if split is not None and split.labels is not None]
+    silent = [int((~split.asking).sum()) for split in labelled]
+    if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all
         train = replace(dataset.train, labels=None)
-        return replace(dataset, train=train, bank=train, test=None, classes=0, notes=(*dataset.notes, note, NO_LABELS))
+        notes = [*dataset.notes, *notes, NO_LABELS]
+        return replace(dataset, train=train, bank=train, test=None, classes=0, names=(), notes=tuple(notes))
+    if any(silent):
+        notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")
+    notes += [sentence] if (sentence := lacking(bank, test)) else []
+    if not notes:
+        return dataset
     classes = count_classes(bank, test)
-    return replace(dataset, bank=bank, test=test, classes=classes, notes=(*dataset.notes, note))
+    return replace(dataset, bank=bank, test=test, classes=classes, notes=(*dataset.notes, *notes))
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
@@ -119,14 +130,15 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
     notes: list[str] = []
     held = "test" if "test_images" in arrays else "val"
     pixels: dict[str, Tensor] = {}
-    labels: dict[str, Tensor | None] = {}
+    given: dict[str, Any] = {}
     for split in ("train", held):
         if f"{split}_images" in arrays:
             pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"])
-            labels[split] = _as_labels(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]), notes)
+            given[split] = _as_table(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]))
+    labels = _as_labels(given, notes)
     size = image_size or min(min(pixels["train"].shape[-2:]), MAX_VIEW_SIZE)
     splits = {
-        split: Split(MemoryImages(square(images, size)), labels[split], arrays.get(f"{split}_groups"))
+        split: Split(MemoryImages(square(images, size)), labels.get(split), arrays.get(f"{split}_groups"))
         for split, images in pixels.items()
     }
     train, test = splits["train"], splits.get(held)
@@ -138,7 +150,9 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
         labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"])
         assert labelled is not None  # it was made above
         train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
-    return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes))
+    classes, names = count_classes(bank, test), read_names(name, arrays) if bank.labels is not None else ()
+    notes += [f"names of the classes: {some(names)}"] if names and own else []
+    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names)
 
 
 def _own_arrays(path: Path) -> dict[str, Any]:
@@ -185,26 +199,45 @@ def _as_images(key: str, array: Any) -> Tensor:
     return images.expand(-1, 3, -1, -1).contiguous()
 
 
-def _as_labels(key: str, array: Any, n: int, notes: list[str]) -> Tensor | None:
-    """Return int64 [N], or None where there is not one label per image."""
+def _as_table(key: str, array: Any, n: int) -> Any:
+    """Return labels as a table [N, C], a row an image; None where there are none. Raises `UserError`."""
     if array is None:
         return None
     labels = np.asarray(array)
     if labels.shape[:1] != (n,):
         rows = len(labels) if labels.ndim else "no"
         raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
-    labels = labels.reshape(n, -1)
-    if labels.shape[1] > 1 and set(np.unique(labels)) <= {0, 1} and bool((labels.sum(axis=1) == 1).all()):
-        note = f"{labels.shape[1]} columns of labels with one 1 in each row are taken for as many classes"
-        notes += [] if note in notes else [note]
-        labels = labels.argmax(axis=1)[:, None]
-    if labels.shape[1] != 1:
-        note = f"{labels.shape[1]} labels per image: kNN needs one, so it is left out"
-        notes += [] if note in notes else [note]
-        return None
-    if labels.dtype.kind == "f":
-        labels = np.where(np.isnan(labels), -1, labels)  # a gap in a table
-    return torch.from_numpy(whole_numbers(key, labels)).clamp(min=-1)
+    return labels.reshape(n, -1)
+
+
+def _as_labels(given: dict[str, Any], notes: list[str]) -> dict[str, Tensor]:
+    """Return the labels of splits from their tables: all of them classes, or all of them several labels a row."""
+    tables = {split: table for split, table in given.items() if table is not None}
+    widths = {split: table.shape[1] for split, table in tables.items()}
+    one_hot = {split: _is_one_hot(table) for split, table in tables.items()}
+    if all(one_hot[split] or width == 1 for split, width in widths.items()):
+        for split in tables:
+            if one_hot[split]:
+                note = f"{widths[split]} columns of labels with one 1 in each row are taken for as many classes"
+                notes += [] if note in notes else [note]
+                tables[split] = tables[split].argmax(axis=1)
+        classes = {split: read_labels(f"{split}_labels", table) for split, table in tables.items()}
+        return {split: torch.from_numpy(found).clamp(min=-1) for split, found in classes.items()}
+    if len({*widths.values()}) > 1:
+        said = ", ".join(f"{split}_labels {width}" for split, width in widths.items())
+        raise UserError(f"Labels have different numbers of columns ({said}); give all splits the same.")
+    several = {split: columns(table) for split, table in tables.items()}
+    width = max(widths.values())
+    if any(found is None for found in several.values()):
+        notes.append(f"{width} labels per image that are not all 0 or 1: kNN is left out; give one label, or 0 and 1")
+        return {}
+    notes.append(f"{width} labels, of which an image may have several: kNN is {SEVERAL}")
+    return {split: torch.from_numpy(found) for split, found in several.items()}
+
+
+def _is_one_hot(table: Any) -> bool:
+    """Return whether each row of several columns has one 1, and 0 elsewhere."""
+    return table.shape[1] > 1 and set(np.unique(table)) <= {0, 1} and bool((table.sum(axis=1) == 1).all())
 
 
 FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": _own_arrays}  # of a person's file, by its suffix

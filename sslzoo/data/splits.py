@@ -1,11 +1,13 @@
 """What a data set is: splits of images with labels, at one image size."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
+from ..tools.labels import asking, foreign, known, named
 from .images import ImageSource
 from .unreadable import UnreadableImages
 
@@ -15,8 +17,9 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 @dataclass(frozen=True)
 class Split:
-    """Holds images with labels [N] and the group [N] that each belongs to.
+    """Holds images with labels and the group [N] that each belongs to.
 
+    Labels are classes, int64 [N], or several a row, int8 [N, C] of 0 and 1; of an image without, they are -1.
     ``unreadable`` has those that could not be read so far, of all files that came with these.
     """
 
@@ -35,9 +38,15 @@ class Split:
 
     def labelled(self) -> "Split":
         """Return the images that have a label, which -1 is none of."""
-        if self.labels is None or bool((self.labels >= 0).all()):
+        if self.labels is None or (places := known(self.labels.numpy())).all():
             return self
-        return self.take((self.labels >= 0).nonzero().squeeze(1))
+        return self.take(torch.from_numpy(places.nonzero()[0]))
+
+    @property
+    def asking(self) -> Tensor:
+        """Which images [N] can be kNN's queries, where there are labels: of several, a row without any has none."""
+        assert self.labels is not None
+        return torch.from_numpy(asking(self.labels.numpy()))
 
     def readable_places(self) -> Tensor:
         """Return the places of the images that are not known as unreadable; of files, after they were read."""
@@ -57,6 +66,7 @@ class Split:
 class Dataset:
     """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
 
+    ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are none where nobody gave them.
     Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
     ``whole`` is their usual width and height in px then, else None.
     """
@@ -71,6 +81,7 @@ class Dataset:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    names: tuple[str, ...] = ()
     whole: tuple[int, ...] | None = None
 
     @property
@@ -84,14 +95,23 @@ class Dataset:
         return self.bank.labels is not None and self.test is not None and self.test.labels is not None
 
     @property
+    def class_names(self) -> dict[int, str]:
+        """Return a name of its own for each class that has images, by number, which is its name where it has none."""
+        both = [split.labels for split in (self.bank, self.test) if split is not None and split.labels is not None]
+        numbers = [torch.arange(x.shape[1]) if x.ndim == 2 else x for x in both]
+        found = {i: named(i, self.names) for i in sorted(set(torch.cat(numbers).tolist()) if numbers else ())}
+        often = Counter(found.values())
+        return {i: f"{name} ({i})" if often[name] > 1 else name for i, name in found.items()}
+
+    @property
     def scored(self) -> int:
         """Return the number of images of kNN's bank and of its queries."""
         return len(self.bank) + len(self.test or ())
 
     def held_out(self, seed: int) -> Tensor:
-        """Return which of the bank [N] are in a seeded tenth of its groups."""
+        """Return which of the bank [N] are in a seeded tenth of its groups, of those that have a query."""
         groups = torch.arange(len(self.bank)) if self.bank.groups is None else self.bank.groups
-        names = torch.unique(groups)
+        names = torch.unique(groups if self.bank.labels is None else groups[self.bank.asking])
         chosen = names[
             torch.randperm(len(names), generator=torch.Generator().manual_seed(seed))[: max(len(names) // 10, 1)]
         ]
@@ -117,6 +137,41 @@ def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
 
 
 def count_classes(*splits: Split | None) -> int:
-    """Return the number of classes over all splits."""
+    """Return the number of classes over all splits, or of columns of labels."""
     labels = [split.labels for split in splits if split is not None and split.labels is not None]
+    if labels and labels[0].ndim == 2:
+        return labels[0].shape[1]
     return len(torch.unique(torch.cat(labels))) if labels else 0
+
+
+def lacking(bank: Split, test: Split | None) -> str | None:
+    """Return a sentence where images of the test split are of classes that the bank lacks; None elsewhere."""
+    if test is None or bank.labels is None or test.labels is None:
+        return None
+    return foreign(bank.labels.numpy(), test.labels[test.asking].numpy())
+
+
+# ---- leaks -----------------------------------------------------------------------------------------------------------
+
+
+def leaked(dataset: Dataset) -> int:
+    """Return how many images of the test split are in kNN's bank too, by the hash of their content.
+
+    Images that are known as unreadable are none of either.
+    """
+    if dataset.test is None:
+        return 0
+    there = {*dataset.bank.readable().images.digests()}
+    return sum(digest in there for digest in dataset.test.readable().images.digests())
+
+
+def leak(found: int, dataset: Dataset) -> str | None:
+    """Return a sentence on so many images that are in both splits; None where there are none."""
+    if not found or dataset.test is None:
+        return None
+    of = len(dataset.test.readable_places())
+    are, them = ("is", "it") if found == 1 else ("are", "them")
+    return (
+        f"{found:,} of {of:,} test images {are} in the training split too (equal content): kNN is too high by that; "
+        f"remove {them} from one of the two."
+    )

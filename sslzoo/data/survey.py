@@ -133,7 +133,7 @@ def survey(
     digests = {key: [(str(one), seen[one].digest) for one in split.images.paths] for key, split in splits.items()}
     report = Report(
         images=len(paths),
-        splits={key: count_split(split, listing.names) for key, split in splits.items()},
+        splits={key: count_split(split, dict(enumerate(listing.names))) for key, split in splits.items()},
         unreadable=unreadable.rows(),
         kinds=dict(Counter(kind for file in seen.values() for kind in file.kinds).most_common()),
         skipped=skipped(path, paths),
@@ -195,11 +195,14 @@ def refusal(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> str | None:
     return None if len(train.readable()) > 1 else f"{unreadable.folder} has one image to train on; add more."
 
 
-def count_split(split: Split, names: Sequence[str]) -> SplitCount:
-    """Count the images of a split, and of each of its classes."""
+def count_split(split: Split, names: Mapping[int, str]) -> SplitCount:
+    """Count the images of a split, and of each of its classes, whose names are given by their numbers."""
     labels = split.labelled().labels
-    per_class = [] if labels is None else np.bincount(labels.numpy(), minlength=len(names)).tolist()
-    return SplitCount(len(split), dict(zip(names, per_class, strict=False)))
+    if labels is None:
+        return SplitCount(len(split), {})
+    numbers = labels.nonzero()[:, 1] if labels.ndim == 2 else labels
+    counts = Counter(numbers.tolist())
+    return SplitCount(len(split), {name: counts[number] for number, name in names.items()})
 
 
 def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
@@ -255,11 +258,9 @@ def survey_arrays(name: str, image_size: int | None) -> Report:
         key: [(f"{key}:{place}", digest) for place, digest in enumerate(split.images.digests())]
         for key, split in splits.items()
     }
-    last = max((int(s.labels.max()) for s in splits.values() if s.labels is not None), default=-1)
-    numbers = [str(i) for i in range(last + 1)]
     return Report(
         images=sum(map(len, splits.values())),
-        splits={key: count_split(split, numbers) for key, split in splits.items()},
+        splits={key: count_split(split, dataset.class_names) for key, split in splits.items()},
         duplicates=duplicates(digests),
         sizes=sizes([(dataset.size, dataset.size)], image_size),
         notes=dataset.notes,

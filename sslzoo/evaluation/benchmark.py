@@ -10,13 +10,16 @@ import numpy as np
 
 from ..metrics import index
 from ..metrics.neighbours import ranked
+from ..metrics.task import alike
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
+from ..tools.labels import SEVERAL, asking, caption, several
 from . import gallery, pictures
+from .embedding import Embedding
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import Embedding, EmbedOptions, embed, shared_data
+from .sources import EmbedOptions, embed, shared_data
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -90,12 +93,14 @@ def benchmark(request: Request) -> Benchmark:
         files[drawn.gallery] = worst_and_best(first, wanted.leave_one_out)
     if drawn.plane is not None:
         points, labels = in_a_plane(first, drawn.plane_by, options.seed)
-        files[drawn.plane] = pictures.plane(points, labels, first.source, drawn.plane_by)
+        several_labels = any(several(rows) for name, rows in first.arrays.items() if name.endswith("_labels"))
+        how = f"{drawn.plane_by} (several labels a row: one colour)" if several_labels else drawn.plane_by
+        files[drawn.plane] = pictures.plane(points, labels, first.source, how, first.names)
     if drawn.tradeoff is not None and not missing:
         files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
     result = BenchmarkResult(
         data=", ".join(sorted(set(names))),
-        protocol=meaning(wanted.protocols, rows[0], first.device),
+        protocol=meaning(wanted.protocols, rows, first.device),
         rows=rows,
         bad=first.images.unreadable.rows() if first.images is not None else (),
         groups=group_by_seed(labelled),
@@ -123,9 +128,12 @@ def check_request(request: Request) -> None:
         raise UserError("--tradeoff shows indexes; name some with --index, as in --index flat --index HNSW32.")
 
 
-def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, device: str = "cpu") -> Meaning:
-    """Return what the numbers mean; a row says whether a set is its own bank."""
-    alone = isinstance(row, BenchmarkRow) and row.leave_one_out
+def meaning(
+    protocols: Sequence[Protocol], rows: Sequence[BenchmarkRow | UnlabelledRow], device: str = "cpu"
+) -> Meaning:
+    """Return what the numbers of rows mean; the first says whether a set is its own bank."""
+    labelled = [row for row in rows if isinstance(row, BenchmarkRow)]
+    alone = isinstance(rows[0], BenchmarkRow) and rows[0].leave_one_out
     bank = "the queries' own split, less the query" if alone else "whole training split"
     return Meaning(
         name=protocols[0].name,
@@ -134,6 +142,7 @@ def meaning(protocols: Sequence[Protocol], row: BenchmarkRow | UnlabelledRow, de
         index=index.exact_by(device),
         k=protocols[0].k,
         temperature=protocols[0].temperature,
+        several=SEVERAL if any(row.labels is not None for row in labelled) else None,
     )
 
 
@@ -142,28 +151,33 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     assert embedding.images is not None
     task = make_task(embedding, leave_one_out)
     similar, near = ranked(task, SHOWN)
-    data = embedding.images
+    data, names = embedding.images, embedding.names
     queries = data.test if data.test is not None else data.bank
+    asked = np.flatnonzero(asking(embedding.arrays["train_labels" if data.test is None else "test_labels"]))
     bank = queries if task.excluded is not None else data.bank
-    right = task.bank_labels[near] == task.query_labels[:, None]
+    right, alike_by = alike(task, near), "with one of its labels" if task.multi_label else "of its class"
     order = np.lexsort((np.arange(len(right)), -similar.mean(axis=1), right.mean(axis=1)))  # sure and wrong first
     rows = []
     for kind, chosen in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
         for i in chosen:
-            query = gallery.Tile(gallery.pictures(queries, [int(i)], data.size)[0], f"class {task.query_labels[i]}")
+            picture = gallery.pictures(queries, [int(asked[i])], data.size)[0]
+            query = gallery.Tile(picture, caption(task.query_labels[i], names))
             neighbours = gallery.pictures(bank, near[i].tolist(), data.size)
             tiles = [
-                gallery.Tile(picture, f"{s:.3f} class {task.bank_labels[n]}", bool(ok))
+                gallery.Tile(picture, f"{s:.3f} {caption(task.bank_labels[n], names)}", bool(ok))
                 for picture, s, n, ok in zip(neighbours, similar[i], near[i], right[i], strict=True)
             ]
-            rows.append((f"{kind}: query {i}, {right[i].sum()} of {len(near[i])} of its class", [query, *tiles]))
+            rows.append((f"{kind}: query {asked[i]}, {right[i].sum()} of {len(near[i])} {alike_by}", [query, *tiles]))
     return gallery.png(rows)
 
 
 def in_a_plane(
     embedding: Embedding, how: str, seed: int
 ) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any] | None"]:
-    """Return two coordinates [N, 2] of a seeded sample of test rows, and their classes or None. Raises `UserError`."""
+    """Return two coordinates [N, 2] of a seeded sample of test rows, and their classes. Raises `UserError`.
+
+    The classes are None where there are none, and where rows have several labels.
+    """
     split = "test" if "test_features" in embedding.arrays else "train"
     rows, labels = embedding.arrays[f"{split}_features"], embedding.arrays.get(f"{split}_labels")
     chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[:POINTS])
@@ -180,4 +194,4 @@ def in_a_plane(
 
         reducer = PCA(2, random_state=seed)
     points = reducer.fit_transform(sample)
-    return points, None if labels is None or np.ndim(labels) > 1 else np.asarray(labels)[chosen]
+    return points, None if labels is None or several(labels) else np.ravel(labels)[chosen]

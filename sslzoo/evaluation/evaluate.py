@@ -1,23 +1,27 @@
 """A benchmark of embeddings: kNN by protocol, retrieval, intervals, health and indexes, one row a source."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..data.splits import leak, leaked
 from ..metrics import health, ranking
 from ..metrics.knn import RECALL_AT, Judged
 from ..metrics.neighbours import nearest
 from ..metrics.precise import unit
 from ..metrics.probe import linear_probe
 from ..metrics.task import Doubles, Neighbours, Task
+from ..tools.labels import asking, foreign, known, read_labels
+from .embedding import Embedding
 from .indexes import COMPARED, compare
 from .protocols import Protocol, judge_by
 from .results import BenchmarkRow, Deviation, Health, Interval, ProtocolScores, Retrieval, SeedGroup
-from .sources import Embedding
-from .tasks import make_task
+from .tasks import make_task, splits_of
 
 DRAWS = 1000  # of the bootstrap
 AFFORDED = 100_000_000  # similarities that retrieval sorts where it is not to sort all
@@ -47,17 +51,13 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
     """Return the row of a source. Raises `UserError` where its features or labels do not do."""
     numbers = health_of(embedding)
     task = make_task(embedding, wanted.leave_one_out)
-    neighbours = None if task.multi_label and not wanted.indexes else search_once(task, wanted.protocols)
-    protocols: dict[str, ProtocolScores] | None = None
-    recall: dict[str, float] | None = None
+    neighbours, leaks = search_once(task, wanted.protocols), leaks_of(embedding, task)
+    protocols: dict[str, ProtocolScores] = {}
     values: dict[str, Doubles] = {}
-    if not task.multi_label:
-        protocols = {}
-        for protocol in wanted.protocols:
-            judged = judge_by(protocol, task, neighbours, RECALL_AT)
-            protocols[protocol.name] = scores_of(task, protocol, judged)
-            values |= {f"{protocol.name} k{k}": earned for k, earned in judged.top1.items()}
-        recall = {f"r{k}": float(earned.mean()) for k, earned in judged.recall.items()}
+    for protocol in wanted.protocols:
+        judged = judge_by(protocol, task, neighbours, RECALL_AT)
+        protocols[protocol.name] = scores_of(task, protocol, judged)
+        values |= {f"{protocol.name} k{k}": earned for k, earned in judged.top1.items()}
     retrieval = None
     if wanted.retrieval != "none":
         retrieval, each = retrieve(task, wanted.retrieval, wanted.seed)
@@ -68,9 +68,11 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         health=numbers,
         bank=len(task.bank),
         queries=len(task.queries),
+        leaked=leaks,
         leave_one_out=task.excluded is not None,
-        knn=None if protocols is None else protocols[wanted.protocols[0].name].knn,
-        recall=recall,
+        labels=task.bank_labels.shape[1] if task.multi_label else None,
+        knn=protocols[wanted.protocols[0].name].knn,
+        recall={f"r{k}": float(earned.mean()) for k, earned in judged.recall.items()},
         protocols=protocols,
         retrieval=retrieval,
         interval=intervals(values, wanted.seed),
@@ -78,19 +80,57 @@ def evaluate(embedding: Embedding, wanted: Evaluation) -> BenchmarkRow:
         probe=linear_probe(task, wanted.seed) if wanted.probe and not task.multi_label else None,
         seed=embedding.seed,
         group=embedding.group,
-        note=foreign(task),
+        classes=embedding.names or None,
+        note=" ".join(notes(embedding, task, wanted, leaks)) or None,
     )
 
 
-def foreign(task: Task) -> str | None:
-    """Return a sentence where queries are of classes that the bank lacks; None elsewhere, and for several labels."""
-    lacking = 0 if task.multi_label else int((~np.isin(task.query_labels, task.bank_labels)).sum())
-    if not lacking:
+def leaks_of(embedding: Embedding, task: Task) -> int | None:
+    """Return how many test images are in the training split too; of features alone, `equal_rows`.
+
+    It is None where a set is its own bank.
+    """
+    if task.excluded is not None:
         return None
-    return (
-        f"{lacking:,} of {len(task.queries):,} queries are of classes that the bank has no row of, and none of these "
-        "can be right; give both splits the same classes."
-    )
+    return equal_rows(task) if embedding.images is None else leaked(embedding.images)
+
+
+def equal_rows(task: Task) -> int:
+    """Return how many queries equal, bit by bit, rows of the bank that all have the same labels.
+
+    Rows that images of several classes share, or all, come of a collapsed encoder: these are not counted.
+    """
+    bank, queries = task.whole_rows
+    if bank.dtype != queries.dtype:
+        return 0
+    labels = defaultdict[bytes, set[bytes]](set)
+    alike = np.flatnonzero(np.isin(bank[:, 0], queries[:, 0]))  # few, and only these are hashed
+    for i in alike:
+        labels[hashlib.sha1(bank[i].tobytes()).digest()].add(task.bank_labels[i].tobytes())
+    if len(labels) == 1 < len(alike) == len(bank):
+        return 0
+    rows = {row for row, of_row in labels.items() if len(of_row) == 1}
+    return sum(hashlib.sha1(row.tobytes()).digest() in rows for row in queries) if rows else 0
+
+
+def notes(embedding: Embedding, task: Task, wanted: Evaluation, leaks: int | None) -> Iterator[str]:
+    """Yield sentences on what makes a source's numbers mean less than they seem to, and on what is left out."""
+    if embedding.images is not None and (sentence := leak(leaks or 0, embedding.images)):
+        yield sentence
+    elif leaks:
+        equal = "1 query equals a row" if leaks == 1 else f"{leaks:,} of {len(task.queries):,} queries equal rows"
+        yield f"{equal} of the bank bit by bit: if they are of the same images, kNN is too high by that."
+    if sentence := foreign(task.bank_labels, task.query_labels):
+        yield sentence
+    bank, queries = splits_of(embedding, wanted.leave_one_out)
+    unknown = int((~known(read_labels(bank, embedding.arrays[f"{bank}_labels"]))).sum())
+    silent = int((~asking(read_labels(queries, embedding.arrays[f"{queries}_labels"]))).sum())
+    if unknown:
+        yield f"{unknown:,} rows of {bank}_features have no label and are not in the bank."
+    if silent:
+        yield f"{silent:,} rows of {queries}_features have no label and are no queries."
+    if wanted.probe and task.multi_label:
+        yield "There is no linear probe of rows with several labels."
 
 
 def search_once(task: Task, protocols: Sequence[Protocol]) -> Neighbours:
@@ -101,10 +141,14 @@ def search_once(task: Task, protocols: Sequence[Protocol]) -> Neighbours:
 
 def scores_of(task: Task, protocol: Protocol, judged: Judged) -> ProtocolScores:
     """Return what a protocol comes to, from what each query earns by it."""
-    classes, code = np.unique(task.query_labels, return_inverse=True)
-    many = len(np.unique(np.concatenate([task.bank_labels, task.query_labels]))) > 5
+    if task.multi_label:  # a query counts for each of its labels
+        query, code = np.nonzero(task.query_labels)
+        classes, code = np.unique(code, return_inverse=True)
+    else:
+        query, (classes, code) = np.arange(len(task.queries)), np.unique(task.query_labels, return_inverse=True)
+    many = not task.multi_label and len(np.unique(np.concatenate([task.bank_labels, task.query_labels]))) > 5
     sizes = np.bincount(code)
-    per_class = {k: np.bincount(code, earned) / sizes for k, earned in judged.top1.items()}
+    per_class = {k: np.bincount(code, earned[query]) / sizes for k, earned in judged.top1.items()}
     return ProtocolScores(
         summary=protocol.summary,
         knn={f"k{k}": float(earned.mean()) for k, earned in judged.top1.items()},
@@ -183,13 +227,13 @@ def group_by_seed(rows: Sequence[BenchmarkRow]) -> list[SeedGroup]:
     """Return mean and sample deviation of runs that differ by their seed alone; one run a seed counts, the last."""
     groups: dict[str, dict[int | None, BenchmarkRow]] = {}
     for row in rows:
-        if row.group is not None and row.knn is not None:
+        if row.group is not None:
             groups.setdefault(row.group, {})[row.seed] = row
     return [_group([*by_seed.values()]) for by_seed in groups.values() if len(by_seed) > 1]
 
 
 def _group(rows: Sequence[BenchmarkRow]) -> SeedGroup:
-    tables = [row.knn for row in rows if row.knn is not None]
+    tables = [row.knn for row in rows]
     scores = {k: [table[k] for table in tables] for k in tables[0]}
     knn = {k: Deviation(float(np.mean(x)), float(np.std(x, ddof=1))) for k, x in scores.items()}
     return SeedGroup([row.source for row in rows], [row.seed for row in rows], knn)

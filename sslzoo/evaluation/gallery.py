@@ -49,9 +49,18 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
             draw.rectangle((left, top + LINE, left + side - 1, top + LINE + side - 1), fill=color)
             shown = Image.fromarray(np.ascontiguousarray(tile.picture.permute(1, 2, 0).numpy()))
             canvas.paste(shown.resize((TILE, TILE), Image.Resampling.NEAREST), (left + FRAME, top + LINE + FRAME))
-            draw.text((left, top + LINE + side + 1), printable(tile.caption), fill="black")
+            draw.text((left, top + LINE + side + 1), cut(draw, printable(tile.caption), side), fill="black")
     written = io.BytesIO()
     about = PngImagePlugin.PngInfo()
     about.add_text("Software", "sslzoo")
     canvas.save(written, format="PNG", pnginfo=about)
     return written.getvalue()
+
+
+def cut(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
+    """Return a text whose end is left out where it is wider than so many px."""
+    if draw.textlength(text) <= width:
+        return text
+    while text and draw.textlength(f"{text}..") > width:
+        text = text[:-1]
+    return f"{text}.."

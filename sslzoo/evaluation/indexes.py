@@ -47,16 +47,13 @@ def compare(
         similar, near = nearest(task.bank, task.queries, max(*protocol.k, COMPARED), task.excluded, search)
         seconds = time.perf_counter() - started
         shared = int((of_columns(task, everybody, near[:, :top]) >= last - tie(task.bank.shape[1])).sum())
-        knn = None
-        if not task.multi_label:
-            found = (np.where(near < 0, -2, similar).astype(np.float32), near)  # columns left empty come last
-            judged = judge_by(protocol, task, found, exact=False)
-            knn = {f"k{k}": float(earned.mean()) for k, earned in judged.top1.items()}
+        found = (np.where(near < 0, -2, similar).astype(np.float32), near)  # columns left empty come last
+        judged = judge_by(protocol, task, found, exact=False)
         rows.append(
             IndexRow(
                 index=spec, recall=shared / (top * len(near)), queries_per_second=len(task.queries) / seconds,
-                build_seconds=kept.build_seconds, bytes=index.bytes, knn=knn,
-                note=kept.anew,
+                build_seconds=kept.build_seconds, bytes=index.bytes,
+                knn={f"k{k}": float(earned.mean()) for k, earned in judged.top1.items()}, note=kept.anew,
             )
         )  # fmt: skip
     return rows

@@ -26,7 +26,8 @@ class ProtocolScores(Record):
     """Holds what one protocol gives, in [0, 1], by k ("k1", ...).
 
     ``knn`` is the accuracy, ``balanced`` the mean of the accuracies of the classes, ``per_class`` these by class, and
-    ``top5`` the chance that the class is among the best five, None where there are no more than five classes.
+    ``top5`` the chance that the class is among the best five, None where there are no more than five classes. Where
+    rows have several labels, ``per_class`` is over the queries that have the label, and ``top5`` is None.
     """
 
     summary: str = field(metadata={"key": "said"})
@@ -65,8 +66,8 @@ class IndexRow(Record):
     """Describes an index of faiss beside the exact search.
 
     ``recall`` is the part of the exact 10 nearest that it finds, ``bytes`` its size, and ``build_seconds`` 0 where it
-    was found in a folder. ``knn`` is the accuracy by k of its neighbours, left out where rows have several labels, and
-    ``note`` says why it was built anew though there was one in the folder, left out elsewhere.
+    was found in a folder. ``knn`` is the accuracy by k of its neighbours, and ``note`` says why it was built anew
+    though there was one in the folder, left out elsewhere.
     """
 
     index: str
@@ -74,7 +75,7 @@ class IndexRow(Record):
     queries_per_second: float
     build_seconds: float
     bytes: int
-    knn: Mapping[str, float] | None = field(default=None, metadata=LEFT_OUT)
+    knn: Mapping[str, float]
     note: str | None = field(default=None, metadata=LEFT_OUT)
 
 
@@ -82,11 +83,14 @@ class IndexRow(Record):
 class BenchmarkRow(Record):
     """Describes a source on labelled data.
 
-    ``bank`` and ``queries`` are numbers of rows, and ``leave_one_out`` says whether they are the same rows. ``knn``, by
+    ``bank`` and ``queries`` are numbers of rows, and ``leave_one_out`` says whether they are the same rows. ``leaked``
+    counts test images that are in the training split too by their content, or of features alone the queries that equal
+    rows of the bank (`evaluate.equal_rows`), None where a set is its own bank. ``knn``, by
     k, is the first protocol's accuracy, and ``recall``, by K ("r1", ...), the chance of a row of the class among the
-    first K; both are None where rows have several labels, and ``protocols`` is left out. ``retrieval`` is left out
-    where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo k20", "retrieval map").
-    ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source that is no run. ``note``
+    first K. ``labels`` is how many labels there are where a row may have several of them, left out where it has one.
+    ``retrieval`` is left out where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo
+    k20", "retrieval map"). ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source
+    that is no run. ``classes`` are the names of the classes 0, 1, ..., left out where nobody gave them any. ``note``
     says what makes the numbers mean less than they seem to, left out where nothing does.
     """
 
@@ -95,16 +99,19 @@ class BenchmarkRow(Record):
     health: Health
     bank: int
     queries: int
+    leaked: int | None = None
     leave_one_out: bool
-    knn: Mapping[str, float] | None
-    recall: Mapping[str, float] | None
-    protocols: Mapping[str, ProtocolScores] | None = field(metadata=LEFT_OUT, default=None)
+    labels: int | None = field(metadata=LEFT_OUT, default=None)
+    knn: Mapping[str, float]
+    recall: Mapping[str, float]
+    protocols: Mapping[str, ProtocolScores]
     retrieval: Retrieval | None = field(metadata=LEFT_OUT, default=None)
     interval: Mapping[str, Interval | None]
     indexes: Sequence[IndexRow]
     probe: Probe | None
     seed: int | None
     group: str | None
+    classes: Sequence[str] | None = field(metadata=LEFT_OUT, default=None)
     note: str | None = field(metadata=LEFT_OUT, default=None)
     seconds: float = 0.0
 
@@ -140,7 +147,10 @@ class SeedGroup(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Meaning(Record):
-    """Says in words and numbers what the scores of a benchmark are: of which protocols, bank, search and votes."""
+    """Says in words and numbers what the scores of a benchmark are: of which protocols, bank, search and votes.
+
+    ``several`` says what is right where rows have several labels, left out where they have one.
+    """
 
     name: str
     names: Sequence[str]
@@ -151,6 +161,7 @@ class Meaning(Record):
     k: Sequence[int]
     temperature: float | None
     ties: str = "rows that float64 cannot tell from the k-th share its votes; m equal classes earn 1/m"
+    several: str | None = field(metadata=LEFT_OUT, default=None)
     intervals: str = "95%, bootstrap over the queries"
 
 
@@ -169,7 +180,9 @@ class BenchmarkResult(Record):
 class Neighbour(Record):
     """Describes one of the nearest images: its number in the split, its file if it has one, and its class.
 
-    ``right`` is whether its class is the query's, None where one of them has none.
+    ``labels`` are the numbers of all of its labels where images have several, and ``label`` is None then; they are left
+    out elsewhere. ``label_name`` is the name of its class, or the names of several, None where there is none. ``right``
+    is whether its class is the query's, or whether they share a label, None where one of them has none.
     """
 
     number: int = field(metadata={"key": "place"})
@@ -178,15 +191,22 @@ class Neighbour(Record):
     similarity: float
     distance: float
     right: bool | None
+    labels: Sequence[int] | None = field(default=None, metadata=LEFT_OUT)
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)
 class QueryResult(Record):
-    """Holds an image that was searched for, its class if it has one, and its neighbours, the nearest first."""
+    """Holds an image that was searched for, its class if it has one, and its neighbours, the nearest first.
+
+    ``labels`` and ``label_name`` are as those of a neighbour.
+    """
 
     image: str
     label: int | None
     neighbours: Sequence[Neighbour]
+    labels: Sequence[int] | None = field(default=None, metadata=LEFT_OUT)
+    label_name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +18,21 @@ from ..metrics.rows import unit_rows
 from ..metrics.task import Task
 from ..tools import files
 from ..tools.errors import UserError
+from ..tools.labels import caption, numbers
 from . import gallery
+from .embedding import holds_features
 from .results import Neighbour, QueryResult, SearchResult
-from .sources import EmbedOptions, features_of, holds_features, open_source
+from .sources import EmbedOptions, features_of, open_source
 
 
 @dataclass(frozen=True)
 class Query:
-    """Holds an image that is searched for: its split of one, its class if it has one, and its own number.
+    """Holds an image that is searched for: its split of one, with its labels if it has some, and its own number.
 
     ``excluded`` is its number in the searched split, None where it is not of that split.
     """
 
     image: Split
-    label: int | None
     excluded: int | None
 
 
@@ -58,7 +60,7 @@ def search(
     searched = split_of(dataset, split)
     rows = features_of(encoder, dataset, searched, options, device)
     bank, nobody = unit_rows(source, rows), np.zeros(len(rows), np.int64)
-    numbers = searched.readable_places().tolist()  # in the split, of the bank's rows
+    places = searched.readable_places().tolist()  # in the split, of the bank's rows
     exact, results, shown = index.Exact(str(device)), [], []
     for name in images:
         query = _query(dataset, name, split)
@@ -66,14 +68,14 @@ def search(
         k = min(number + (query.excluded is not None), len(bank))
         task = Task(bank, nobody, unit_rows(name, one), nobody[:1], None, exact, (rows, one))
         similar, near = ranked(task, k)
-        pairs = [(float(s), numbers[i]) for s, i in zip(similar[0], near[0], strict=True)]
+        pairs = [(float(s), places[i]) for s, i in zip(similar[0], near[0], strict=True)]
         kept = [pair for pair in pairs if pair[1] != query.excluded][:number]
-        neighbours = [_neighbour(searched, i, s, query.label) for s, i in kept]
-        results.append(QueryResult(name, query.label, neighbours))
+        neighbours = [_neighbour(searched, i, s, query.image, dataset.names) for s, i in kept]
+        results.append(QueryResult(name, neighbours=neighbours, **labels_of(query.image, 0, dataset.names)))
         if out is not None:
             picture = gallery.pictures(query.image, [0], dataset.size)[0]
-            tiles = _tiles(searched, neighbours, dataset.size)
-            shown.append((name, [gallery.Tile(picture, _caption(query.label)), *tiles]))
+            tiles = _tiles(searched, neighbours, dataset)
+            shown.append((name, [gallery.Tile(picture, _caption(query.image, 0, dataset.names)), *tiles]))
     if out is not None:
         files.write(out, gallery.png(shown))
     unreadable = dataset.unreadable.rows()
@@ -100,25 +102,34 @@ def _query(dataset: Dataset, name: str, searched: str) -> Query:
     if number >= len(home):
         raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
     image = home.take(torch.tensor([number]))
-    label = None if image.labels is None else int(image.labels[0])
-    return Query(image, label, number if numbered and numbered[1] == searched else None)
+    return Query(image, number if numbered and numbered[1] == searched else None)
 
 
-def _neighbour(split: Split, number: int, similarity: float, query_label: int | None) -> Neighbour:
+def labels_of(split: Split, number: int, names: Sequence[str]) -> dict[str, Any]:
+    """Return the label of an image as JSON has it: its class, or its ``labels`` where it may have several."""
+    if split.labels is None:
+        return {"label": None}
+    label, own = split.labels[number], numbers(split.labels[number])
+    found = {"label_name": caption(label, names) if names and own else None}
+    return found | ({"label": None, "labels": own} if label.ndim else {"label": int(label)})
+
+
+def _neighbour(split: Split, number: int, similarity: float, query: Split, names: Sequence[str]) -> Neighbour:
     """Return the image of a number in the split, as a neighbour of a query."""
-    label = None if split.labels is None else int(split.labels[number])
     file = split.images.names[number] if split.images.paths else None
     distance = float(np.sqrt(max(2 - 2 * similarity, 0)))
-    right = None if label is None or query_label is None else label == query_label
-    return Neighbour(number, file, label, similarity, distance, right)
+    own, others = (set() if x.labels is None else {*numbers(x.labels[i])} for x, i in ((split, number), (query, 0)))
+    right = bool(own & others) if others and split.labels is not None else None
+    about = labels_of(split, number, names)
+    return Neighbour(number=number, file=file, similarity=similarity, distance=distance, right=right, **about)
 
 
-def _tiles(split: Split, neighbours: Sequence[Neighbour], size: int) -> list[gallery.Tile]:
-    pictures = gallery.pictures(split, [one.number for one in neighbours], size)
-    captions = [f"{one.similarity:.3f} {_caption(one.label)}" for one in neighbours]
+def _tiles(split: Split, neighbours: Sequence[Neighbour], dataset: Dataset) -> list[gallery.Tile]:
+    pictures = gallery.pictures(split, [one.number for one in neighbours], dataset.size)
+    captions = [f"{one.similarity:.3f} {_caption(split, one.number, dataset.names)}" for one in neighbours]
     rights = [one.right for one in neighbours]
     return [gallery.Tile(*tile) for tile in zip(pictures, captions, rights, strict=True)]
 
 
-def _caption(label: int | None) -> str:
-    return "" if label is None else f"class {label}"
+def _caption(split: Split, number: int, names: Sequence[str]) -> str:
+    return "" if split.labels is None else caption(split.labels[number], names)

@@ -20,7 +20,6 @@ from ..exchange import pretrained, weights
 from ..processes.launched import readers
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
-from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, contents, runs
@@ -29,33 +28,9 @@ from ..training.machine import evaluation_autocast, find_device
 from ..training.plan import circumstances
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
+from .embedding import Embedding, holds_features, read_features
 
-ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
 LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
-
-
-@dataclass(frozen=True)
-class Embedding:
-    """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
-
-    ``data`` names the data set, and ``images`` are its images where they are known, one for each row. Of a run there
-    are its ``seed`` and its ``group``, which runs share that differ by their seed alone. Neighbours are searched on
-    ``device``.
-    """
-
-    source: str
-    data: str
-    arrays: dict[str, npt.NDArray[Any]]
-    images: Dataset | None = None
-    seed: int | None = None
-    group: str | None = None
-    device: str = "cpu"
-    note: str | None = None
-
-    @property
-    def features(self) -> npt.NDArray[Any]:
-        """Return the features of the first split [N, D]."""
-        return next(array for name, array in self.arrays.items() if name.endswith("features"))
 
 
 @dataclass(frozen=True)
@@ -124,11 +99,6 @@ def shared_data(sources: Sequence[str], given: str | None) -> str:
     return str(trained_on.pop()) if trained_on else "digits"
 
 
-def holds_features(path: Path) -> bool:
-    """Return whether a source is features in files, and no network."""
-    return path.suffix == ".npz" or any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
-
-
 def embed(name: str, options: EmbedOptions) -> Embedding:
     """Return the features of a source. Raises `UserError`."""
     path = Path(os.path.expanduser(name))
@@ -144,6 +114,8 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
             arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+    if dataset.names:
+        arrays["classes"] = np.array(dataset.names)
     if runs.is_run(path) and (why := _changed(path, dataset, options)) is not None:
         notes.append(f"its data have changed since it was trained: {why}")
     test = dataset.test and dataset.test.readable()
@@ -285,45 +257,3 @@ def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch
         torch.manual_seed(options.seed)
         net = encoders.build(options.backbone or backbone, dataset.size)
     return Source(name if recipe is None else f"{recipe.expression} (untrained)", net)
-
-
-# ---- files of features -----------------------------------------------------------------------------------------------
-
-
-def read_features(path: Path) -> Embedding:
-    """Return features that ``sslzoo embed`` or anybody wrote: an .npz, or a folder of memory-mapped .npy files.
-
-    With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
-    """
-    if path.suffix == ".npz":
-        arrays = sets.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
-    else:
-        files_there = sorted(path.glob("*.npy"))
-        arrays = {
-            file.stem: sets.read_npy(file) for file in files_there if file.stem in (*ARRAYS, "features", "labels")
-        }
-    if "features" in arrays and "train_features" not in arrays:
-        arrays = {f"train_{key}": array for key, array in arrays.items() if key in ("features", "labels")}
-    if "train_features" not in arrays:
-        raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
-    for split in ("train", "test"):
-        rows, labels = arrays.get(f"{split}_features"), arrays.get(f"{split}_labels")
-        if rows is not None and (np.ndim(rows) != 2 or 0 in rows.shape or rows.dtype.kind not in "fiub"):
-            raise UserError(
-                f"{path} has {split}_features of shape {list(np.shape(rows))} and kind {rows.dtype}; they have to be "
-                "numbers [rows, columns], neither empty."
-            )
-        if labels is not None and np.ndim(labels) not in (1, 2):
-            raise UserError(f"{path} has {split}_labels of shape {list(np.shape(labels))}; they have to be [rows].")
-        if rows is not None and labels is not None and len(rows) != len(labels):
-            raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
-    return Embedding(str(path), path.stem, arrays)
-
-
-def write_features(path: Path, embedding: Embedding) -> None:
-    """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
-    files.check_out(path, ".npz")
-    for name, rows in embedding.arrays.items():
-        if name.endswith("_features") and not np.isfinite(rows).all():
-            raise UserError(f"{embedding.source} gives features that are not finite; its weights are of no use.")
-    files.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..tools.bounds import whole_numbers
+from ..tools import labels as of_rows
 from ..tools.errors import UserError, listing
 from . import index
 from .neighbours import nearest, open_ended, parts, settled
 from .precise import DOUBLE, SINGLE, best_of_bank, error, in_order, of_columns
 from .rows import matrix, plain, unit_rows
-from .task import Bools, Doubles, Floats, Ints, Neighbours, Task
+from .task import Bools, Doubles, Floats, Ints, Labels, Neighbours, Task
 
 KS = (1, 5, 20, 200)
 RECALL_AT = (1, 5, 10)
@@ -29,7 +29,8 @@ class Judged:
     """Holds what each query earns [Q], by k.
 
     ``top1`` is the chance that its class wins the votes of k neighbours, ``top5`` that it is among the five with the
-    most votes, and ``recall`` that one of the first k neighbours is of its class.
+    most votes, and ``recall`` that one of the first k neighbours is of its class. Of several labels, ``top1`` is the
+    chance that the label with the most votes is one of its own, ``recall`` is of a shared one, and ``top5`` is empty.
     """
 
     top1: dict[int, Doubles]
@@ -52,7 +53,9 @@ def knn(
     """Return kNN accuracy and retrieval recall: ``{"knn": {"k1": ...}, "recall": {"r1": ...}}``, in [0, 1].
 
     ``bank`` [N, D] and ``queries`` [M, D] are l2-normalised here; ``bank_labels`` [N] and ``query_labels`` [M] are
-    whole numbers, a negative one for no label; such rows are left out. ``ks`` and ``recall_at`` are the numbers of
+    whole numbers, a negative one or NaN for no label; such rows are left out. Or they are [N, C] and [M, C] of 0 and 1,
+    where a row may have several labels: a neighbour votes for each of its own, and a query is right where the label
+    with the most votes is one of its own; a row with none is no query. ``ks`` and ``recall_at`` are the numbers of
     neighbours. A neighbour at cosine similarity s votes exp(s / ``temperature``) for its class (Wu et al. 2018, section
     3.4), or one vote with ``weights`` "uniform". The result depends on no order of rows: rows that float64 cannot tell
     from the k-th nearest share the votes that remain, and of m classes with equal votes the right one earns 1/m. So an
@@ -62,12 +65,14 @@ def knn(
     """
     bank, queries = matrix("bank", bank), matrix("queries", queries)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
-    bl = whole_numbers("The bank's labels", plain("bank_labels", bank_labels))
-    ql = whole_numbers("The queries' labels", plain("query_labels", query_labels))
+    bl = of_rows.read_labels("The bank's labels", plain("bank_labels", bank_labels))
+    ql = of_rows.read_labels("The queries' labels", plain("query_labels", query_labels))
     check(b, bl, q, ql)
-    for_bank, for_queries = bl >= 0, ql >= 0
+    for_bank, for_queries = of_rows.known(bl), of_rows.asking(ql)
     if not (for_bank.any() and for_queries.any()):
         raise UserError("No row of the bank, or none of the queries, has a label from 0 on; give labels.")
+    if bl.ndim == 2:
+        bl, ql = bl > 0, ql > 0
     if not (for_bank.all() and for_queries.all()):
         bank, b, bl = bank[for_bank], b[for_bank], bl[for_bank]
         queries, q, ql = queries[for_queries], q[for_queries], ql[for_queries]
@@ -95,6 +100,11 @@ def check(bank: Floats, bank_labels: npt.NDArray[Any], queries: Floats, query_la
             f"{len(bank)} and {len(queries)} rows have {len(bank_labels)} and {len(query_labels)} labels; "
             "give one label per row."
         )
+    if bank_labels.shape[1:] != query_labels.shape[1:]:
+        of_each = [x.shape[1] if x.ndim == 2 else 1 for x in (bank_labels, query_labels)]
+        raise UserError(
+            f"The bank has {of_each[0]} columns of labels and the queries {of_each[1]}; give both the same columns."
+        )
 
 
 def judge(
@@ -106,7 +116,7 @@ def judge(
     neighbours: Neighbours | None = None,
     exact: bool = True,
 ) -> Judged:
-    """Return what `knn` averages, query by query, for a task with one class a row.
+    """Return what `knn` averages, query by query.
 
     A query's excluded row is left out by its number, not by its similarity. ``neighbours`` are what `nearest` gave for
     the largest k or more, where that is known already. Those of an index are not ``exact``: they vote with what the
@@ -140,13 +150,12 @@ class Ballot:
     """Counts the votes of queries' neighbours, by k; without a temperature each row has one vote."""
 
     def __init__(self, task: Task, ks: Sequence[int], temperature: float | None, recall_at: Sequence[int]):
-        bank, self.truth, self.classes = numbered(
-            *(np.asarray(x, np.int64) for x in (task.bank_labels, task.query_labels))
-        )
-        self.bank = np.append(bank, self.classes)  # and last nobody's class, which a row -1 has
+        bank, self.truth, self.classes = numbered(task)
+        self.bank = np.append(bank, np.full_like(bank[:1], self.classes), axis=0)  # and last a row -1, nobody's
         self.temperature, self.rows = temperature, task.candidates
         self.places = sorted({min(k, self.rows) for k in (*ks, *recall_at)})
-        self.judged = Judged(*({k: np.zeros(len(task.queries)) for k in some} for some in (ks, ks, recall_at)))
+        some = (ks, () if task.multi_label else ks, recall_at)
+        self.judged = Judged(*({k: np.zeros(len(task.queries)) for k in each} for each in some))
 
     def count(self, part: Ints, similar: Doubles, near: Ints, tie: float, off: float) -> Bools:
         """Note what queries ``part`` earn by their nearest rows [P, R], the nearest first.
@@ -155,6 +164,10 @@ class Ballot:
         queries [P] that may change what they earn.
         """
         labels, truth, judged = self.bank[near], self.truth[part], self.judged
+        own = np.zeros((len(part), self.classes + 1), bool)
+        own[np.arange(len(part))[:, None], truth] = True
+        own[:, self.classes] = False  # nobody's
+        shared = np.asarray(own[np.arange(len(part))[:, None, None], labels].any(axis=2))
         unsure = np.zeros(len(part), bool)
         slack = ROUNDINGS * (similar.shape[1] + 1)  # of sums of votes, relative to them
         slack += 0 if self.temperature is None else exp(min(2 * off / self.temperature, 700)) - 1
@@ -163,19 +176,35 @@ class Ballot:
             if k in judged.top1:
                 votes = vote(similar[:, :upto], share, labels[:, :upto], self.temperature, self.classes + 1)
                 votes = votes[:, : self.classes]  # not nobody's
-                judged.top1[k][part], many = wins(votes, truth, slack)
-                judged.top5[k][part], drawn = among(votes, truth, 5, slack)
-                unsure |= many | drawn
+                judged.top1[k][part], drawn = wins(votes, own[:, : self.classes], slack)
+                unsure |= drawn
+            if k in judged.top5:
+                judged.top5[k][part], drawn = among(votes, truth[:, 0], 5, slack)
+                unsure |= drawn
             if k in judged.recall:
-                judged.recall[k][part] = hit(share, labels[:, :upto] == truth[:, None])
+                judged.recall[k][part] = hit(share, shared[:, :upto])
         return unsure
 
 
-def numbered(bank_labels: Ints, query_labels: Ints) -> tuple[Ints, Ints, int]:
-    """Return both labels counted from 0 over the classes of both, and how many classes these are."""
-    classes, codes = np.unique(np.concatenate([bank_labels, query_labels]), return_inverse=True)
-    codes = codes.astype(np.int64)
-    return codes[: len(bank_labels)], codes[len(bank_labels) :], len(classes)
+def numbered(task: Task) -> tuple[Ints, Ints, int]:
+    """Return the labels of bank [N, L] and queries [Q, L], counted from 0, and how many C there are.
+
+    A row of fewer than L labels is filled with C.
+    """
+    if task.multi_label:
+        return listed(task.bank_labels), listed(task.query_labels), task.bank_labels.shape[1]
+    classes, codes = np.unique(np.concatenate([task.bank_labels, task.query_labels]), return_inverse=True)
+    codes = codes.astype(np.int64)[:, None]
+    return codes[: len(task.bank_labels)], codes[len(task.bank_labels) :], len(classes)
+
+
+def listed(labels: Labels) -> Ints:
+    """Return the columns [N, L] that are true in each row [N, C], in order, and C where a row has fewer than L."""
+    row, column = np.nonzero(labels)
+    counts = np.bincount(row, minlength=len(labels))
+    found = np.full((len(labels), int(counts.max(initial=1))), labels.shape[1])
+    found[row, np.arange(len(row)) - (np.cumsum(counts) - counts)[row]] = column
+    return found
 
 
 def counts(name: str, ks: int | Sequence[int]) -> list[int]:
@@ -201,23 +230,29 @@ def shares(similar: Doubles, kth: Doubles, k: int, tie: float) -> tuple[Doubles,
 
 
 def vote(similar: Doubles, share: Doubles, labels: Ints, temperature: float | None, classes: int) -> Doubles:
-    """Return the votes [Q, classes] for each class; each row has one vote where there is no temperature."""
+    """Return the votes [Q, classes] for each class of rows of labels [Q, R, L].
+
+    Each row has one vote for each of its labels where there is no temperature.
+    """
     top = similar.max(axis=1, keepdims=True)
     weights = share if temperature is None else share * np.exp((similar - top) / temperature)
-    rows = np.arange(len(similar))[:, None] * classes
+    rows = np.arange(len(similar))[:, None, None] * classes
+    weights = np.broadcast_to(weights[:, :, None], labels.shape)
     votes: Doubles = np.bincount((rows + labels).ravel(), weights.ravel(), len(similar) * classes).astype(np.float64)
     return votes.reshape(-1, classes)
 
 
-def wins(votes: Doubles, truth: Ints, slack: float) -> tuple[Doubles, Bools]:
-    """Return what each query earns [Q], and whether several classes have the most votes.
+def wins(votes: Doubles, own: Bools, slack: float) -> tuple[Doubles, Bools]:
+    """Return what each query earns [Q], and where it is drawn by lot; ``own`` [Q, classes] marks what is right.
 
-    It earns 1 where the true class alone has the most, 1/m where m classes have them, and 0 elsewhere. Classes have the
-    most votes together where theirs are no more than ``slack`` times the most below these.
+    It earns the part of the classes with the most votes that are its own: 1/m where its class is one of m. Classes have
+    the most votes together where theirs are no more than ``slack`` times the most below these. Where nobody votes,
+    nothing is right.
     """
-    winners = votes >= votes.max(axis=1, keepdims=True) / (1 + slack)
-    many = winners.sum(axis=1)
-    return winners[np.arange(len(truth)), truth] / many, many > 1
+    most = votes.max(axis=1, keepdims=True)
+    winners = (votes >= most / (1 + slack)) & (most > 0)
+    earned: Doubles = (winners & own).sum(axis=1) / np.maximum(winners.sum(axis=1), 1)
+    return earned, (earned > 0) & (earned < 1)
 
 
 def among(votes: Doubles, truth: Ints, n: int, slack: float) -> tuple[Doubles, Bools]:

@@ -48,3 +48,10 @@ class Task:
     def multi_label(self) -> bool:
         """Return whether a row may have several labels."""
         return self.bank_labels.ndim == 2
+
+
+def alike(task: Task, near: Ints) -> Bools:
+    """Return whether rows ``near`` [Q, k] of the bank have each query's class, or share a label with it."""
+    if not task.multi_label:
+        return np.asarray(task.bank_labels[near] == task.query_labels[:, None])
+    return np.asarray((task.bank_labels[near] & task.query_labels[:, None]).any(axis=2))

@@ -11,7 +11,16 @@ from .plain import console, escape, line, narrow, score, table, text
 
 if TYPE_CHECKING:
     from ..data.unreadable import UnreadableRow
-    from ..evaluation.results import BenchmarkResult, BenchmarkRow, Interval, Retrieval, SearchResult, SeedGroup
+    from ..evaluation.results import (
+        BenchmarkResult,
+        BenchmarkRow,
+        Interval,
+        Neighbour,
+        QueryResult,
+        Retrieval,
+        SearchResult,
+        SeedGroup,
+    )
     from ..training.runs import RunRow
 
 RETRIEVAL = {
@@ -55,14 +64,12 @@ def knn_tables(result: "BenchmarkResult") -> None:
 
     out, protocol = console(), result.protocol
     labelled = [row for row in result.rows if isinstance(row, BenchmarkRow)]
-    scored = sorted((row for row in labelled if row.knn), key=lambda row: -_score(row))
-    unscored = [row for row in result.rows if not row.knn]
-    ordered = scored + [row for row in labelled if not row.knn]
-    if scored:
-        _knn(out, result.data, scored)
-    for row in ordered:
-        if row.note:
-            line(f"Warning: {row.source}: {row.note}", stderr=True)
+    ordered = sorted(labelled, key=lambda row: -_score(row))
+    if ordered:
+        _knn(out, result.data, ordered)
+    for note in dict.fromkeys(row.note for row in ordered if row.note):
+        sources = ", ".join(row.source for row in ordered if row.note == note)
+        line(f"Warning: {sources}: {note}", stderr=True)
     if retrieved := [(row.source, row.retrieval) for row in ordered if row.retrieval is not None]:
         _retrieval(out, retrieved)
     for row in ordered:
@@ -70,13 +77,15 @@ def knn_tables(result: "BenchmarkResult") -> None:
             _indexes(out, row)
     if result.groups:
         _groups(out, result.groups)
-    if not scored:
-        for one in unscored:
+    if not ordered:
+        for one in result.rows:
             health = ", ".join(f"{name} {value:.3g}" for name, value in one.health.to_json().items())
             out.print(f"{escape(one.source)}: {one.dimension} columns; {health or 'not finite'}", soft_wrap=True)
     about = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
     if retrieved:
         about.append(HIT_RATE)
+    if protocol.several:
+        about.append(f"several labels a row: {protocol.several}")
     out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
 
 
@@ -89,12 +98,10 @@ def left_out(bad: Sequence["UnreadableRow"]) -> None:
 
 def _main(row: "BenchmarkRow") -> str:
     """Return the k that rows are ranked by: 20 where it is among those measured."""
-    assert row.knn is not None
     return "k20" if "k20" in row.knn else next(iter(row.knn))
 
 
 def _score(row: "BenchmarkRow") -> float:
-    assert row.knn is not None
     return row.knn[_main(row)]
 
 
@@ -106,7 +113,7 @@ def _right(made: Table) -> Table:
 
 
 def _knn(out: Console, data: str, rows: Sequence["BenchmarkRow"]) -> None:
-    protocols = rows[0].protocols or {}
+    protocols = rows[0].protocols
     heads = [(p, k) for p, scores in protocols.items() for k in scores.knn]
     probed = any(row.probe for row in rows)
     made = table(
@@ -114,7 +121,7 @@ def _knn(out: Console, data: str, rows: Sequence["BenchmarkRow"]) -> None:
         *(["probe"] if probed else []), *([] if narrow(out) else ["std", "rank"]), title=f"kNN on {escape(data)}",
     )  # fmt: skip
     for row in rows:
-        scores = row.protocols or {}
+        scores = row.protocols
         main = (next(iter(scores)), _main(row))
         cells = [
             score(scores[p].knn[k]) + (_spread(row.interval[f"{p} {k}"]) if (p, k) == main else "") for p, k in heads
@@ -146,9 +153,8 @@ def _indexes(out: Console, row: "BenchmarkRow") -> None:
     title = f"Indexes, {row.bank:,} x {row.dimension} rows of {escape(row.source)}"
     made = table("index", "recall@10", "queries/s", "kNN", "MiB", "build s", title=title)
     for one in row.indexes:
-        knn = score(one.knn[_main(row)]) if one.knn is not None else "-"
-        sizes = (f"{one.bytes / 2**20:,.0f}", f"{one.build_seconds:.1f}")
-        made.add_row(escape(one.index), score(one.recall), f"{one.queries_per_second:,.0f}", knn, *sizes)
+        sizes = (score(one.knn[_main(row)]), f"{one.bytes / 2**20:,.0f}", f"{one.build_seconds:.1f}")
+        made.add_row(escape(one.index), score(one.recall), f"{one.queries_per_second:,.0f}", *sizes)
     out.print(_right(made))
     for one in row.indexes:
         if one.note:
@@ -167,16 +173,23 @@ def neighbours_table(result: "SearchResult") -> None:
     """Print the nearest images of each image."""
     out = console()
     for query in result.queries:
-        label = "" if query.label is None else f", class {query.label}"
-        made = table("", "image", "class", "similarity", "distance", title=escape(f"{query.image}{label}"))
+        label = _labels(query)
+        title = query.image + (f", class {label}" if label == str(query.label) else f", {label}" if label else "")
+        made = table("", "image", "class", "similarity", "distance", title=escape(title))
         for rank, one in enumerate(query.neighbours, start=1):
             name = one.file or f"{result.split}:{one.number}"
-            marked = "-" if one.label is None else str(one.label)
+            marked = escape(_labels(one) or "-")
             color = "" if one.right is None else "[green]" if one.right else "[red]"
             made.add_row(str(rank), escape(name), f"{color}{marked}", f"{one.similarity:.4f}", f"{one.distance:.4f}")
         out.print(made)
     if result.out:
         out.print(f"gallery: {escape(result.out)}", soft_wrap=True)
+
+
+def _labels(one: "QueryResult | Neighbour") -> str:
+    """Return the names of an image's labels, or their numbers; nothing where it has none."""
+    several = one.labels or ([] if one.label is None else [one.label])
+    return one.label_name or ", ".join(map(str, several))
 
 
 def runs_table(rows: Sequence["RunRow"]) -> None:

@@ -41,7 +41,8 @@ class Screen(Reporter):
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
         if plan.data.labelled:
             of_test = plan.options.eval == "test" and plan.data.test is not None
-            n = len(plan.data.test or ()) if of_test else int(plan.data.held_out(plan.options.seed).sum())
+            held = plan.data.held_out(plan.options.seed)
+            n = int((plan.data.test.asking if of_test and plan.data.test else plan.data.bank.asking & held).sum())
             self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
         if self.quiet:
             return
@@ -128,6 +129,8 @@ class Screen(Reporter):
                     continue
                 made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
+        for sentence in result.notes:
+            self.warn(sentence)
         spread = f"std x sqrt(d) {result.std:.2f} (1 healthy, 0 collapsed)"
         out.print(f"{spread}, effective rank {result.rank:.1f} of {self.largest_rank}", soft_wrap=True)
         others = {key: getattr(result, key) for key in ("alignment", "uniformity", "code_entropy", "code_usage")}

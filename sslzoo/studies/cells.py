@@ -97,6 +97,7 @@ class _Training:
             knn=found.knn["k20"] if found and found.knn else None,
             **numbers, scores=scores(runs.read_log(folder / path)) if path else {},
             seconds=time.perf_counter() - started, run=path,
+            notes=found.notes if found else (),
         )  # fmt: skip
 
 

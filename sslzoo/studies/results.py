@@ -91,7 +91,7 @@ class Result(Record):
     epoch; ``random_knn`` that of the untrained backbone, ``raw_knn`` that of raw pixels; ``std`` is times sqrt(d);
     ``scores`` are label-free. ``combinations`` of flipped values are those that the cell stands for, ``guards`` what is
     known to prevent collapse, ``diverged`` the number of runs whose loss is no longer finite, ``seconds`` the
-    mean time of a run, ``run`` the first of the run directories.
+    mean time of a run, ``run`` the first of the run directories, ``notes`` what makes kNN mean less than it seems to.
     """
 
     label: str
@@ -113,6 +113,7 @@ class Result(Record):
     seconds: float | None
     run: str | None
     runs: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from .results import Table
 class EndedRun(Record):
     """Describes a run that has ended: one seed of the cells with a key, with its numbers as in `results.Result`.
 
-    ``expression`` spells the cell, and ``run`` is the run's directory below the table's folder, None for a run that
-    diverged before it had one. Numbers that are not finite, or need labels that the data does not have, are None.
+    ``expression`` spells the cell, ``notes`` say what makes its kNN mean less than it seems to, and ``run`` is the
+    run's directory below the table's folder, None for a run that diverged before it had one. Numbers that are not
+    finite, or need labels that the data does not have, are None.
     """
 
     key: str
@@ -30,6 +31,7 @@ class EndedRun(Record):
     scores: Mapping[str, float]
     seconds: float
     run: str | None
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

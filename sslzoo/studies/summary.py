@@ -38,6 +38,7 @@ def _result(cell: Cell, runs: Sequence[EndedRun], folder: Path) -> Result:
         scores={name: average(run.scores.get(name) for run in finite) for name in names},
         guards=collapse_guards(cell.switches), verdict=verdict, diverged=len(runs) - len(finite),
         seconds=average(run.seconds for run in runs), run=paths[0] if paths else None, runs=paths,
+        notes=list(dict.fromkeys(note for run in finite for note in run.notes)),
     )  # fmt: skip
 
 

@@ -94,8 +94,8 @@ def refusals(table: Table) -> list[str]:
 
 
 def findings(table: Table) -> list[str]:
-    """Return the sentences below a table: what ranks its cells, where that is more than chance."""
-    found = []
+    """Return the sentences below a table: what its kNN is worth, and what ranks its cells, if more than chance does."""
+    found = list(dict.fromkeys(note for cell in table.cells for note in cell.notes))
     if table.order is not None and telling(table.cells, table.order.n):
         rho, n = correlation(table.order.spearman), table.order.n
         found.append(f"The order of the paper: Spearman {rho} between published and measured, n = {n}.")

@@ -47,8 +47,9 @@ class Result(Record):
     ``run`` is the run's directory; ``method`` is the shipped method that the ``switches`` are, or None. ``epochs`` have
     been trained; ``loss`` to ``rank`` and ``alignment`` to ``code_usage`` are the last one's, the codes' None where
     there are none. ``knn`` has the accuracies in [0, 1] on the test split by k ("k1", ...), and beside it stand k = 20
-    of raw pixels and of the untrained backbone; all three are None without labels. ``seconds`` are those since the
-    process began, and ``advice`` is what a person should try.
+    of raw pixels and of the untrained backbone; all three are None without labels. ``leaked`` counts the test images
+    that are in the training split too, None without labels, and ``notes`` say what makes kNN mean less than it seems
+    to. ``seconds`` are those since the process began, and ``advice`` is what a person should try.
     """
 
     run: str
@@ -63,6 +64,8 @@ class Result(Record):
     knn: Mapping[str, float] | None
     raw_knn: float | None
     random_knn: float | None
+    leaked: int | None = None
+    notes: Sequence[str] = ()
     seconds: float
     images_per_second: float
     alignment: float | None

@@ -1,6 +1,6 @@
 """kNN of a run, while it goes on and at its end; its processes share the features, and the first one counts votes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core.encoders import build
-from ..data.splits import Split
+from ..data.splits import Dataset, Split, lacking, leak, leaked
 from ..metrics.knn import knn
 from ..processes import agree, collectives
 from ..tools.errors import Diverged
@@ -31,12 +31,15 @@ def live(plan: Plan, encoder: nn.Module) -> float:
 class Scores:
     """Describes a run's kNN: accuracies in [0, 1] by k, and k = 20 of raw pixels and of the untrained backbone.
 
-    All three are None without labels, and the latter two where they were not wanted.
+    All three are None without labels, and the latter two where they were not wanted. ``leaked`` counts the test images
+    that are in the training split too, and ``notes`` are sentences on what makes kNN mean less than it seems to.
     """
 
     knn: Mapping[str, float] | None = None
     raw_knn: float | None = None
     random_knn: float | None = None
+    leaked: int | None = None
+    notes: Sequence[str] = ()
 
 
 def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Scores:
@@ -47,8 +50,9 @@ def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Sc
     assert data.test is not None
     bank, test = data.bank, data.test
     found = score(plan, encoder, bank, test)
+    leaks, notes = agree.on_first(lambda: doubts(data))
     if not plan.options.baselines:
-        return Scores(found)
+        return Scores(found, leaked=leaks, notes=notes)
 
     def of_untrained() -> float:
         fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
@@ -56,7 +60,13 @@ def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Sc
         return score(plan, fresh, bank, test)["k20"]
 
     raw = baselines.once(plan, None, lambda: score(plan, None, bank, test)["k20"])
-    return Scores(found, raw, baselines.once(plan, untrained, of_untrained))
+    return Scores(found, raw, baselines.once(plan, untrained, of_untrained), leaks, notes)
+
+
+def doubts(data: Dataset) -> tuple[int, list[str]]:
+    """Return how many test images are in the training split too, and why kNN may mean less than it seems to."""
+    leaks = leaked(data)
+    return leaks, [sentence for sentence in (leak(leaks, data), lacking(data.bank, data.test)) if sentence]
 
 
 def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) -> dict[str, float]:

@@ -1,0 +1,90 @@
+"""Embeddings: features of a data set's splits with their labels, and the files that hold them."""
+
+import os.path
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..data import sets
+from ..data.splits import Dataset
+from ..tools import files
+from ..tools.errors import UserError
+from ..tools.labels import read_names
+
+ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+ALONE = ("features", "labels", "classes")  # of one split; names of classes are there beside two splits too
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
+
+    The names of classes, where there are some, are an array of texts there too, "classes". ``data`` names the data set,
+    and ``images`` are its images where they are known, one for each row. Of a run there are its ``seed`` and its
+    ``group``, which runs share that differ by their seed alone. Neighbours are searched on ``device``.
+    """
+
+    source: str
+    data: str
+    arrays: dict[str, npt.NDArray[Any]]
+    images: Dataset | None = None
+    seed: int | None = None
+    group: str | None = None
+    device: str = "cpu"
+    note: str | None = None
+
+    @property
+    def features(self) -> npt.NDArray[Any]:
+        """Return the features of the first split [N, D]."""
+        return next(array for name, array in self.arrays.items() if name.endswith("features"))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the classes 0, 1, ..., or of the columns of labels; none where they are not known."""
+        return read_names(self.source, self.arrays)
+
+
+def holds_features(path: Path) -> bool:
+    """Return whether a source is features in files, and no network."""
+    return path.suffix == ".npz" or any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
+
+
+def read_features(path: Path) -> Embedding:
+    """Return features that ``sslzoo embed`` or anybody wrote: an .npz, or a folder of memory-mapped .npy files.
+
+    With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
+    """
+    if path.suffix == ".npz":
+        arrays = sets.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
+    else:
+        arrays = {one.stem: sets.read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}
+    if "features" in arrays and "train_features" not in arrays:
+        arrays = {key if key == "classes" else f"train_{key}": arrays[key] for key in ALONE if key in arrays}
+    if "train_features" not in arrays:
+        raise UserError(f"{path} lacks {ARRAYS[0]}; it has to hold {', '.join(ARRAYS)}.")
+    for split in ("train", "test"):
+        rows, labels = arrays.get(f"{split}_features"), arrays.get(f"{split}_labels")
+        if rows is not None and (np.ndim(rows) != 2 or 0 in rows.shape or rows.dtype.kind not in "fiub"):
+            raise UserError(
+                f"{path} has {split}_features of shape {list(np.shape(rows))} and kind {rows.dtype}; they have to be "
+                "numbers [rows, columns], neither empty."
+            )
+        if labels is not None and np.ndim(labels) not in (1, 2):
+            raise UserError(f"{path} has {split}_labels of shape {list(np.shape(labels))}; they have to be [rows].")
+        if rows is not None and labels is not None and len(rows) != len(labels):
+            raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
+    if not read_names(str(path), arrays):
+        arrays.pop("classes", None)  # none, or something else of that name
+    return Embedding(str(path), path.stem, arrays)
+
+
+def write_features(path: Path, embedding: Embedding) -> None:
+    """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
+    files.check_out(path, ".npz")
+    for name, rows in embedding.arrays.items():
+        if name.endswith("_features") and not np.isfinite(rows).all():
+            raise UserError(f"{embedding.source} gives features that are not finite; its weights are of no use.")
+    files.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]
