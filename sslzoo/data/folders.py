@@ -10,21 +10,26 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import local_world_size
+from .depth import Range
 from .images import MemoryImages
 from .layout import NO_LABELS, list_folder
-from .picture import Picture, UnreadableImage, read_sizes, square
+from .picture import Picture, UnreadableImage, square
+from .sample import sample
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
 
 MEMORY_SHARE = 0.25  # of what is available, for a resident set
 
 
-def read_folder(root: Path, image_size: int | None, resident: bool | None = None) -> Dataset:
+def read_folder(
+    root: Path, image_size: int | None, resident: bool | None = None, shown: Range | None = None
+) -> Dataset:
     """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
     Images that are in no folders of classes have no labels. ``resident`` says whether they are read into memory; where
-    it does not, their sizes and what memory is free do. Raises `UserError`.
+    it does not, their sizes and what memory is free do. ``shown`` are the values that are black and white where images
+    have more than 8 bits. Raises `UserError`.
     """
-    listing = list_folder(root)
+    listing = list_folder(root, shown)
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
     unreadable = train.unreadable
     if names and test is None:
@@ -32,8 +37,9 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)
-    sizes = read_sizes(train.images.paths, unreadable.reasons)
-    if not len(sizes):
+    looked_at = sample(train.images.paths, shown, unreadable.reasons)
+    notes += [*looked_at.decisions(), *looked_at.flat_notes()]
+    if not len(sizes := looked_at.shapes):
         raise unreadable.none_readable(train.images.paths)
     size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     if resident is None:
@@ -44,7 +50,7 @@ def read_folder(root: Path, image_size: int | None, resident: bool | None = None
         train, test = _resident(train, size), _resident(test, size) if test else None
         notes += [f"{unreadable.summary()}; they are left out"] if unreadable.reasons else []
     name = root.resolve().name
-    return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes))
+    return Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), shown=shown)
 
 
 def _resident(split: Split, size: int) -> Split:
@@ -52,7 +58,7 @@ def _resident(split: Split, size: int) -> Split:
 
     def read(path: Path) -> Tensor | None:
         try:
-            return square(Picture(path).pixels()[None], size)[0]
+            return square(Picture(path, split.images.shown).pixels()[None], size)[0]
         except UnreadableImage as error:
             split.unreadable.reasons[path] = error.reason
             return None

@@ -5,13 +5,14 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 import torch
 from torch import Tensor
 
+from .depth import Range
 from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
@@ -31,6 +32,11 @@ class ImageSource(ABC):
     def paths(self) -> tuple[Path, ...]:
         """The files that are read for the images; none where they are in memory."""
         return ()
+
+    @property
+    def shown(self) -> Range | None:
+        """The values that are black and white in files of more than 8 bits; None where nobody says."""
+        return None
 
     @property
     @abstractmethod
@@ -94,9 +100,10 @@ class MemoryImages(ImageSource):
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSource):
-    """Reads images in files, of any size."""
+    """Reads images in files, of any size; ``shown`` is `Picture`'s."""
 
     files: tuple[Path, ...] = field(repr=False)
+    shown: Range | None = None
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -110,13 +117,13 @@ class FileImages(ImageSource):
         return len(self.files)
 
     def take(self, index: Tensor) -> Self:
-        return type(self)(tuple(self.files[i] for i in index.tolist()))
+        return replace(self, files=tuple(self.files[i] for i in index.tolist()))
 
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         made, unreadable = [torch.empty(0, 3, size, size, dtype=torch.uint8)], []
         for place in places:
             try:
-                made.append(square(Picture(self.files[place]).pixels()[None], size))
+                made.append(square(Picture(self.files[place], self.shown).pixels()[None], size))
             except UnreadableImage as error:
                 unreadable.append((place, error.reason))
         return torch.cat(made), unreadable
@@ -125,7 +132,8 @@ class FileImages(ImageSource):
         return [_digest(path) for path in self.files]
 
     def fingerprint(self) -> Iterator[bytes]:
-        """Yield path, size and time of change of each file."""
+        """Yield path, size and time of change of each file, after the range that is shown of all."""
+        yield b"" if self.shown is None else f"{self.shown}\n".encode()
         for path in self.files:
             yield os.fsencode(path.resolve())
             with suppress(OSError):  # gone since it was listed

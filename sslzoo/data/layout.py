@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from ..tools.errors import UserError, listing
+from .depth import Range
 from .images import FileImages
 from .picture import is_image
 from .splits import Split
@@ -72,14 +73,14 @@ class Home:
         """Return all images, in order of their paths."""
         return sorted([*self.strays, *(path for paths in self.classes.values() for path in paths)])
 
-    def split(self, names: Sequence[str], unreadable: UnreadableImages) -> Split:
+    def split(self, names: Sequence[str], unreadable: UnreadableImages, shown: Range | None) -> Split:
         """Return the images in order of their paths, labelled by their class where there are names of classes."""
         paths = self.paths
         if not names:
-            return Split(FileImages(tuple(paths)), unreadable=unreadable)
+            return Split(FileImages(tuple(paths), shown), unreadable=unreadable)
         number = {path: names.index(name) for name, inside in self.classes.items() for path in inside}
         labels = torch.tensor([number.get(path, -1) for path in paths], dtype=torch.long)
-        return Split(FileImages(tuple(paths)), labels, unreadable=unreadable)
+        return Split(FileImages(tuple(paths), shown), labels, unreadable=unreadable)
 
 
 def some(names: Sequence[str]) -> str:
@@ -176,8 +177,11 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 @_listed()
-def list_folder(root: Path) -> Listing:
-    """Return what a folder holds, nothing of it read. Raises `UserError` where there are no images."""
+def list_folder(root: Path, shown: Range | None = None) -> Listing:
+    """Return what a folder holds, nothing of it read; ``shown`` is `Picture`'s.
+
+    Raises `UserError` where there are no images.
+    """
     splits = split_folders(root)
     start = splits.get("train", root)
     held = splits.get("test", splits.get("val"))
@@ -185,8 +189,8 @@ def list_folder(root: Path) -> Listing:
     other = home(held) if held is not None and own.sorted_out else None
     names = sorted({*own.classes, *(other.classes if other else ())}, key=natural) if own.sorted_out else []
     unreadable = UnreadableImages(root)
-    train = own.split(names, unreadable)
-    test = other.split(names, unreadable) if other is not None else None
+    train = own.split(names, unreadable, shown)
+    test = other.split(names, unreadable, shown) if other is not None else None
     if not len(train):
         raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.{_convert(own)}")
     if test is not None and other is not None and not other.classes:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
+from .depth import Range
 from .images import ImageSource
 from .unreadable import UnreadableImages
 
@@ -55,7 +56,10 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it."""
+    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
+
+    ``shown`` are the values that are black and white in images of more than 8 bits, where somebody says so.
+    """
 
     name: str
     train: Split
@@ -67,6 +71,7 @@ class Dataset:
     mean: tuple[float, ...] = IMAGENET[0]
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
+    shown: Range | None = None
 
     @property
     def unreadable(self) -> UnreadableImages:

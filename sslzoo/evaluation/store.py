@@ -15,7 +15,7 @@ from ..tools.errors import UserError
 from ..tools.files import write
 from ..tools.places import cache
 
-FORMAT = 1  # of what is done to an image before the network
+FORMAT = 2  # of what is done to an image before the network
 Floats = npt.NDArray[np.float32]
 
 

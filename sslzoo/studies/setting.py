@@ -42,6 +42,7 @@ class Given(TypedDict, total=False):
     limit: int | None
     workers: int | None
     max_bad: float | None
+    range: str | None
     device: str
     precision: str
     baselines: bool | None
@@ -96,6 +97,7 @@ class Setting:
     def digest(self, *parts: object) -> str:
         """Return a short hash of the setting and of what else numbers depend on."""
         content = [self.facts.to_json(), *parts, *(plugin.sha256 for plugin in plugins.loaded())]
+        content += [] if self.options.range is None else [f"--range {self.options.range}"]
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
 
     def key(self, cell: Cell) -> str:

@@ -51,6 +51,7 @@ class Options(Record):
     accumulate: int = 1
     max_bad: float = MAX_SHARE
     baselines: bool = True
+    range: str | None = None
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -130,7 +131,7 @@ def surroundings(options: Options, resident: bool | None = None) -> tuple[Datase
         raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = sets.load(options.data, options.image_size, options.limit, resident)
+    dataset = sets.load(options.data, options.image_size, options.limit, resident, options.range)
     dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
 

@@ -66,7 +66,8 @@ class Batches:
         images = data.train.images
         pixels, files = images.pixels, images.paths
         self.resident = None if pixels is None else on_device(pixels, device)
-        self.stream = Stream(Crops(files, self.pipelines, seed, self.share), workers, device) if files else None
+        crops = Crops(files, self.pipelines, seed, self.share, images.shown)
+        self.stream = Stream(crops, workers, device) if files else None
 
     def __len__(self) -> int:
         return len(self.data.train) // self.batch_size

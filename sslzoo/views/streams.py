@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..data.depth import Range
 from ..data.picture import Picture, UnreadableImage
 from ..recipes.schema import View
 from ..tools.errors import SIGNALS, UserError, from_workers
@@ -36,8 +37,11 @@ class Crops(Dataset[CropBatch]):
     needs. Another stands in for one that cannot be read.
     """
 
-    def __init__(self, paths: tuple[Path, ...], pipelines: Sequence[Pipeline], seed: int, share: Share = ALONE):
-        self.paths, self.pipelines, self.seed, self.share = paths, pipelines, seed, share
+    def __init__(
+        self, paths: tuple[Path, ...], pipelines: Sequence[Pipeline], seed: int, share: Share = ALONE,
+        shown: Range | None = None,
+    ):  # fmt: skip
+        self.paths, self.pipelines, self.seed, self.share, self.shown = paths, pipelines, seed, share, shown
         self.unreadable: dict[int, str] = {}  # what this process found, so that it is not read again
 
     def __len__(self) -> int:
@@ -69,7 +73,7 @@ class Crops(Dataset[CropBatch]):
             if other in self.unreadable:
                 continue
             try:
-                picture = Picture(self.paths[other])
+                picture = Picture(self.paths[other], self.shown)
             except UnreadableImage as error:
                 self.unreadable[other] = error.reason
             else:
