@@ -441,3 +441,113 @@ def test_a_range_of_arrays_with_gaps_and_of_8_bits(tmp_path):
     assert "so are pixels that are NaN" in " ".join(found.notes)
     np.savez(name, train_images=EIGHT[None].repeat(4, 0))
     assert "changes nothing" in " ".join(sets.load(name, range="0,1").notes)
+
+
+# ---- pictures that show nothing, and the page ------------------------------------------------------------------------
+
+
+def blank(n, level=128):
+    return [Image.fromarray(np.full((32, 32), level, np.uint8)) for _ in range(n)]
+
+
+def noise(n, high=256):
+    return [Image.fromarray(np.random.default_rng(i).integers(0, high, (32, 32), np.uint8)) for i in range(n)]
+
+
+MOST = "most show nothing to learn from; they are blank, or use little of 0 to 255: save them anew"
+FLAT = {  # pictures: how many of them are nearly one colour, and the cause that is named
+    "none": (noise(6), 0, None),
+    "one": (noise(5) + blank(1), 1, None),
+    "half": (noise(3) + blank(3, 0), 3, None),
+    "most": (noise(2) + blank(4, 255), 4, MOST),
+    "values 0 and 1": (noise(6, 2), 6, MOST),
+    "faint": ([Image.fromarray(np.array([[126, 129]] * 2, np.uint8).repeat(16, 0).repeat(16, 1))] * 6, 6, MOST),
+    "a line": ([Image.fromarray(np.eye(32, dtype=np.uint8) * 255)] * 6, 0, None),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("kind", FLAT)
+def test_pictures_that_are_nearly_one_colour_are_counted(folder, monkeypatch, kind, streamed):
+    pictures, flat, cause = FLAT[kind]
+    monkeypatch.setattr(folders, "MEMORY_SHARE", 0 if streamed else 0.25)
+    root = folder(*pictures, suffix=".png")
+    trained = sets.load(root).notes
+    checked = json.loads(run_cli("data", "check", root, "--json").stdout)["notes"]
+    for notes in (trained, checked):
+        found = [note for note in notes if "nearly one colour" in note]
+        assert len(found) == bool(flat)
+        if flat:
+            are = "is" if flat == 1 else "are"
+            assert found[0].startswith(f"{flat} of 6 images that were looked at {are} nearly one colour ({root}/0")
+            assert found[0].endswith(cause or ")")
+
+
+def test_arrays_that_are_nearly_one_colour_are_counted(tmp_path):
+    name = str(tmp_path / "x.npz")
+    both = [np.stack([np.asarray(image) for image in images]) for images in (noise(5) + blank(1), blank(1) + noise(2))]
+    np.savez(name, train_images=both[0], test_images=both[1])
+    assert "2 of 9 images that were looked at are nearly one colour (train:5, test:0)" in sets.load(name).notes
+    assert not any("one colour" in note for note in sets.load("digits").notes)
+
+
+def test_a_range_that_hides_everything_is_named(folder):
+    root = folder(*(tiff(ramp(0, 255, I32, shape=(32, 32), seed=i)) for i in range(4)))
+    (note,) = [note for note in sets.load(root, range="5000,90000").notes if "one colour" in note]
+    assert note.endswith("or --range 5000,90000 is not their range")
+
+
+def test_jpegs_of_one_colour_are_found_and_fine_texture_is_none(tmp_path):
+    """A JPEG is decoded coarsely first, where noise nearly vanishes."""
+    faint = np.random.default_rng(0).normal(128, 8, (512, 512)).clip(0, 255).astype(np.uint8)
+    for i, image in enumerate((Image.fromarray(faint), Image.new("L", (512, 512), 90))):
+        image.save(tmp_path / f"{i}.jpg", quality=95)
+    (note,) = [note for note in sets.load(str(tmp_path)).notes if "one colour" in note]
+    assert note == f"1 of 2 images that were looked at is nearly one colour ({tmp_path}/1.jpg)"
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_page_counts_one_and_many(tmp_path, n):
+    """Each number with its own word."""
+    root, images = tmp_path / "set", noise(9)
+    for split in ("train", "test"):
+        for name in "ab":
+            (root / split / name).mkdir(parents=True)
+    for i in range(6):
+        images[i].save(root / "train" / "ab"[i % 2] / f"{i}.png")
+    for i in range(2):
+        images[6 + i].save(root / "test" / "ab"[i] / f"{i}.png")
+    for i in range(n):
+        images[i].save(root / "train" / "ab"[i % 2] / f"again{i}.png")  # equal
+        images[2 + i].save(root / "test" / "ab"[i % 2] / f"leak{i}.png")
+        (root / "train" / f"note{i}.txt").write_text("")
+        (root / "train" / f".hidden{i}").write_text("")
+        (root / "train" / f".folder{i}").mkdir()
+        (root / "train" / f"gone{i}.png").symlink_to(root / "nowhere")
+        Image.new("L", (16, 16)).save(root / f"beside{i}.png")
+        images[8].resize((20, 20)).save(root / "train" / "a" / f"small{i}.png") if i == 0 else None
+    page = " ".join(run_cli("data", "check", root).stdout.split())
+    one = {
+        "px": "1 image is smaller",
+        "skipped": ("1 other file", "1 hidden file", "1 hidden folder", "1 broken link",
+                    "1 image outside the classes and splits"),
+        "equal": "equal images: 1 in train that is there already",
+        "leak": "leak: 1 of test is in train too; remove it from one of the two",
+    }  # fmt: skip
+    many = {
+        "px": "1 image is smaller",
+        "skipped": ("2 other files", "2 hidden files", "2 hidden folders", "2 broken links",
+                    "2 images outside the classes and splits"),
+        "equal": "equal images: 2 in train that are there already",
+        "leak": "leak: 2 of test are in train too; remove them from one of the two",
+    }  # fmt: skip
+    for words in (one if n == 1 else many).values():
+        for some in (words,) if isinstance(words, str) else words:
+            assert some + "," in page + "," or some + " " in page, some
+    assert ("files" in page.split("skipped:")[1].split("equal")[0]) == (n == 2)
+
+
+def test_the_page_of_one_image(tmp_path):
+    noise(1)[0].save(tmp_path / "x.png")
+    result = run_cli("data", "check", tmp_path)
+    assert result.stdout.startswith("1 image: 1 in train\n")

@@ -188,7 +188,7 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
     own = home(start)
     other = home(held) if held is not None and own.sorted_out else None
     names = sorted({*own.classes, *(other.classes if other else ())}, key=natural) if own.sorted_out else []
-    unreadable = UnreadableImages(root)
+    unreadable = UnreadableImages(root, shown=shown)
     train = own.split(names, unreadable, shown)
     test = other.split(names, unreadable, shown) if other is not None else None
     if not len(train):

@@ -19,6 +19,7 @@ DECODED = 64  # of which so many are decoded, to see whether they show anything
 COARSE = 8  # a JPEG is decoded no finer than so many times smaller where its colours are asked for
 FLAT = 2  # the deviation of a channel's values, of 255, up to which a picture is nearly one colour
 CHUNK = 64  # images in memory whose colours are compared at a time
+NAMED = 3  # of them in a note
 MANY = 0.5  # of the pictures that are nearly one colour: something is wrong with all
 
 
@@ -112,17 +113,15 @@ def flat_note(flat: Sequence[str], of: int, shown: Range | None = None) -> Itera
     """Yield a sentence on images that are nearly one colour, of so many, where there are some."""
     if not flat:
         return
-    all_of = f"{len(flat):,} of {of:,} images that were looked at are nearly one colour"
-    first = f"{all_of} (first {flat[0]})" if of > 1 else f"the image is nearly one colour ({flat[0]})"
+    are = "is" if len(flat) == 1 else "are"
+    count = f"{len(flat):,} of {of:,} images that were looked at {are} nearly one colour"
+    named = f"{count} ({', '.join(flat[:NAMED])}{', ...' if len(flat) > NAMED else ''})"
     if len(flat) <= MANY * of:
-        yield first
+        yield named
     elif shown is None:
-        yield (
-            f"{first}, and nothing can be learned from those: they are blank, or were saved with values that use a "
-            "small part of 0 to 255; save them anew"
-        )
+        yield f"{named}: most show nothing to learn from; they are blank, or use little of 0 to 255: save them anew"
     else:
-        yield f"{first}, and nothing can be learned from those: they are blank, or --range {shown} is not their range"
+        yield f"{named}: most show nothing to learn from; they are blank, or --range {shown} is not their range"
 
 
 def is_flat(picture: Picture) -> bool:

@@ -152,10 +152,9 @@ def _from_arrays(
         labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"], shown)
         assert labelled is not None  # it was made above
         train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
-    pixels_of_all = train.images.pixels
-    assert pixels_of_all is not None  # as above
-    flat = [f"train:{place}" for place in flat_places(pixels_of_all)] if own else []
-    notes += flat_note(flat, len(train))
+    if own:
+        flat = [f"{split}:{place}" for split, images in pixels.items() for place in flat_places(images)]
+        notes += flat_note(flat, sum(map(len, pixels.values())), shown)
     return Dataset(name, train, bank, test, size, count_classes(bank, test), own, notes=tuple(notes), shown=shown)
 
 
