@@ -127,7 +127,7 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
             if name == "data" and os.path.exists(value):
                 value = str(Path(value).resolve())
             if name == "range":
-                value, own[name] = (str(Range.parse(text)) for text in (value, own[name]))
+                value, own[name] = (str(Range.parse(text)) for text in (value, own.get(name)))
             if value != own.get(name):
                 raise UserError(
                     f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import torch
@@ -51,7 +51,7 @@ class Options(Record):
     accumulate: int = 1
     max_bad: float = MAX_SHARE
     baselines: bool = True
-    range: str | None = None
+    range: str | None = field(default=None, metadata={"optional": True})
 
     @classmethod
     def from_json(cls, content: object) -> Self:
