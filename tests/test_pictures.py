@@ -58,6 +58,12 @@ NATURAL = {  # what a file of a type means where nobody says: the values, how th
     "16-bit RGB TIFF": (ramp(0, 65535, U16, 3), tiff, 0, 65535),
     "16-bit RGB TIFF, big-endian": (ramp(0, 65535, U16, 3), lambda v: tiff(v, ">"), 0, 65535),
     "16-bit RGB TIFF, compressed": (ramp(0, 65535, U16, 3), lambda v: tiff(v, ">", compressed=True), 0, 65535),
+    "12-bit TIFF": (ramp(0, 4095, U16), lambda v: tiff(v, bits=12), 0, 4095),
+    "16-bit RGB TIFF in planes": (ramp(0, 65535, U16, 3), lambda v: tiff(v, planes=True), 0, 65535),
+    "16-bit RGB TIFF in planes, big-endian": (ramp(0, 65535, U16, 3), lambda v: tiff(v, ">", planes=True), 0, 65535),
+    "PPM of 16 bits": (ramp(0, 65535, U16, 3), lambda v: b"P6 32 24 65535\n" + v.astype(">u2").tobytes(), 0, 65535),
+    "PPM up to 4095": (ramp(0, 4095, U16, 3), lambda v: b"P6 32 24 4095\n" + v.astype(">u2").tobytes(), 0, 4095),
+    "int8 0..127": (ramp(0, 127, np.int8), tiff, 0, 255),
     "PGM of 16 bits": (ramp(0, 65535, U16), lambda v: b"P5 32 24 65535\n" + v.astype(">u2").tobytes(), 0, 65535),
     "PGM up to 4095": (ramp(0, 4095, U16), lambda v: b"P5 32 24 4095\n" + v.astype(">u2").tobytes(), 0, 4095),
 }
@@ -73,14 +79,27 @@ def test_a_type_that_has_a_range_is_read_by_it(folder, kind):
     gray = gray if gray.ndim == 3 else gray[..., None].repeat(3, -1)
     assert np.abs(shown(f"{root}/00.tif") - gray).max() == 0
     assert abs(float(found.train.images.pixels.float().mean()) - gray[:, 4:28].mean()) < 1e-3  # of the middle
-    assert abs(gray.mean() - 127.5) < 10
+    assert abs(gray.mean() - (low + values.max()) / 2 * 255 / (high - low)) < 10
     notes = " ".join(found.notes)
-    assert "is black" in notes or "are read as" in notes
+    assert kind == "PPM up to 4095" or "is black" in notes or "are read as" in notes
 
 
 REFUSED = {  # what says nothing of black and white: the values, how they are written, the sentence and its flag
     "HU": (ramp(-1000, 1000, I32), tiff, "has values from -1000 to 1000 in 32-bit integers", "-1000,1000"),
     "HU of 16 bits": (ramp(-1024, 3071, I16), tiff, "from -1024 to 3071 in signed 16 bits", "-1024,3071"),
+    "int8": (ramp(-128, 127, np.int8), tiff, "from -128 to 127 in signed 8 bits", "-128,127"),
+    "12 bits in planes": (
+        ramp(0, 4095, U16, 3),
+        lambda v: tiff(v, planes=True),
+        "from 0 to 4095 in 16 bits",
+        "0,4095",
+    ),
+    "12 bits in a PPM": (
+        ramp(0, 4095, U16, 3),
+        lambda v: b"P6 32 24 65535\n" + v.astype(">u2").tobytes(),
+        "in 16 bits",
+        "0,4095",
+    ),
     "int32 of 16 bits": (ramp(0, 65535, I32), tiff, "from 0 to 65535 in 32-bit integers", "0,65535"),
     "int32 masks": (ramp(0, 1, I32), tiff, "from 0 to 1 in 32-bit integers", "0,1"),
     "float 0..255": (ramp(0, 255, F32), tiff, "from 0 to 255 in floats", "0,255"),
@@ -212,6 +231,18 @@ def test_a_picture_of_many_bits_is_turned_as_its_exif_says(tmp_path):
     assert (shown(tmp_path / "x.png")[..., 0] == np.rot90(expected(values, 0, 65535), -1)).all()
 
 
+def test_compressed_planes_of_16_bits_are_read_to_8_and_take_no_range(tmp_path):
+    """Pillow reads the first byte of two alone."""
+    values = ramp(0, 65535, U16, 3)
+    (tmp_path / "x.tif").write_bytes(tiff(values, compressed=True, planes=True))
+    assert np.abs(shown(tmp_path / "x.tif") - expected(values, 0, 65535)).max() <= 1
+    with pytest.raises(UnreadableImage, match="its 16 bits lie in compressed planes; save it with its channels inter"):
+        shown(tmp_path / "x.tif", "0,4095")
+    (tmp_path / "x.tif").write_bytes(tiff(ramp(0, 65535, U16, 4), photometric=5, planes=True))
+    with pytest.raises(UnreadableImage, match="its 16 bits lie in planes; save it with"):
+        Picture(tmp_path / "x.tif")
+
+
 def test_a_tiff_of_a_kind_that_is_not_read_is_said_to_be_one(tmp_path):
     (tmp_path / "x.tif").write_bytes(tiff(ramp(0, 1, np.float64)))
     with pytest.raises(UnreadableImage, match="a TIFF of a kind that is not read; save it with"):
@@ -230,6 +261,7 @@ def on_white(colours, alpha):
 ALPHA = np.random.default_rng(2).integers(0, 256, (24, 32), np.uint8)
 ALPHA[:4] = 0
 FULL = ramp(0, 65535, U16, 4)
+PART = np.minimum(FULL, FULL[..., 3:])  # colours that are multiplied by alpha are no larger
 RGBA = np.dstack([EIGHT, ALPHA])
 GRAY = EIGHT[..., :1].repeat(3, -1)
 COLOUR = (10, 200, 30)
@@ -258,6 +290,12 @@ SEEN = {  # pictures with clear parts, how they are saved, and what is seen on w
         on_white(GRAY, np.where(EIGHT[..., 0] == 7, 0, 255)),
     ),
     "RGBA of 16 bits": (png(FULL, PNG_RGBA), ".png", {}, on_white(FULL[..., :3] / 257, FULL[..., 3] / 257)),
+    "RGBA TIFF of 16 bits in planes": (
+        tiff(FULL, extra=2, planes=True), ".tif", {}, on_white(FULL[..., :3] / 257, FULL[..., 3] / 257),
+    ),
+    "premultiplied TIFF of 16 bits": (
+        tiff(PART, extra=1), ".tif", {}, PART[..., :3] / 257 + 255 - PART[..., 3:] / 257,
+    ),
     "RGBA TIFF of 16 bits": (tiff(FULL, extra=2), ".tif", {}, on_white(FULL[..., :3] / 257, FULL[..., 3] / 257)),
     "LA of 16 bits": (
         png(FULL[..., :2], PNG_LA), ".png", {}, on_white(FULL[..., :1].repeat(3, -1) / 257, FULL[..., 1] / 257),

@@ -19,8 +19,9 @@ Open = Callable[[], Image.Image]
 ROWS = 512  # of a picture that are scaled at a time
 LEAST_SHARE = 16  # a range of which so small a part is used is not what the pictures were made for
 WHITE_IS_ZERO = 0  # of TIFF's photometric interpretation
-PHOTOMETRIC, BITS = 262, 258  # tags of TIFF
-DEEP = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA);16[BLN]")  # Pillow's words for 16 bits of which it keeps 8
+APART, UNCOMPRESSED, SIGNED = 2, 1, 2  # of its planes, its compression and its samples
+BITS, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLES = 258, 259, 262, 284, 339  # tags of TIFF
+DEEP = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA|[RGBA]);16[BLN]")  # Pillow's words for 16 bits of which it keeps 8
 NATIVE = "L" if sys.byteorder == "little" else "B"
 OTHER = {"B": "L", "L": "B"}
 
@@ -86,6 +87,10 @@ class Extent(NamedTuple):
         return Extent(min(self.low, other.low), max(self.high, other.high), self.gaps or other.gaps)
 
 
+class Unsupported(ValueError):
+    """Values lie in a file as they are not read here; the message is the reason, in a few words."""
+
+
 class Depth(NamedTuple):
     """What a picture's header says of its values: their name, and what is black and white where nobody says."""
 
@@ -100,6 +105,8 @@ class Depth(NamedTuple):
             return cls("floats", Range(0, 1))
         if image.mode == "I" and image.format != "PPM":
             return cls("signed 16 bits" if raw.endswith(("16S", "16BS")) else "32-bit integers", Range(0, 255))
+        if image.mode == "L" and _tag(image, SAMPLES) == (SIGNED,):
+            return cls("signed 8 bits", Range(0, 255))
         if image.mode.startswith("I") or DEEP.fullmatch(raw):
             top = _largest(image)
             return cls(f"{top.bit_length()} bits", Range(0, top))
@@ -155,24 +162,35 @@ def number(value: float) -> str:
     return f"{value:.15g}"
 
 
-def read_values(open_image: Open) -> tuple[Values, str]:
-    """Return the values of a picture of more than 8 bits, turned as its EXIF says, and the mode that they have."""
+def read_values(open_image: Open, exact: bool) -> tuple[Values, str]:
+    """Return the values of a picture of more than 8 bits, turned as its EXIF says, and the mode that they have.
+
+    Where they are not to be exact, those of 16 bits may be read to 8. Raises `Unsupported` where that is all there is.
+    """
     image = open_image()
     raw, white_is_zero = raw_mode(image), _tag(image, PHOTOMETRIC) == WHITE_IS_ZERO
     if not DEEP.fullmatch(raw):
         top, clear = _largest(image), image.info.get("transparency")
         values = np.asarray(ImageOps.exif_transpose(image))[..., None]
+        if image.mode == "L":
+            values = values.view(np.int8)
         if image.format == "PPM" and top < 0xFFFF:
             values = np.rint(values * (top / 0xFFFF)).astype(np.uint16)  # Pillow has scaled them
         if white_is_zero and image.mode.startswith("I;16"):
             values = top - values
         return _with_alpha(values, clear, "L")
     if raw.startswith("LA"):  # Pillow knows no mode of two 16 bits: its bytes are read as four channels
-        halves = _read_as(image, "RGBA", "RGBA")
+        image._mode = "RGBA"
+        halves = _read_as(image, lambda word: "RGBA")
         return halves[..., 0::2].astype(np.uint16) << 8 | halves[..., 1::2], "LA"
-    mode, kind, order = image.mode, raw[:-1].replace("a;", "A;"), raw[-1].replace("N", NATIVE)
-    high = _read_as(image, mode, kind + order).astype(np.uint16)
-    values = high << 8 | _read_as(open_image(), mode, kind + OTHER[order])  # Pillow's other order has the other byte
+    high: Values = _read_as(image, _plain).astype(np.uint16)
+    if not _in_planes(image):  # Pillow's other order of bytes has the other byte
+        low: Values = _read_as(open_image(), lambda word: _plain(word)[:-1] + OTHER[_plain(word)[-1]])
+    elif exact:
+        raise Unsupported("its 16 bits lie in compressed planes; save it with its channels interleaved")
+    else:
+        low = high
+    values, mode = high << 8 | low, image.mode
     if raw.startswith("RGBa"):  # multiplied by alpha
         alpha = np.maximum(values[..., 3:], 1).astype(np.float64)
         values[..., :3] = np.rint(values[..., :3] * 65535.0 / alpha).clip(0, 65535)
@@ -195,14 +213,42 @@ def _with_alpha(values: Values, clear: Any, mode: str) -> tuple[Values, str]:
     return np.concatenate([values, alpha], axis=-1), mode + "A"
 
 
-def _read_as(image: Image.Image, mode: str, raw: str) -> npt.NDArray[np.uint8]:
+def find_bytes(image: Image.Image) -> None:
+    """Tell Pillow of 16 bits that it takes for 8, in planes of a TIFF, or narrows, in colours of PPM.
+
+    Raises `Unsupported` for those of which it knows nothing.
+    """
+    tiles, raw = getattr(image, "tile", None) or [], raw_mode(image)
+    if image.format == "TIFF" and raw in {*"RGBA"} and _bits(image) == 16:
+        order = "L" if image.tag_v2.prefix == b"II" else "B"  # type: ignore[attr-defined]
+        _retell(image, lambda word: f"{word};16{order}")
+    elif image.format == "TIFF" and raw in {*"CMYK"} and _bits(image) == 16:
+        raise Unsupported("its 16 bits lie in planes; save it with its channels interleaved")
+    elif image.format == "PPM" and tiles[0].codec_name == "ppm" and tiles[0].args == ("RGB", 0xFFFF):
+        image.tile = [tiles[0]._replace(codec_name="raw", args="RGB;16B")]  # type: ignore[attr-defined]
+
+
+def _read_as(image: Image.Image, change: Callable[[str], str]) -> npt.NDArray[np.uint8]:
     """Return the bytes of a picture that Pillow unpacks from other words for them."""
-    if mode != image.mode:
-        image._mode = mode
-    tiles = getattr(image, "tile", [])
-    args = [raw if isinstance(tile.args, str) else (raw, *tile.args[1:]) for tile in tiles]
-    image.tile = [tile._replace(args=one) for tile, one in zip(tiles, args, strict=True)]  # type: ignore[attr-defined]
+    _retell(image, change)
     return np.asarray(ImageOps.exif_transpose(image))
+
+
+def _retell(image: Image.Image, change: Callable[[str], str]) -> None:
+    """Change Pillow's word for how the values lie, in all parts of a picture."""
+    tiles = getattr(image, "tile", [])
+    args = [change(one.args) if isinstance(one.args, str) else (change(one.args[0]), *one.args[1:]) for one in tiles]
+    image.tile = [one._replace(args=word) for one, word in zip(tiles, args, strict=True)]  # type: ignore[attr-defined]
+
+
+def _plain(word: str) -> str:
+    """Return Pillow's word for 16 bits with the order of their bytes, alpha as it lies there."""
+    return word.replace("a;", "A;")[:-1] + word[-1].replace("N", NATIVE)
+
+
+def _in_planes(image: Image.Image) -> bool:
+    """Return whether a TIFF keeps each channel alone and compressed, of which Pillow always reads the first byte."""
+    return _tag(image, PLANES) == APART and bool(_tag(image, COMPRESSION) != UNCOMPRESSED)
 
 
 def raw_mode(image: Image.Image) -> str:
@@ -219,7 +265,13 @@ def _tag(image: Image.Image, tag: int) -> Any:
 
 def _largest(image: Image.Image) -> int:
     """Return the largest value that a picture's header allows for."""
-    tiles, bits = getattr(image, "tile", None), _tag(image, BITS)
+    tiles = getattr(image, "tile", None)
     if image.format == "PPM" and tiles and isinstance(tiles[0].args, tuple):
         return int(tiles[0].args[1])
-    return (1 << int(bits[0] if bits else 16)) - 1
+    return (1 << _bits(image)) - 1
+
+
+def _bits(image: Image.Image) -> int:
+    """Return the bits of a value by the header of a TIFF; 16 of other files."""
+    bits = _tag(image, BITS)
+    return int(bits[0]) if bits else 16

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..tools.errors import UserError
 from ..tools.files import read_regular
-from .depth import Depth, Extent, Range, Values, as_8_bits, raw_mode, read_values
+from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 CHUNK = 1024  # images resized at a time
@@ -78,6 +78,7 @@ class Picture:
         """Return the image with its header read."""
         with _unbounded():
             image = Image.open(io.BytesIO(self.file), formats=FORMATS)
+            find_bytes(image)
         if (gray := GRAYS.get(raw_mode(image))) and "transparency" in image.info:
             image.info["transparency"] *= gray
         return image
@@ -112,7 +113,7 @@ class Picture:
     def values(self) -> tuple[Values, str]:
         """Return the values of a picture of more than 8 bits [H, W, channels], and the mode that they have."""
         with self.reading():
-            return read_values(self.open)
+            return read_values(self.open, self.shown is not None)
 
     def _coarse_options(self, shrink: float) -> dict[str, int]:
         """Return the decoder's options for a smaller transform of each block, by at least two."""
@@ -136,6 +137,8 @@ def _reason(error: Exception, file: bytes) -> str:
     """Return why a file cannot be read, in a few words."""
     if isinstance(error, OSError) and error.strerror:  # the system's
         return error.strerror.lower()
+    if isinstance(error, Unsupported):
+        return str(error)
     if not file:
         return "it is empty"
     if isinstance(error, UnidentifiedImageError) and file.startswith(TIFF):

@@ -13,6 +13,7 @@ WORDS = {
     "turned by EXIF": "turned as EXIF says",
     "12 bits": "of 12 bits",
     "16 bits": "of 16 bits",
+    "signed 8 bits": "of signed 8 bits",
     "signed 16 bits": "of signed 16 bits",
     "32-bit integers": "of 32-bit integers",
     "floats": "of floats",
