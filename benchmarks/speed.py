@@ -33,7 +33,7 @@ import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.layout import image_paths
-from sslzoo.data.picture import read_sizes
+from sslzoo.data.sample import sample
 from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
 from sslzoo.metrics.knn import knn
 from sslzoo.metrics.rows import unit_rows
@@ -327,7 +327,7 @@ def stream(bench: Bench) -> dict:
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
         paths = sorted(image_paths(folder))
-        sizes = read_sizes(paths, {})
+        sizes = sample(paths, None, {}).shapes
         size, whole = min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE), tuple(map(int, np.median(sizes, axis=0)))
         split = Split(FileImages(tuple(paths[: len(paths) if not bench.quick else 20 * batch])))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)

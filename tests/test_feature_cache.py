@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import sslzoo
-from sslzoo.data import hashes
+from sslzoo.data.contents import hashes
 from sslzoo.data.images import MemoryImages
 from sslzoo.data.splits import Split
 from sslzoo.evaluation import sources, store

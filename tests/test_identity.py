@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import sslzoo
-from sslzoo.data import hashes, sets
-from sslzoo.data.hashes import Hashes
-from sslzoo.data.identity import Identity
+from sslzoo.data import sets
+from sslzoo.data.contents import hashes
+from sslzoo.data.contents.hashes import Hashes
+from sslzoo.data.contents.identity import Identity
 from sslzoo.evaluation import sources
 from sslzoo.evaluation.benchmark import Request, benchmark
 from sslzoo.evaluation.evaluate import Evaluation

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sslzoo.data.identity import Identity
+from sslzoo.data.contents.identity import Identity
 from sslzoo.processes import agree, launched
 from sslzoo.tools.errors import UserError
 from sslzoo.training import runs

@@ -10,7 +10,7 @@ import click
 
 from .. import show
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, MEMORY, PLUGIN, Command, stacked
+from .expression import AS_JSON, DATA_HELP, MEMORY, PLUGIN, RANGE, Command, stacked
 from .interrupt import at_work
 from .output import emit
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SOURCE_OPTIONS = stacked(
     click.option("--data", help=DATA_HELP + " By default the runs' own, else digits."),
     click.option("--image-size", type=int, help="Size of an image in px."),
+    RANGE,
     click.option("--limit", type=int, help="Use N training images only."),
     click.option("--backbone", help="Of weights in a file, or of 'random'."),
     click.option("--layer", default="encoder", show_default=True, help="Of a run: encoder or projector."),
@@ -46,13 +47,13 @@ def source_options(command: Command) -> Command:
     @wraps(command)
     def called(
         data: str | None, image_size: int | None, limit: int | None, backbone: str | None, layer: str, network: str,
-        device: str, seed: int, workers: int | None, memory: str, cached: bool, **others: object,
+        device: str, seed: int, workers: int | None, memory: str, cached: bool, range: str | None, **others: object,
     ) -> None:  # fmt: skip
         from ..evaluation.sources import EmbedOptions
 
         command(
             options=EmbedOptions(
-                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory
+                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory, range
             ),
             **others,
         )

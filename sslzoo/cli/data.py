@@ -4,7 +4,7 @@ import click
 
 from .. import show
 from ..tools.errors import UserError
-from .expression import AS_JSON
+from .expression import AS_JSON, RANGE
 from .interrupt import at_work
 from .output import emit
 
@@ -17,9 +17,10 @@ def data() -> None:
 @data.command()
 @click.argument("folder", metavar="FOLDER")
 @click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224.")
+@RANGE
 @click.option("--workers", type=int, help="Images that are read at a time; by default cores less one, 2 to 16.")
 @AS_JSON
-def check(folder: str, image_size: int | None, workers: int | None, as_json: bool) -> None:
+def check(folder: str, image_size: int | None, range: str | None, workers: int | None, as_json: bool) -> None:
     """Read every image of a folder (or an .npz file) once, and say what a run would make of it.
 
     Ends with an error where a run would: too many images that cannot be read, or too few that can.
@@ -32,7 +33,7 @@ def check(folder: str, image_size: int | None, workers: int | None, as_json: boo
 
     at_work()
     with show.Bar() as bar:
-        report, why = survey(folder, image_size, workers, bar.at)
+        report, why = survey(folder, image_size, workers, bar.at, range)
     if as_json:
         emit(report.to_json())
     else:

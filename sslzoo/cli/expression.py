@@ -83,6 +83,10 @@ PLUGIN = click.option(
     callback=lambda ctx, param, paths: [plugins.load_plugin(path) for path in paths],
     help="A Python file with values, backbones or data sets of your own; it is run.",
 )  # fmt: skip
+RANGE = click.option(
+    "--range", metavar="LOW,HIGH", help="Values that are black and white in images of more than 8 bits; others stay as "
+    "they are.",
+)  # fmt: skip
 DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
 
 MEMORY = click.option(
@@ -109,6 +113,7 @@ training_options = stacked(
     click.option("--batch-size", type=int, help="Images in a batch."),
     click.option("--backbone", help="A name of timm's, or 'small'."),
     click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
+    RANGE,
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
     click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
     MEMORY,

@@ -115,6 +115,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
     """Raise `UserError` for flags beside --resume that differ from the run's own."""
+    from ..data.depth import Range
     from ..training.checkpoints import locate
     from ..training.runs import read_run
 
@@ -125,6 +126,8 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
         name = names.get(param.name or "", param.name or "")
         if name in flags and ctx.get_parameter_source(param.name or "") is click.core.ParameterSource.COMMANDLINE:
             value = flags[name]
+            if name == "range":
+                value, own[name] = (str(Range.parse(text)) for text in (value, own.get(name)))
             if name != "data" and value != own.get(name):  # data that were moved are compared when they are read
                 raise UserError(
                     f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import local_world_size
+from .depth import Range
 from .images import FileImages, Held, Packed
 from .layout import NO_LABELS, count, list_folder
-from .picture import Picture, UnreadableImage, read_sizes, square
+from .picture import Picture, UnreadableImage, square
+from .sample import sample
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
 
 AUTO, ALWAYS, NEVER = MEMORY = ("auto", "always", "never")  # whether images of files are kept in memory
@@ -20,12 +22,13 @@ MEMORY_SHARE = 0.25  # of what is available, for images that are kept without be
 MEASURED = 256  # images whose pixels give a data set's mean and deviation
 
 
-def read_folder(root: Path, image_size: int | None) -> Dataset:
+def read_folder(root: Path, image_size: int | None, shown: Range | None = None) -> Dataset:
     """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
-    Images that are in no folders of classes have no labels. Raises `UserError`.
+    Images that are in no folders of classes have no labels. ``shown`` are the values that are black and white where
+    images have more than 8 bits. Raises `UserError`.
     """
-    listing = list_folder(root)
+    listing = list_folder(root, shown)
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
     unreadable = train.unreadable
     if names and test is None:
@@ -33,14 +36,15 @@ def read_folder(root: Path, image_size: int | None) -> Dataset:
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)
-    sizes = read_sizes(train.images.paths, unreadable.reasons)
-    if not len(sizes):
+    looked_at = sample(train.images.paths, shown, unreadable.reasons)
+    notes += [*looked_at.decisions(), *looked_at.flat_notes()]
+    if not len(sizes := looked_at.shapes):
         raise unreadable.none_readable(train.images.paths)
     size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     squares = bool((sizes == sizes[0, 0]).all()) and int(sizes[0, 0]) <= 1.5 * size
     name, shape = root.resolve().name, tuple(np.median(sizes, axis=0).astype(int).tolist())
     found = Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
-    return replace(found, whole=None if squares else shape)
+    return replace(found, whole=None if squares else shape, shown=shown)
 
 
 def measured(dataset: Dataset) -> Dataset:
@@ -70,8 +74,8 @@ def _fine_square(split: Split, path: Path, size: int) -> Tensor | None:
 
 def _opened(split: Split, path: Path) -> Picture:
     """Return a picture of a split, which learns its hash. Raises `UnreadableImage`."""
-    picture = Picture(path)
     assert isinstance(split.images, FileImages)
+    picture = Picture(path, split.images.shown)
     if split.images.hashes.known(path) is None:
         split.images.hashes.learn(path, picture.stamp)
     return picture

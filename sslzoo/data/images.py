@@ -4,7 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import readers
-from .hashes import Hashes, Stamp
+from .contents.hashes import Hashes, Stamp
+from .depth import Range
 from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
@@ -109,6 +110,11 @@ class ImageSource(ABC):
         return not self.paths or (self.pixels is not None and self.pixels.shape[-1] == size)
 
     @property
+    def shown(self) -> Range | None:
+        """The values that are black and white in files of more than 8 bits; None where nobody says."""
+        return None
+
+    @property
     @abstractmethod
     def names(self) -> tuple[str, ...]:
         """Return the name of each image: its file's, or its place."""
@@ -186,7 +192,7 @@ class MemoryImages(ImageSource):
 
 @dataclass(frozen=True, eq=False)
 class FileImages(ImageSource):
-    """Reads images in files, of any size.
+    """Reads images in files, of any size; ``shown`` is `Picture`'s.
 
     Where they are in memory too, ``squares`` has them as `read` makes them at one size, and ``whole`` as `open` does;
     those that cannot be read are black.
@@ -194,6 +200,7 @@ class FileImages(ImageSource):
 
     files: tuple[Path, ...] = field(repr=False)
     hashes: Hashes = field(default_factory=Hashes, repr=False)
+    shown: Range | None = None
     squares: Tensor | None = field(default=None, repr=False)
     whole: Packed | None = field(default=None, repr=False)
 
@@ -215,7 +222,7 @@ class FileImages(ImageSource):
     def take(self, index: Tensor) -> Self:
         files = tuple(self.files[i] for i in index.tolist())
         squares = None if self.squares is None else self.squares[index]
-        return type(self)(files, self.hashes, squares, self.whole and self.whole.take(index))
+        return replace(self, files=files, squares=squares, whole=self.whole and self.whole.take(index))
 
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         if self.squares is not None and self.squares.shape[-1] == size:
@@ -223,7 +230,7 @@ class FileImages(ImageSource):
         made, unreadable, seen = [torch.empty(0, 3, size, size, dtype=torch.uint8)], [], []
         for place in places:
             try:
-                picture = Picture(self.files[place])
+                picture = Picture(self.files[place], self.shown)
                 made.append(square(picture.pixels()[None], size))
                 if self.hashes.known(self.files[place]) is None:
                     seen.append((place, picture.stamp))
@@ -232,7 +239,7 @@ class FileImages(ImageSource):
         return ReadImages(torch.cat(made), unreadable, seen)
 
     def open(self, place: int) -> Opened:
-        return Picture(self.files[place]) if self.whole is None else self.whole.open(place)
+        return Picture(self.files[place], self.shown) if self.whole is None else self.whole.open(place)
 
     def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
         """Take up what was read of files at some places."""
@@ -249,5 +256,6 @@ class FileImages(ImageSource):
         return all(self.hashes.known(path) is not None for path in self.files)
 
     def fingerprint(self) -> Iterator[bytes]:
-        """Yield the hash of each file's content."""
+        """Yield the range that is shown, and the hash of each file's content."""
+        yield b"" if self.shown is None else f"{self.shown}\n".encode()
         yield from self.digests()

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from ..tools.errors import UserError, listing
-from .hashes import Hashes
+from .contents.hashes import Hashes
+from .depth import Range
 from .images import FileImages
 from .picture import is_image
 from .splits import Split
@@ -76,11 +77,12 @@ class Home:
     def split(self, names: Sequence[str], unreadable: UnreadableImages, hashes: Hashes) -> Split:
         """Return the images in order of their paths, labelled by their class where there are names of classes."""
         paths = self.paths
+        images = FileImages(tuple(paths), hashes, unreadable.shown)
         if not names:
-            return Split(FileImages(tuple(paths), hashes), unreadable=unreadable)
+            return Split(images, unreadable=unreadable)
         number = {path: names.index(name) for name, inside in self.classes.items() for path in inside}
         labels = torch.tensor([number.get(path, -1) for path in paths], dtype=torch.long)
-        return Split(FileImages(tuple(paths), hashes), labels, unreadable=unreadable)
+        return Split(images, labels, unreadable=unreadable)
 
 
 def some(names: Sequence[str]) -> str:
@@ -177,15 +179,18 @@ def split_folders(root: Path) -> dict[str, Path]:
 
 
 @_listed()
-def list_folder(root: Path) -> Listing:
-    """Return what a folder holds, nothing of it read. Raises `UserError` where there are no images."""
+def list_folder(root: Path, shown: Range | None = None) -> Listing:
+    """Return what a folder holds, nothing of it read; ``shown`` is `Picture`'s.
+
+    Raises `UserError` where there are no images.
+    """
     splits = split_folders(root)
     start = splits.get("train", root)
     held = splits.get("test", splits.get("val"))
     own = home(start)
     other = home(held) if held is not None and own.sorted_out else None
     names = sorted({*own.classes, *(other.classes if other else ())}, key=natural) if own.sorted_out else []
-    unreadable, hashes = UnreadableImages(root), Hashes(root)
+    unreadable, hashes = UnreadableImages(root, shown=shown), Hashes(root)
     train = own.split(names, unreadable, hashes)
     test = other.split(names, unreadable, hashes) if other is not None else None
     if not len(train):

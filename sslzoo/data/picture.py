@@ -2,7 +2,7 @@
 
 import errno
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from torch import Tensor
 from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.files import read_with_state
 from ..tools.locks import fork_safe
-from .hashes import Stamp
+from .contents.hashes import Stamp
+from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-SAMPLED = 500  # files whose headers tell the usual size
 CHUNK = 1024  # images resized at a time
 ORIENTATION = 0x0112  # the tag of EXIF
 SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
@@ -36,6 +36,8 @@ OF_A_FILE = (  # errors of the system that are a file's own: it stays so, whenev
 LEAST_MEMORY = 1 << 24  # bytes that any picture may take
 STRIP = 8  # times as long as wide: no more of a longer image is seen
 SCAN = b"\xff\xda"  # begins one in a JPEG
+GRAYS = {"L;2": 85, "L;4": 17}  # by which Pillow scales the pixels of a PNG of few grays, and not the one that is clear
+TIFF = (b"II*\0", b"MM\0*")  # how one begins
 EXACT = {"fastdct": False, "fastupsample": False}  # Pillow's pixels, in less time
 
 
@@ -58,15 +60,17 @@ def is_image(path: Path) -> bool:
 class Picture:
     """An image file whose header is read; ``width`` and ``height`` in px, turned as its EXIF says.
 
-    Raises `UnreadableImage` for one that cannot be read, when it is made or when its pixels are.
+    ``shown`` are the values that are black and white in a picture of more than 8 bits; without it those of its type
+    are, and a picture with values beyond them is unreadable. What is transparent lies on white. Raises
+    `UnreadableImage` for one that cannot be read, when it is made or when its pixels are.
     """
 
-    def __init__(self, path: Path):
-        self.path, self.file, self.width, self.height = path, b"", 0, 0
+    def __init__(self, path: Path, shown: Range | None = None):
+        self.path, self.file, self.width, self.height, self.shown = path, b"", 0, 0, shown
         with self.reading():
             self.file, self.state = read_with_state(path, MOST_BYTES)
-            with _unbounded():
-                self.image = Image.open(io.BytesIO(self.file), formats=FORMATS)
+            self.image = self.open()
+            self.depth = Depth.of(self.image)
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1
             sideways = self.turned and self.image.getexif()[ORIENTATION] in SIDEWAYS
         self.width, self.height = self.image.size[::-1] if sideways else self.image.size
@@ -77,6 +81,15 @@ class Picture:
         if scans > USUAL_SCANS and scans * self.width * self.height > SCANNED_PIXELS:
             size = f"{scans:,} scans, which take too long"
             raise UnreadableImage(f"{path} has {size}; save it anew.", f"has {size}; save it anew")
+
+    def open(self) -> Image.Image:
+        """Return the image with its header read."""
+        with _unbounded():
+            image = Image.open(io.BytesIO(self.file), formats=FORMATS)
+            find_bytes(image)
+        if (gray := GRAYS.get(raw_mode(image))) and "transparency" in image.info:
+            image.info["transparency"] *= gray
+        return image
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -115,8 +128,19 @@ class Picture:
                 with suppress(ValueError):  # what this finds broken Pillow may still read
                     decoded = decode_jpeg(self.file, **EXACT, **self._coarse_options(shrink))
                     return torch.from_numpy(decoded).permute(2, 0, 1)
-            with _unbounded() if self.width * self.height > LARGE else nullcontext():
-                return torch.from_numpy(np.array(as_rgb(self.image))).permute(2, 0, 1)
+            if self.depth is None:
+                with _unbounded() if self.width * self.height > LARGE else nullcontext():
+                    return torch.from_numpy(np.array(as_rgb(self.image))).permute(2, 0, 1)
+        values, mode = self.values()
+        if self.shown is None and (why := self.depth.misfit(Extent.of(values, mode))) is not None:
+            raise UnreadableImage(f"{self.path} {why}.", why)
+        shown = as_rgb(as_8_bits(values, mode, self.shown or self.depth.usual))
+        return torch.from_numpy(np.array(shown)).permute(2, 0, 1)
+
+    def values(self) -> tuple[Values, str]:
+        """Return the values of a picture of more than 8 bits [H, W, channels], and the mode that they have."""
+        with self.reading():
+            return read_values(self.open, self.shown is not None)
 
     def fine(self, size: int) -> Tensor:
         """Return uint8 [3, H, W], fine enough for views of a size in px that are cut out of it.
@@ -152,45 +176,26 @@ def _reason(error: Exception, file: bytes) -> str:
     """Return why a file cannot be read, in a few words."""
     if isinstance(error, OSError) and error.strerror:  # the system's
         return error.strerror.lower()
+    if isinstance(error, Unsupported):
+        return str(error)
     if not file:
         return "it is empty"
+    if isinstance(error, UnidentifiedImageError) and file.startswith(TIFF):
+        return "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats"
     if isinstance(error, UnidentifiedImageError):
         return "it holds no image"
     return "it breaks off" if "truncated" in str(error).lower() else f"it is broken, {type(error).__name__}"
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """Return an image of any mode as RGB, turned as its EXIF says."""
+    """Return an image of 8 bits or less and any mode as RGB, turned as its EXIF says; what is transparent on white."""
     turned = ImageOps.exif_transpose(image)
-    if turned.mode.startswith("I"):  # 16 bits
-        turned = Image.fromarray((np.asarray(turned) >> 8).clip(0, 255).astype(np.uint8))
-    elif turned.mode == "P" and "transparency" in turned.info:
-        turned = turned.convert("RGBA")
-    return turned.convert("RGB")
-
-
-def read_sizes(paths: Sequence[Path], reasons: dict[Path, str]) -> "np.ndarray[tuple[int, int], np.dtype[np.int64]]":
-    """Return width and height [M, 2] of up to 500 images spread over the paths, from their headers.
-
-    Those that cannot be read are added to ``reasons``; where none of them can be read, the first of all paths that can
-    is looked for.
-    """
-    sizes: list[tuple[int, int]] = []
-
-    def read_header(path: Path) -> None:
-        try:
-            picture = Picture(path)
-            sizes.append((picture.width, picture.height))
-        except UnreadableImage as error:
-            reasons[path] = error.reason
-
-    for path in paths[:: max(len(paths) // SAMPLED, 1)]:
-        read_header(path)
-    for path in paths:
-        if sizes:
-            break
-        read_header(path)
-    return np.array(sizes, np.int64).reshape(-1, 2)
+    if not turned.has_transparency_data:
+        return turned.convert("RGB")
+    seen = turned.convert("LA" if turned.mode == "La" else "RGBA").convert("RGBA")
+    ground = Image.new("RGB", seen.size, "white")
+    ground.paste(seen, mask=seen)
+    return ground
 
 
 def square(images: Tensor, size: int) -> Tensor:

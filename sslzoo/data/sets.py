@@ -15,11 +15,13 @@ from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.labels import SEVERAL, columns, read_labels, read_names
 from . import digits
+from .depth import Extent, Range
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, held, measured, read_folder
 from .images import MemoryImages
 from .layout import NO_LABELS, count, some
 from .picture import square
+from .sample import flat_note, flat_places, range_note
 from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
 
 KNOWN = {  # size in px and training images of the sets that have names
@@ -31,28 +33,36 @@ KNOWN = {  # size in px and training images of the sets that have names
 }
 
 
-def load(name: str, image_size: int | None = None, limit: int | None = None, memory: str = AUTO) -> Dataset:
+def load(
+    name: str,
+    image_size: int | None = None,
+    limit: int | None = None,
+    memory: str = AUTO,
+    range: str | None = None,
+) -> Dataset:
     """Load a data set by name, folder or .npz file. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
     training images of a seeded shuffle, for a quick try; ``memory`` says whether images of files are kept in memory:
-    "always", "never", or where they fit ("auto"). Nothing else depends on it.
+    "always", "never", or where they fit ("auto"). Nothing else depends on it. ``range`` are the values that are black
+    and white in images of more than 8 bits, as in "0,4095".
     """
     if memory not in MEMORY:
         raise UserError(f"--memory cannot be {memory!r}; it is {listing(MEMORY)}.")
+    shown = Range.parse(range)
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
-        dataset = _from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, image_size)
+        dataset = _from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, image_size, shown=shown)
     elif name in TORCHVISION:
-        dataset = _from_arrays(name, TORCHVISION[name](), image_size)
+        dataset = _from_arrays(name, TORCHVISION[name](), image_size, shown=shown)
     elif (own_data := plugins.data(name)) is not None:
-        dataset = _from_arrays(name, dict(own_data()), image_size)
+        dataset = _from_arrays(name, dict(own_data()), image_size, shown=shown)
     elif name and os.path.isdir(path):
-        dataset = read_folder(path, image_size)
+        dataset = read_folder(path, image_size, shown)
     elif path.suffix in FORMATS:
-        dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True)
+        dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True, shown=shown)
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
@@ -120,7 +130,9 @@ def _normalised(dataset: Dataset) -> Dataset:
 # ---- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own: bool = False) -> Dataset:
+def _from_arrays(
+    name: str, arrays: dict[str, Any], image_size: int | None, own: bool = False, shown: Range | None = None
+) -> Dataset:
     """Return a resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (or val_images, ...)."""
     if "train_images" not in arrays:
         raise UserError(
@@ -128,12 +140,16 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
             "name them as MedMNIST does."
         )
     notes: list[str] = []
+    if shown is not None:
+        deep = [np.asarray(array) for key, array in arrays.items() if key.endswith("_images")]
+        deep = [array for array in deep if array.dtype != np.uint8]
+        notes.append(range_note(shown, any(_has_gaps(array) for array in deep), bool(deep)))
     held = "test" if "test_images" in arrays else "val"
     pixels: dict[str, Tensor] = {}
     given: dict[str, Any] = {}
     for split in ("train", held):
         if f"{split}_images" in arrays:
-            pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"])
+            pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"], shown)
             given[split] = _as_table(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]))
     labels = _as_labels(given, notes)
     size = image_size or min(min(pixels["train"].shape[-2:]), MAX_VIEW_SIZE)
@@ -147,12 +163,15 @@ def _from_arrays(name: str, arrays: dict[str, Any], image_size: int | None, own:
         notes.append(note)
     bank = train
     if "extra_images" in arrays:  # images without labels, for training alone
-        labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"])
+        labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"], shown)
         assert labelled is not None  # it was made above
         train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
     classes, names = count_classes(bank, test), read_names(name, arrays) if bank.labels is not None else ()
     notes += [f"names of the classes: {some(names)}"] if names and own else []
-    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names)
+    if own:
+        flat = [f"{split}:{place}" for split, images in pixels.items() for place in flat_places(images)]
+        notes += flat_note(flat, sum(map(len, pixels.values())), shown)
+    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names, shown=shown)
 
 
 def _own_arrays(path: Path) -> dict[str, Any]:
@@ -182,11 +201,19 @@ def read_npy(path: Path) -> Any:
         raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None
 
 
-def _as_images(key: str, array: Any) -> Tensor:
+def _as_images(key: str, array: Any, shown: Range | None = None) -> Tensor:
     """Return uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or [N, 3, H, W]; 28 px are padded to 32."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8:
-        raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
+        if pixels.dtype.kind not in "iufb" or not pixels.size:
+            raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
+        if shown is None:
+            found = Extent.of(pixels)
+            raise UserError(
+                f"{key} is {pixels.dtype}; it has to be uint8, or --range LOW,HIGH has to say which of its values are "
+                f"black and white: they go from {found.low:.6g} to {found.high:.6g}."
+            )
+        pixels = shown.to_8_bits(pixels)
     images = torch.from_numpy(np.ascontiguousarray(pixels))
     if images.ndim == 3:
         images = images[..., None]
@@ -197,6 +224,10 @@ def _as_images(key: str, array: Any) -> Tensor:
     if tuple(images.shape[-2:]) == (28, 28):
         images = torch.nn.functional.pad(images, (2, 2, 2, 2))
     return images.expand(-1, 3, -1, -1).contiguous()
+
+
+def _has_gaps(array: Any) -> bool:
+    return bool(array.dtype.kind == "f" and np.isnan(array).any())
 
 
 def _as_table(key: str, array: Any, n: int) -> Any:

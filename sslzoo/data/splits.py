@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..tools.errors import UserError
 from ..tools.labels import asking, foreign, known, named
+from .depth import Range
 from .images import ImageSource
 from .unreadable import UnreadableImages
 
@@ -68,7 +69,8 @@ class Dataset:
 
     ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are none where nobody gave them.
     Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
-    ``whole`` is their usual width and height in px then, else None.
+    ``whole`` is their usual width and height in px then, else None. ``shown`` are the values that are black and white
+    in images of more than 8 bits, where somebody says so.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Dataset:
     notes: tuple[str, ...] = field(default_factory=tuple)
     names: tuple[str, ...] = ()
     whole: tuple[int, ...] | None = None
+    shown: Range | None = None
 
     @property
     def unreadable(self) -> UnreadableImages:

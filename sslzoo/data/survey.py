@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,25 +16,28 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
+from .depth import Range
 from .layout import NO_LABELS, Listing, list_folder
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
+from .sample import flat_note, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Split, hold_out
 from .unreadable import MAX_SHARE, UnreadableRow
-
-COARSE = 8  # a JPEG is read as a whole, and decoded no finer than it has to be to find what is wrong with it
-DEEP = 24  # the byte of a PNG that holds its bits
 
 Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
 class SurveyedFile:
-    """What one file showed: why it cannot be read, if so; the hash of its content; width and height; its kinds."""
+    """What one file showed: why it cannot be read, if so; the hash of its content; width and height; its kinds.
+
+    ``flat`` says whether it is nearly one colour.
+    """
 
     unreadable: str | None = None
     digest: bytes = b""
     size: tuple[int, int] = (0, 0)
     kinds: tuple[str, ...] = ()
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,32 +108,39 @@ class Report(Record):
 
 
 def survey(
-    name: str, image_size: int | None = None, workers: int | None = None, progress: Progress = lambda *_: None
+    name: str,
+    image_size: int | None = None,
+    workers: int | None = None,
+    progress: Progress = lambda *_: None,
+    range: str | None = None,
 ) -> tuple[Report, str | None]:
     """Return the report of a folder or an .npz file, and why a run would not train on it, if it would not.
 
-    Raises `UserError` for what is no folder and no .npz file.
+    ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095". Raises `UserError`
+    for what is no folder and no .npz file.
     """
     check_numbers(image_size=image_size, workers=workers)
+    shown = Range.parse(range)
     path = Path(os.path.expanduser(name))
     if path.suffix == ".npz" and not os.path.isdir(path):
-        return survey_arrays(name, image_size), None
+        return survey_arrays(name, image_size, range), None
     if not os.path.isdir(path):
         raise UserError(f"There is no folder {path}; give a folder of images or an .npz file.")
     try:
-        listing = list_folder(path)
+        listing = list_folder(path, shown)
     except UserError as error:
         return Report(skipped=skipped(path, ())), str(error)
     splits = {"train": listing.train, **({"test": listing.test} if listing.test else {})}
     paths = [one for split in splits.values() for one in split.images.paths]
     seen: dict[Path, SurveyedFile] = {}
     with ThreadPoolExecutor(readers() if workers is None else max(workers, 1)) as pool:
-        for one, file in zip(paths, pool.map(survey_file, paths), strict=True):
+        for one, file in zip(paths, pool.map(partial(survey_file, shown=shown), paths), strict=True):
             seen[one] = file
             progress("images", len(seen), len(paths))
     unreadable = listing.train.unreadable
     unreadable.reasons |= {one: file.unreadable for one, file in seen.items() if file.unreadable is not None}
-    why = refusal(listing, seen)
+    decisions, why = verdict(listing, seen)
+    flat = [str(one) for one, file in seen.items() if file.flat]
     digests = {key: [(str(one), seen[one].digest) for one in split.images.paths] for key, split in splits.items()}
     report = Report(
         images=len(paths),
@@ -141,35 +152,35 @@ def survey(
         sizes=sizes([file.size for file in seen.values() if file.unreadable is None], image_size),
         empty_classes=listing.empty,
         lone_classes=listing.lone,
-        notes=listing.notes + [NO_LABELS] * (not listing.names),
+        notes=[*listing.notes, *[NO_LABELS] * (not listing.names), *decisions, *flat_note(flat, len(seen), shown)],
         ok=why is None,
     )
     return report, why
 
 
-def survey_file(path: Path) -> SurveyedFile:
-    """Read a file and return what it showed."""
+def survey_file(path: Path, shown: Range | None = None) -> SurveyedFile:
+    """Read a file and return what it showed; ``shown`` is `Picture`'s."""
     try:
-        picture = Picture(path)
+        picture = Picture(path, shown)
         kinds = tuple(kinds_of(picture))  # before the pixels are read, which changes what is known of the file
-        picture.pixels(COARSE)
+        flat = is_flat(picture)
     except UnreadableImage as error:
         return SurveyedFile(unreadable=error.reason)
-    return SurveyedFile(None, hashlib.sha1(picture.file).digest(), (picture.width, picture.height), kinds)
+    return SurveyedFile(None, hashlib.sha1(picture.file).digest(), (picture.width, picture.height), kinds, flat)
 
 
 def kinds_of(picture: Picture) -> Iterator[str]:
     """Yield what deserves a word of an image that can be read."""
-    image, file = picture.image, picture.file
+    image = picture.image
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with its preview
         yield "animated"
     if image.mode == "CMYK":
         yield "CMYK"
-    if image.mode.startswith("I") or (image.format == "PNG" and file[DEEP : DEEP + 1] == b"\x10"):
-        yield "16 bits"
+    if picture.depth is not None:
+        yield picture.depth.name
     if image.mode in ("P", "PA"):
         yield "palette"
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+    if image.has_transparency_data:
         yield "transparent"
     if picture.turned:
         yield "turned by EXIF"
@@ -179,20 +190,22 @@ def kinds_of(picture: Picture) -> Iterator[str]:
         yield f"over {LARGE / 1e6:.0f} megapixels"
 
 
-def refusal(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> str | None:
-    """Return why a run with no options would not train on these images, or None where it would."""
+def verdict(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> tuple[list[str], str | None]:
+    """Return what a run would decide about the values of these images, and why it would not train, if it would not."""
     train, unreadable = listing.train, listing.train.unreadable
+    decisions: list[str] = []
     try:
-        for split in (train, listing.test):
-            if split is not None and not len(split.readable()):
-                raise unreadable.none_readable(split.images.paths)
         if listing.names and listing.test is None:
             nothing = hashlib.sha1(b"").digest()
             train = hold_out(train, [seen[one].digest or nothing for one in train.images.paths])[0]
+        decisions += sample(train.images.paths, train.images.shown, {}).decisions()
+        for split in (listing.train, listing.test):
+            if split is not None and not len(split.readable()):
+                raise unreadable.none_readable(split.images.paths)
         unreadable.check_share(MAX_SHARE)
     except UserError as error:
-        return str(error)
-    return None if len(train.readable()) > 1 else f"{unreadable.folder} has one image to train on; add more."
+        return decisions, str(error)
+    return decisions, None if len(train.readable()) > 1 else f"{unreadable.folder} has one image to train on; add more."
 
 
 def count_split(split: Split, names: Mapping[int, str]) -> SplitCount:
@@ -250,9 +263,9 @@ def sizes(widths_heights: Sequence[tuple[int, int]], image_size: int | None) -> 
     return Sizes(view, int((sides.min(axis=1) < view).sum()), width, height)
 
 
-def survey_arrays(name: str, image_size: int | None) -> Report:
+def survey_arrays(name: str, image_size: int | None, given: str | None) -> Report:
     """Return the report of an .npz file, whose images are there or not, all of them. Raises `UserError`."""
-    dataset = sets.load(name, image_size)
+    dataset = sets.load(name, image_size, range=given)
     splits = {"train": dataset.bank, **({"test": dataset.test} if dataset.test else {})}
     digests = {
         key: [(f"{key}:{place}", digest) for place, digest in enumerate(split.images.digests())]

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Record
+from .depth import Range
 from .picture import Picture, UnreadableImage
 
 LIST_NAME = "bad_images.txt"  # in a run's directory
@@ -39,6 +40,7 @@ class UnreadableImages:
     reasons: dict[Path, str] = field(default_factory=dict)
     saved: int = 0  # how many of them are in the run's list
     reported: bool = False
+    shown: Range | None = None  # `Picture`'s, of those that are read again
 
     def restrict_to(self, paths: Iterable[Path]) -> None:
         """Count among these files alone."""
@@ -111,7 +113,7 @@ class UnreadableImages:
                 if self.folder is not None and not (one.is_relative_to(self.folder) and ".." not in one.parts):
                     continue  # none of the data's
                 try:
-                    Picture(one).pixels()
+                    Picture(one, self.shown).pixels()
                 except UnreadableImage as error:
                     self.reasons[one] = error.reason
                 except UserError:  # the machine's, or its folder is gone: whoever needs it will say so

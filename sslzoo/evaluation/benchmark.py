@@ -19,7 +19,7 @@ from .embedding import Embedding
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, embed, shared_data
+from .sources import EmbedOptions, embed, shared_data, shared_range
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -63,7 +63,9 @@ class Benchmark:
 def benchmark(request: Request) -> Benchmark:
     """Return what came of a request; nothing is written but features and indexes that are kept. Raises `UserError`."""
     check_request(request)
-    options = replace(request.options, data=shared_data(request.sources, request.options.data))
+    options, sources = request.options, request.sources
+    shared = (shared_data(sources, options.data), shared_range(sources, options.range))
+    options = replace(options, data=shared[0], range=shared[1])
     wanted, drawn = request.evaluation, request.pictures
     rows: list[BenchmarkRow | UnlabelledRow] = []
     names, missing, first = [], None, None

@@ -97,7 +97,7 @@ def _query(dataset: Dataset, name: str, searched: str) -> Query:
     numbered = re.fullmatch(r"(train|test):(\d{1,9})", name)
     if numbered is None and not os.path.isfile(name):
         raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
-    home = split_of(dataset, numbered[1]) if numbered else Split(FileImages((Path(name),)))
+    home = split_of(dataset, numbered[1]) if numbered else Split(FileImages((Path(name),), shown=dataset.shown))
     number = int(numbered[2]) if numbered else 0
     if number >= len(home):
         raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")

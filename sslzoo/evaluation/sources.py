@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
+from ..data.depth import Range
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
 from ..processes.launched import readers
@@ -25,7 +26,7 @@ from ..tools.errors import UserError, within
 from ..training import checkpoints, contents, runs
 from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device
-from ..training.plan import circumstances
+from ..training.plan import Options, circumstances
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 from .embedding import Embedding, holds_features, read_features
@@ -42,7 +43,9 @@ class EmbedOptions:
     processes that read files, by default the cores less one. ``backbone`` is that of weights in a file, or of "random".
     ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
     kept on disk and used again. ``memory`` is that of `sets.load`, where "auto" keeps nothing of images that are read
-    once. ``progress`` is called with a source, the number of its images that are done, and the number of all.
+    once, and ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095", by
+    default the run's. ``progress`` is called with a source, the number of its images that are done, and the number of
+    all.
     """
 
     data: str | None = None
@@ -56,10 +59,12 @@ class EmbedOptions:
     network: str = "online"
     cached: bool = True
     memory: str = "auto"
+    range: str | None = None
     progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
+        Range.parse(self.range)
         if self.layer not in LAYERS or self.network not in NETWORKS:
             raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
 
@@ -73,7 +78,7 @@ class EmbedOptions:
 class Source:
     """Holds a network, or None for raw pixels, with the image size, normalisation and precision that it was made for.
 
-    The precision is that of a GPU; others compute in float32.
+    ``range`` is its run's. The precision is that of a GPU; others compute in float32.
     """
 
     label: str
@@ -84,19 +89,29 @@ class Source:
     seed: int | None = None
     group: str | None = None
     precision: str = "float32"
+    range: str | None = None
 
 
 def shared_data(sources: Sequence[str], given: str | None) -> str:
     """Return the data to use: the given one, else the runs' own where they agree, else digits. Raises `UserError`."""
     if given is not None:
         return given
-    paths = [Path(os.path.expanduser(source)) for source in sources]
-    trained_on = {runs.read_run(path).options.data for path in paths if runs.is_run(path)}
+    trained_on = {options.data for options in _options_of_runs(sources)}
     if len(trained_on) > 1:
         raise UserError(
             f"These runs were trained on different data ({', '.join(sorted(trained_on))}); choose one with --data."
         )
     return str(trained_on.pop()) if trained_on else "digits"
+
+
+def shared_range(sources: Sequence[str], given: str | None) -> str | None:
+    """Return the range to use for all: the given one, else the runs' own where they agree. Raises `UserError`."""
+    trained_with = {options.range for options in _options_of_runs(sources)}
+    return trained_with.pop() if given is None and len(trained_with) == 1 else given
+
+
+def _options_of_runs(sources: Sequence[str]) -> list[Options]:
+    return [runs.read_run(p).options for p in map(Path, map(os.path.expanduser, sources)) if runs.is_run(p)]
 
 
 def embed(name: str, options: EmbedOptions) -> Embedding:
@@ -139,7 +154,8 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     memory = "never" if options.memory == "auto" else options.memory
-    dataset = sets.load(shared_data([name], options.data), options.image_size or source.size, options.limit, memory)
+    data, size = shared_data([name], options.data), options.image_size or source.size
+    dataset = sets.load(data, size, options.limit, memory, options.range or source.range)
     if source.net is not None:
         encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":
@@ -239,8 +255,8 @@ def _run(path: Path, options: EmbedOptions) -> Source:
     words = (f"{key}={value}" for key, value in sorted(trained_with.items()))
     group = " ".join([about.expression, about.data, options.network, options.layer, *words])
     mean, std = tuple(about.mean), tuple(about.std)
-    precision = about.precision or "float32"
-    return Source(label, net.eval(), about.image_size, mean, std, about.options.seed, group, precision)
+    given, precision = about.options, about.precision or "float32"
+    return Source(label, net.eval(), about.image_size, mean, std, given.seed, group, precision, given.range)
 
 
 def _is_colour(values: Sequence[Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import TypedDict, TypeVar
 
 import torch
 
-from ..data.identity import Identity
+from ..data.contents.identity import Identity
 from ..recipes import plugins
 from ..recipes.algebra import Expression
 from ..recipes.layers import Circumstances, resolve_here
@@ -43,6 +43,7 @@ class Given(TypedDict, total=False):
     workers: int | None
     memory: str
     max_bad: float | None
+    range: str | None
     device: str
     precision: str
     baselines: bool | None
@@ -100,6 +101,7 @@ class Setting:
     def digest(self, *parts: object) -> str:
         """Return a short hash of the setting and of what else numbers depend on."""
         content = [self.facts.to_json(), *parts, *(plugin.sha256 for plugin in plugins.loaded())]
+        content += [] if self.options.range is None else [f"--range {self.options.range}"]
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:8]
 
     def key(self, cell: Cell) -> str:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data import identity
-from ..data.identity import Identity
+from ..data.contents import identity
+from ..data.contents.identity import Identity
 from ..data.splits import Dataset
 from ..processes import agree
 from ..tools.errors import UserError

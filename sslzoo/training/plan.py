@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Self
 
 import torch
@@ -52,6 +52,7 @@ class Options(Record):
     max_bad: float = MAX_SHARE
     baselines: bool = True
     memory: str = "auto"
+    range: str | None = field(default=None, metadata={"optional": True})
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -131,7 +132,7 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
         raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = sets.load(options.data, options.image_size, options.limit, options.memory)
+    dataset = sets.load(options.data, options.image_size, options.limit, options.memory, options.range)
     dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
 

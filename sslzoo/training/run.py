@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.identity import Identity
+from ..data.contents.identity import Identity
 from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
@@ -48,6 +48,7 @@ def train(
     max_bad: float = MAX_SHARE,
     baselines: bool = True,
     memory: str = "auto",
+    range: str | None = None,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> Result:
@@ -60,7 +61,8 @@ def train(
     processes train one run; after a restart they go on with it.
 
     What is trained: ``data`` is "digits", "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of images or an
-    .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels;
+    .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels; ``range``
+    are the values that are black and white in images of more than 8 bits, as in "0,4095";
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
     ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
 
@@ -81,7 +83,7 @@ def train(
         data=data, epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
         device=device, precision=precision, seed=seed, out=out, init=init, knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
-        accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory,
+        accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range,
     )  # fmt: skip
     with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):

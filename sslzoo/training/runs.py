@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from ..core.encoders import build
-from ..data.identity import Identity
+from ..data.contents.identity import Identity
 from ..exchange import weights
 from ..processes import collectives
 from ..processes.launched import restart_count

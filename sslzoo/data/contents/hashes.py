@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ..tools import files
-from ..tools.errors import UserError
-from ..tools.places import cache
+from ...tools import files
+from ...tools.errors import UserError
+from ...tools.places import cache
 
 SETTLED = 2_000_000_000  # nanoseconds after a change in which a file system may give another change the same time
 NOTHING = hashlib.sha1(b"").hexdigest()  # of a file that cannot be read

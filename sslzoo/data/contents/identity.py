@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..tools.records import Record
-from .images import FileImages
-from .splits import Dataset, Split
+from ...tools.records import Record
+from ..images import FileImages
+from ..splits import Dataset, Split
 
 
 @dataclass(frozen=True)
