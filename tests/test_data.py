@@ -319,8 +319,10 @@ def test_folders_with_two_splits(album, held):
     assert found.test.labels.tolist() == [0] * 3 + [1] * 3
     assert found.notes[:-1] == (
         f"train/ is trained on, {held}/ is the test split",
+        "3 classes, by folder: ant, bee, cow",
         "classes are the 2 folders of the first level; 1 folder lies below them",
         f"classes in one split alone: bee ({held}), cow (train)",
+        "pictures are squares of 32 x 32 px",
         "3 of 6 queries are of classes that the bank has no row of, and none of these can be right; give both splits "
         "the same classes.",
     )
@@ -344,7 +346,11 @@ def test_class_folders_hold_a_tenth_out_by_hash(album):
     assert len(found.train) + len(found.test) == 120
     assert found.classes == 2
     assert torch.equal(found.test.labels.bincount(), torch.tensor([len(test)] * 2))
-    assert found.notes[:-1] == (f"no test split: {len(found.test)} of 120 images are held out by their hash",)
+    assert found.notes[:-1] == (
+        "2 classes, by folder: a, b",
+        f"no test split: {len(found.test)} of 120 images are held out by their hash",
+        "pictures are squares of 32 x 32 px",
+    )
 
 
 def test_too_few_pictures_to_hold_any_out_are_refused(album, refused):
@@ -357,6 +363,7 @@ def test_images_without_labels_at_any_depth(album):
     assert (len(found.train), found.bank.labels, found.test, found.classes, found.labelled) == (3, None, None, 0, False)
     assert found.notes[:-1] == (
         "1 image lies beside 1 folder, which are no classes then", "no labels: health is shown, kNN is left out",
+        "pictures are squares of 32 x 32 px",
     )  # fmt: skip
 
 

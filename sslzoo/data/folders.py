@@ -12,9 +12,9 @@ from torch import Tensor
 from ..processes.launched import local_world_size
 from .depth import Range
 from .images import FileImages, Held, Packed
-from .layout import NO_LABELS, count, list_folder
+from .layout import NO_LABELS, Listing, count, list_folder
 from .picture import Picture, UnreadableImage, square
-from .sample import sample
+from .sample import flat_note, flat_places, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
 
 AUTO, ALWAYS, NEVER = MEMORY = ("auto", "always", "never")  # whether images of files are kept in memory
@@ -28,23 +28,35 @@ def read_folder(root: Path, image_size: int | None, shown: Range | None = None) 
     Images that are in no folders of classes have no labels. ``shown`` are the values that are black and white where
     images have more than 8 bits. Raises `UserError`.
     """
-    listing = list_folder(root, shown)
+    return of_listing(list_folder(root, shown), image_size)
+
+
+def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | None = None) -> Dataset:
+    """Return the data set of a folder that was listed, with what is decided about it, and nothing of it in memory.
+
+    ``digests`` are the hashes of its training images where somebody has them. Raises `UserError`.
+    """
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
-    unreadable = train.unreadable
+    unreadable, shown, root = train.unreadable, train.images.shown, train.unreadable.folder
+    assert root is not None
     if names and test is None:
-        train, test, note = hold_out(train, train.images.digests())
+        train, test, note = hold_out(train, train.images.digests() if digests is None else digests)
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)
     looked_at = sample(train.images.paths, shown, unreadable.reasons)
-    notes += [*looked_at.decisions(), *looked_at.flat_notes()]
+    notes += looked_at.decisions()
     if not len(sizes := looked_at.shapes):
         raise unreadable.none_readable(train.images.paths)
     size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
-    squares = bool((sizes == sizes[0, 0]).all()) and int(sizes[0, 0]) <= 1.5 * size
-    name, shape = root.resolve().name, tuple(np.median(sizes, axis=0).astype(int).tolist())
-    found = Dataset(name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names))
-    return replace(found, whole=None if squares else shape, shown=shown)
+    width, height = np.median(sizes, axis=0).astype(int).tolist()
+    squares = bool((sizes == sizes[0, 0]).all()) and width <= 1.5 * size
+    usual = f"{width} x {height} px"
+    notes.append(f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so")
+    return Dataset(
+        root.resolve().name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names),
+        whole=None if squares else (width, height), shown=shown,
+    )  # fmt: skip
 
 
 def measured(dataset: Dataset) -> Dataset:
@@ -52,16 +64,19 @@ def measured(dataset: Dataset) -> Dataset:
     train = dataset.train
     files = train.images.paths[:: -(-len(train) // MEASURED)]
     with ThreadPoolExecutor() as pool:
-        found = [
-            one for one in pool.map(lambda path: _fine_square(train, path, dataset.size), files) if one is not None
-        ]
-    if not found:
+        squares = [*pool.map(lambda path: _fine_square(train, path, dataset.size), files)]
+    pairs = [(path, one) for path, one in zip(files, squares, strict=True) if one is not None]
+    if not pairs:
         raise train.unreadable.none_readable(files)
-    pixels = torch.stack(found).float() / 255
-    mean, std = pixels.mean(dim=(0, 2, 3)), pixels.std(dim=(0, 2, 3)).clamp(min=1e-3)
-    note = f"mean and deviation of pixels are those of {len(found)} of {count(len(train), 'training image')}"
-    notes = (*dataset.notes, note) if len(found) < len(train) else dataset.notes
-    return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()), notes=notes)
+    pixels = torch.stack([one for _, one in pairs])
+    flat = [str(pairs[i][0]) for i in flat_places(pixels) if is_flat(Picture(pairs[i][0], dataset.shown))]
+    notes = [*dataset.notes, *flat_note(flat, len(pairs), dataset.shown)]
+    if len(pairs) < len(train):
+        some = f"{len(pairs)} of {count(len(train), 'training image')}"
+        notes.append(f"mean and deviation of pixels are those of {some}")
+    shares = pixels.float() / 255
+    mean, std = shares.mean(dim=(0, 2, 3)), shares.std(dim=(0, 2, 3)).clamp(min=1e-3)
+    return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()), notes=tuple(notes))
 
 
 def _fine_square(split: Split, path: Path, size: int) -> Tensor | None:
@@ -86,12 +101,8 @@ def held(dataset: Dataset, memory: str) -> Dataset:
 
     Of a squared image its pixels are kept at the view's size; of others the whole, and a square for evaluation.
     """
-    splits = [dataset.train, *([dataset.test] if dataset.test else [])]
-    pixels = sum(map(len, splits)) * 3 * dataset.size**2
-    pixels += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
-    free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
-    if memory == NEVER or (memory == AUTO and pixels > free):
-        note = f"images are read from their files whenever they are needed: {pixels / 1e6:,.0f} MB (--memory {memory})"
+    keep, note = placed(dataset, memory)
+    if not keep:
         return replace(dataset, notes=(*dataset.notes, note))
     train = _held(dataset.train, dataset.size, bool(dataset.whole))
     test = _held(dataset.test, dataset.size, False) if dataset.test else None
@@ -101,10 +112,21 @@ def held(dataset: Dataset, memory: str) -> Dataset:
         place = {path: i for i, path in enumerate(train.images.paths)}
         index = torch.tensor([place[path] for path in dataset.bank.images.paths], dtype=torch.long)
         bank = replace(dataset.bank, images=train.images.take(index))
-    unreadable, note = dataset.unreadable, f"images are kept in memory: {pixels / 1e6:,.0f} MB (--memory {memory})"
-    notes = (*dataset.notes, note)
+    unreadable, notes = dataset.unreadable, (*dataset.notes, note)
     notes += (f"{unreadable.summary()}; others stand in for them",) if unreadable.reasons else ()
     return replace(dataset, train=train, bank=bank, test=test, notes=notes)
+
+
+def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:
+    """Return whether the images of a data set of files are to be kept in memory, and a note that says so."""
+    splits = [dataset.train, *([dataset.test] if dataset.test else [])]
+    taken = sum(map(len, splits)) * 3 * dataset.size**2
+    taken += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
+    free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
+    how = f"{taken / 1e6:,.0f} MB (--memory {memory})"
+    if memory == NEVER or (memory == AUTO and taken > free):
+        return False, f"images are read from their files whenever they are needed: {how}"
+    return True, f"images are kept in memory: {how}"
 
 
 def _held(split: Split, size: int, whole: bool) -> Split:

@@ -234,6 +234,7 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
             beside = count(len(own.strays), "image lies", "images lie")
             yield f"{beside} beside {count(len(own.classes), 'folder')}, which are no classes then"
         return
+    yield f"{count(len(names), 'class', 'classes')}, by folder: {some(names)}"
     if own.strays:
         shown = some([path.name for path in sorted(own.strays)])
         yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"

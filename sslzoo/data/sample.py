@@ -15,7 +15,6 @@ from .depth import Depth, Extent, Range, number
 from .picture import Picture, UnreadableImage
 
 SAMPLED = 500  # files that are looked at
-DECODED = 64  # of which so many are decoded, to see whether they show anything
 COARSE = 8  # a JPEG is decoded no finer than so many times smaller where its colours are asked for
 FLAT = 2  # the deviation of a channel's values, of 255, up to which a picture is nearly one colour
 CHUNK = 64  # images in memory whose colours are compared at a time
@@ -28,7 +27,7 @@ class Sample:
     """Holds what pictures of a sample showed.
 
     ``sizes`` are width and height of those that can be read; ``extents`` are the values of those of more than 8 bits,
-    by their depth, ``deep`` their paths; ``flat`` are those that are nearly one colour, of ``decoded``.
+    by their depth, and ``deep`` their paths.
     """
 
     shown: Range | None
@@ -36,16 +35,14 @@ class Sample:
     extents: dict[Depth, Extent] = field(default_factory=dict)
     deep: dict[Depth, list[Path]] = field(default_factory=lambda: defaultdict(list))
     transparent: bool = False
-    flat: list[str] = field(default_factory=list)
-    decoded: int = 0
 
     @property
     def shapes(self) -> npt.NDArray[np.int64]:
         """Return the sizes as an array [M, 2]."""
         return np.array(self.sizes, np.int64).reshape(-1, 2)
 
-    def add(self, path: Path, decode: bool) -> None:
-        """Look at a picture, at its pixels if it is to be decoded or has more than 8 bits. Raises `UnreadableImage`."""
+    def add(self, path: Path) -> None:
+        """Look at a picture, and at its values if it has more than 8 bits. Raises `UnreadableImage`."""
         picture = Picture(path, self.shown)
         self.transparent |= picture.image.has_transparency_data
         if picture.depth is not None:
@@ -55,9 +52,6 @@ class Sample:
             self.extents[depth] = found.joined(self.extents.get(depth, found))
             self.deep[depth].append(path)
         self.sizes.append((picture.width, picture.height))
-        if decode and (picture.depth is None or self.shown is not None):
-            self.decoded += 1
-            self.flat += [str(path)] if is_flat(picture) else []
 
     def decisions(self) -> Iterator[str]:
         """Yield what is decided about the values of all pictures. Raises `UserError` for what cannot be."""
@@ -72,10 +66,6 @@ class Sample:
         if self.transparent:
             yield "transparent pictures are shown on white"
 
-    def flat_notes(self) -> Iterator[str]:
-        """Yield a sentence on those that are nearly one colour, where there are some."""
-        yield from flat_note(self.flat, self.decoded, self.shown)
-
 
 def sample(paths: Sequence[Path], shown: Range | None, reasons: dict[Path, str]) -> Sample:
     """Look at up to 500 images spread over the paths.
@@ -85,15 +75,14 @@ def sample(paths: Sequence[Path], shown: Range | None, reasons: dict[Path, str])
     """
     found = Sample(shown)
 
-    def look(path: Path, decode: bool = False) -> None:
+    def look(path: Path) -> None:
         try:
-            found.add(path, decode)
+            found.add(path)
         except UnreadableImage as error:
             reasons[path] = error.reason
 
-    some = paths[:: max(len(paths) // SAMPLED, 1)]
-    for place, path in enumerate(some):
-        look(path, place % max(len(some) // DECODED, 1) == 0)
+    for path in paths[:: max(len(paths) // SAMPLED, 1)]:
+        look(path)
     for path in paths:
         if found.sizes:
             break

@@ -17,10 +17,11 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
 from .depth import Range
+from .folders import AUTO, of_listing, placed
 from .layout import NO_LABELS, Listing, list_folder
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
-from .sample import flat_note, is_flat, sample
-from .splits import MAX_VIEW_SIZE, Split, hold_out
+from .sample import flat_note, is_flat
+from .splits import MAX_VIEW_SIZE, Split
 from .unreadable import MAX_SHARE, UnreadableRow
 
 Progress = Callable[[str, int, int], None]
@@ -139,7 +140,7 @@ def survey(
             progress("images", len(seen), len(paths))
     unreadable = listing.train.unreadable
     unreadable.reasons |= {one: file.unreadable for one, file in seen.items() if file.unreadable is not None}
-    decisions, why = verdict(listing, seen)
+    decisions, why = verdict(listing, seen, image_size)
     flat = [str(one) for one, file in seen.items() if file.flat]
     digests = {key: [(str(one), seen[one].digest) for one in split.images.paths] for key, split in splits.items()}
     report = Report(
@@ -152,7 +153,7 @@ def survey(
         sizes=sizes([file.size for file in seen.values() if file.unreadable is None], image_size),
         empty_classes=listing.empty,
         lone_classes=listing.lone,
-        notes=[*listing.notes, *[NO_LABELS] * (not listing.names), *decisions, *flat_note(flat, len(seen), shown)],
+        notes=[*decisions, *flat_note(flat, len(seen), shown)],
         ok=why is None,
     )
     return report, why
@@ -190,22 +191,23 @@ def kinds_of(picture: Picture) -> Iterator[str]:
         yield f"over {LARGE / 1e6:.0f} megapixels"
 
 
-def verdict(listing: Listing, seen: Mapping[Path, SurveyedFile]) -> tuple[list[str], str | None]:
-    """Return what a run would decide about the values of these images, and why it would not train, if it would not."""
-    train, unreadable = listing.train, listing.train.unreadable
-    decisions: list[str] = []
+def verdict(
+    listing: Listing, seen: Mapping[Path, SurveyedFile], image_size: int | None
+) -> tuple[Sequence[str], str | None]:
+    """Return what a run would decide about these images, and why it would not train on them, if it would not."""
+    train, unreadable, nothing = listing.train, listing.train.unreadable, hashlib.sha1(b"").digest()
+    decisions: Sequence[str] = [*listing.notes, *[NO_LABELS] * (not listing.names)]
     try:
-        if listing.names and listing.test is None:
-            nothing = hashlib.sha1(b"").digest()
-            train = hold_out(train, [seen[one].digest or nothing for one in train.images.paths])[0]
-        decisions += sample(train.images.paths, train.images.shown, {}).decisions()
+        found = of_listing(listing, image_size, [seen[one].digest or nothing for one in train.images.paths])
+        decisions = [*found.notes, placed(found, AUTO)[1]]
         for split in (listing.train, listing.test):
             if split is not None and not len(split.readable()):
                 raise unreadable.none_readable(split.images.paths)
         unreadable.check_share(MAX_SHARE)
     except UserError as error:
         return decisions, str(error)
-    return decisions, None if len(train.readable()) > 1 else f"{unreadable.folder} has one image to train on; add more."
+    few = f"{unreadable.folder} has one image to train on; add more."
+    return decisions, None if len(found.train.readable()) > 1 else few
 
 
 def count_split(split: Split, names: Mapping[int, str]) -> SplitCount:
