@@ -1,10 +1,12 @@
 """What processes agree on, what a launch finds again, and what is let go of with its process."""
 
 import importlib
+import socket
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -147,3 +149,15 @@ def test_readers_are_as_many_as_the_cores_allow(monkeypatch, cores, here, reader
     plan = prepare("simsiam", Options(**SMALL))
     assert plan.workers == readers
     assert replace(plan, options=Options(**SMALL, workers=5)).workers == 5
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_process_does_not_wait_for_ever_for_others_that_never_come(monkeypatch, number):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    for name, value in {"RANK": number, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(agree, "MEETING", timedelta(seconds=2))
+    with pytest.raises(UserError, match="did not meet within"), agree.process_group():
+        pass

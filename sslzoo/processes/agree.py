@@ -20,6 +20,8 @@ from . import launched
 from .collectives import rank, world
 
 PEER_LOST = ("closed by peer", "Connection reset", "Broken pipe", "Timed out", "remote process exited", "was aborted")
+MEETING = timedelta(minutes=15)  # until all have come; nodes may be minutes apart
+LONGEST = 200  # letters of what torch says
 TIMEOUT = timedelta(hours=2)  # while the first process evaluates; torchrun ends the others of one that dies
 T = TypeVar("T")
 K = TypeVar("K")
@@ -30,15 +32,20 @@ V = TypeVar("V")
 def process_group() -> Iterator[None]:
     """Join the processes that torchrun has started in a group for the block.
 
-    Alone, or in a group already, nothing happens. Raises `UserError` where another process is gone.
+    Alone, or in a group already, nothing happens. Raises `UserError` where another process is gone, or does not come.
     """
     if launched.world_size() == 1 or dist.is_initialized():
         yield
         return
-    store, number, of = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
-    store = dist.PrefixStore(rendezvous_prefix(store, number, of), store)  # type: ignore[attr-defined]
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=TIMEOUT)
+    try:
+        store, number, of = next(dist.rendezvous("env://", timeout=MEETING))  # type: ignore[attr-defined]
+        store = dist.PrefixStore(rendezvous_prefix(store, number, of), store)  # type: ignore[attr-defined]
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=store, rank=number, world_size=of, timeout=TIMEOUT)
+    except (RuntimeError, OSError) as error:
+        wait = f"{MEETING.total_seconds() / 60:g} minutes"
+        said = (str(error).splitlines() or [type(error).__name__])[0][:LONGEST]
+        raise UserError(f"The processes did not meet within {wait} ({said}); see what the others said.") from None
     try:
         yield
     except RuntimeError as error:
@@ -58,7 +65,7 @@ def rendezvous_prefix(store: Any, number: int, of: int) -> str:
 
     After a restart the store has what those before left in it. torchrun's count of restarts is no such name, since each
     node counts its own. The first process answers all that ask, those that are gone too, until all of its own have said
-    that they heard it.
+    that they heard it. Raises `RuntimeError` where some do not come.
     """
     name, answered = uuid4().hex, set[bytes]()
     if number > 0:
@@ -66,8 +73,10 @@ def rendezvous_prefix(store: Any, number: int, of: int) -> str:
         prefix = store.get(name).decode()  # waits
         store.set(f"{prefix} {number}", "")
         return str(prefix)
-    others = range(1, of)
+    others, until = range(1, of), time.monotonic() + MEETING.total_seconds()
     while not store.check([f"{name} {other}" for other in others]):
+        if time.monotonic() > until:
+            raise RuntimeError("some did not come")
         asked = (store.get(f"asks {other}") for other in others if store.check([f"asks {other}"]))
         for one in {*asked} - answered:
             store.set(one.decode(), name)
