@@ -55,7 +55,7 @@ LAYOUTS: dict[str, tuple[list[str], Found]] = {
     "eval": (["train/a*6", "train/b*6", "eval/a*2"], Found(["a", "b"], 12, 2, ["eval/ is the test split"])),
     "three splits": (
         ["train/a*6", "train/b*6", "val/a*3", "test/b*2"],
-        Found(["a", "b"], 12, 2, [SPLIT, "val/ is not used: 3 images"]),
+        Found(["a", "b"], 12, 2, [SPLIT, "val/ is the validation split"]),
     ),
     "a class of trains": (
         ["airplane*6", "automobile*6", "ship*6", "train*6"],
@@ -135,7 +135,7 @@ def test_what_was_decided_stands_on_the_screen_in_check_and_in_the_run(
     assert result.exit_code == 0, result.output
     shown = " ".join(result.output.split())
     about = json.loads(next(Path("runs").glob("*/run.json")).read_text())
-    for said in (SPLIT, "val/ is not used: 4 images"):
+    for said in (SPLIT, "val/ is the validation split, for kNN while a run goes on"):
         assert said in shown
         assert said in about["decisions"]
         assert said in " ".join(run_cli("data", "check", "set").output.split())

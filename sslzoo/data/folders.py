@@ -55,7 +55,7 @@ def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | 
     notes.append(f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so")
     return Dataset(
         root.resolve().name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names),
-        whole=None if squares else (width, height), shown=shown,
+        whole=None if squares else (width, height), shown=shown, val=listing.val,
     )  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def held(dataset: Dataset, memory: str) -> Dataset:
     if not keep:
         return replace(dataset, notes=(*dataset.notes, note))
     train = _held(dataset.train, dataset.size, bool(dataset.whole))
-    test = _held(dataset.test, dataset.size, False) if dataset.test else None
+    val, test = (split and _held(split, dataset.size, False) for split in (dataset.val, dataset.test))
     if dataset.bank is dataset.train:
         bank = train
     else:
@@ -114,13 +114,12 @@ def held(dataset: Dataset, memory: str) -> Dataset:
         bank = replace(dataset.bank, images=train.images.take(index))
     unreadable, notes = dataset.unreadable, (*dataset.notes, note)
     notes += (f"{unreadable.summary()}; others stand in for them",) if unreadable.reasons else ()
-    return replace(dataset, train=train, bank=bank, test=test, notes=notes)
+    return replace(dataset, train=train, bank=bank, val=val, test=test, notes=notes)
 
 
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:
     """Return whether the images of a data set of files are to be kept in memory, and a note that says so."""
-    splits = [dataset.train, *([dataset.test] if dataset.test else [])]
-    taken = sum(map(len, splits)) * 3 * dataset.size**2
+    taken = sum(map(len, dataset.splits.values())) * 3 * dataset.size**2
     taken += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
     free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
     how = f"{taken / 1e6:,.0f} MB (--memory {memory})"

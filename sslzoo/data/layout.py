@@ -31,7 +31,7 @@ STRAY = 0.1  # of the images, at most, that lie beside folders of classes and ta
 
 @dataclass(frozen=True)
 class Listing:
-    """Holds the images of a folder as they lie there: in one split or two, with the names of their classes.
+    """Holds the images of a folder as they lie there: in one split or more, with the names of their classes.
 
     A label is a place in ``names``, or -1 of an image that lies beside the folders of classes.
     """
@@ -39,7 +39,8 @@ class Listing:
     train: Split
     test: Split | None
     names: list[str]
-    held: str = ""  # the folder of the second split
+    val: Split | None = None
+    held: str = ""  # the folder of the test split
     empty: list[str] = field(default_factory=list)  # classes without images
     lone: dict[str, str] = field(default_factory=dict)  # classes that only one split has, and which
     decisions: list[str] = field(default_factory=list)  # sentences on what was decided
@@ -189,26 +190,31 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
     held = splits.get("test", splits.get("val"))
     own = home(start)
     other = home(held) if held is not None and own.sorted_out else None
-    names = sorted({*own.classes, *(other.classes if other else ())}, key=natural) if own.sorted_out else []
+    third = home(splits["val"]) if "val" in splits and held != splits["val"] and own.sorted_out else None
+    third = third if third is not None and third.classes else None
+    homes = [one for one in (own, third, other) if one is not None]
+    names = sorted({name for one in homes for name in one.classes}, key=natural) if own.sorted_out else []
     unreadable, hashes = UnreadableImages(root, shown=shown), Hashes(root)
     train = own.split(names, unreadable, hashes)
     test = other.split(names, unreadable, hashes) if other is not None else None
+    val = third.split(names, unreadable, hashes) if third is not None else None
     if not len(train):
         raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.{_convert(own)}")
     if test is not None and other is not None and not other.classes:
         raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
-    unreadable.total = len(train) + (len(test) if test else 0)
-    homes = [own, *([other] if other else [])]
+    unreadable.total = len(train) + len(test or ()) + len(val or ())
     empty = sorted({name for one in homes for name in one.empty} - {*names}, key=natural) if names else []
     lone = {
         name: start.name if name in own.classes else other.path.name
         for name in names if other is not None and (name in own.classes) != (name in other.classes)
     }  # fmt: skip
-    decisions = [*_splits(root, splits, held), *_classes(own, names), *(_convert(one).strip() for one in homes)]
-    return Listing(train, test, names, held.name if held else "", empty, lone, [line for line in decisions if line])
+    used = [one.path for one in homes]
+    decisions = [*_splits(root, splits, held, used), *_classes(own, names), *(_convert(one).strip() for one in homes)]
+    said = [line for line in decisions if line]
+    return Listing(train, test, names, val, held.name if held else "", empty, lone, said)
 
 
-def _splits(root: Path, splits: dict[str, Path], held: Path | None) -> Iterator[str]:
+def _splits(root: Path, splits: dict[str, Path], held: Path | None, used: Sequence[Path]) -> Iterator[str]:
     """Yield what is decided about the folders of splits."""
     if not splits:
         named = [folder.name for folder in folders_in(root) if any(folder.name.lower() in s for s in SPLITS.values())]
@@ -217,8 +223,10 @@ def _splits(root: Path, splits: dict[str, Path], held: Path | None) -> Iterator[
         return
     if held is not None:
         yield f"{splits['train'].name}/ is trained on, {held.name}/ is the test split"
+    if "val" in splits and splits["val"] != held and splits["val"] in used:
+        yield f"{splits['val'].name}/ is the validation split, for kNN while a run goes on"
     for folder in splits.values():
-        if folder not in (splits["train"], held) and (unused := len(list(image_paths(folder)))):
+        if folder not in (*used, held) and (unused := len(list(image_paths(folder)))):
             yield f"{folder.name}/ is not used: {count(unused, 'image')}"
     beside = [folder.name for folder in folders_in(root) if folder not in splits.values() and any(image_paths(folder))]
     if beside:

@@ -83,6 +83,8 @@ def _scored(dataset: Dataset) -> Dataset:
     splits becomes a note.
     """
     bank, test = dataset.bank.labelled(), dataset.test.labelled() if dataset.test else None
+    val = dataset.val.labelled() if dataset.val is not None and dataset.val.labels is not None else None
+    dataset = replace(dataset, val=val if val and bool(val.asking.any()) else None)
     nameless = len(dataset.bank) - len(bank) + len(dataset.test or ()) - len(test or ())
     notes = []
     if nameless:
@@ -94,7 +96,7 @@ def _scored(dataset: Dataset) -> Dataset:
     if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all
         train = replace(dataset.train, labels=None)
         notes = [*dataset.notes, *notes, NO_LABELS]
-        return replace(dataset, train=train, bank=train, test=None, classes=0, names=(), notes=tuple(notes))
+        return replace(dataset, train=train, bank=train, val=None, test=None, classes=0, names=(), notes=tuple(notes))
     if any(silent):
         notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")
     notes += [sentence] if (sentence := lacking(bank, test)) else []
@@ -114,7 +116,8 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
     train = first_rows(dataset.train)
     bank = train if dataset.bank is dataset.train else first_rows(dataset.bank)
     if train.images.paths:
-        dataset.unreadable.restrict_to([*train.images.paths, *(dataset.test.images.paths if dataset.test else ())])
+        others = [path for name, one in dataset.splits.items() if name != "train" for path in one.images.paths]
+        dataset.unreadable.restrict_to([*train.images.paths, *others])
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
 
 
@@ -147,7 +150,7 @@ def _from_arrays(
     held = "test" if "test_images" in arrays else "val"
     pixels: dict[str, Tensor] = {}
     given: dict[str, Any] = {}
-    for split in ("train", held):
+    for split in ("train", "val", "test"):
         if f"{split}_images" in arrays:
             pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"], shown)
             given[split] = _as_table(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]))
@@ -161,7 +164,9 @@ def _from_arrays(
     if test is None and train.labels is not None:
         train, test, note = hold_out(train, train.images.digests())
         notes.append(note)
-    bank = train
+    bank, val = train, splits.get("val") if held == "test" else None
+    if own and val is not None:
+        notes.append("val_images are the validation split, for kNN while a run goes on")
     if "extra_images" in arrays:  # images without labels, for training alone
         labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"], shown)
         assert labelled is not None  # it was made above
@@ -171,7 +176,7 @@ def _from_arrays(
     if own:
         flat = [f"{split}:{place}" for split, images in pixels.items() for place in flat_places(images)]
         notes += flat_note(flat, sum(map(len, pixels.values())), shown)
-    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names, shown=shown)
+    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names, shown=shown, val=val)
 
 
 def _own_arrays(path: Path) -> dict[str, Any]:

@@ -67,6 +67,7 @@ class Split:
 class Dataset:
     """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
 
+    ``val`` are the queries of kNN while a run goes on, where the data have a split for it beside the test split.
     ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are none where nobody gave them.
     Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
     ``whole`` is their usual width and height in px then, else None. ``shown`` are the values that are black and white
@@ -86,6 +87,13 @@ class Dataset:
     names: tuple[str, ...] = ()
     whole: tuple[int, ...] | None = None
     shown: Range | None = None
+    val: Split | None = None
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Return the splits that there are, by name."""
+        found = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
 
     @property
     def unreadable(self) -> UnreadableImages:
@@ -121,7 +129,9 @@ class Dataset:
         return torch.isin(groups, chosen)
 
     def validation(self, seed: int) -> tuple[Split, Split]:
-        """Return the bank less a seeded tenth of its groups, and this tenth as its queries."""
+        """Return the bank and the validation split, or the bank less a seeded tenth of its groups, and this tenth."""
+        if self.val is not None:
+            return self.bank, self.val
         held = self.held_out(seed)
         return self.bank.take((~held).nonzero().squeeze(1)), self.bank.take(held.nonzero().squeeze(1))
 

@@ -131,7 +131,8 @@ def survey(
         listing = list_folder(path, shown)
     except UserError as error:
         return Report(skipped=skipped(path, ())), str(error)
-    splits = {"train": listing.train, **({"test": listing.test} if listing.test else {})}
+    three = {"train": listing.train, "val": listing.val, "test": listing.test}
+    splits = {key: split for key, split in three.items() if split is not None}
     paths = [one for split in splits.values() for one in split.images.paths]
     seen: dict[Path, SurveyedFile] = {}
     with ThreadPoolExecutor(readers() if workers is None else max(workers, 1)) as pool:
@@ -200,7 +201,7 @@ def verdict(
     try:
         found = of_listing(listing, image_size, [seen[one].digest or nothing for one in train.images.paths])
         decisions = [*found.notes, placed(found, AUTO)[1]]
-        for split in (listing.train, listing.test):
+        for split in (listing.train, listing.val, listing.test):
             if split is not None and not len(split.readable()):
                 raise unreadable.none_readable(split.images.paths)
         unreadable.check_share(MAX_SHARE)
@@ -268,7 +269,7 @@ def sizes(widths_heights: Sequence[tuple[int, int]], image_size: int | None) -> 
 def survey_arrays(name: str, image_size: int | None, given: str | None) -> Report:
     """Return the report of an .npz file, whose images are there or not, all of them. Raises `UserError`."""
     dataset = sets.load(name, image_size, range=given)
-    splits = {"train": dataset.bank, **({"test": dataset.test} if dataset.test else {})}
+    splits = {**dataset.splits, "train": dataset.bank}
     digests = {
         key: [(f"{key}:{place}", digest) for place, digest in enumerate(split.images.digests())]
         for key, split in splits.items()

@@ -41,8 +41,8 @@ class Screen(Reporter):
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
         if plan.data.labelled:
             of_test = plan.options.eval == "test" and plan.data.test is not None
-            held = plan.data.held_out(plan.options.seed)
-            n = int((plan.data.test.asking if of_test and plan.data.test else plan.data.bank.asking & held).sum())
+            held, val = plan.data.held_out(plan.options.seed), plan.data.test if of_test else plan.data.val
+            n = int((plan.data.bank.asking & held if val is None else val.asking).sum())
             self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
         if self.quiet:
             return

@@ -58,15 +58,15 @@ class Identity(Record):
     size: int
     train: SplitIdentity
     bank: SplitIdentity | None
+    val: SplitIdentity | None
     test: SplitIdentity | None
 
     @classmethod
     def of(cls, data: Dataset, read: bool = False) -> "Identity":
         """Return that of a data set; with ``read`` files are read whose contents are not known."""
-        own = [None if split is None else SplitIdentity.of(split, read) for split in (data.train, data.test)]
-        assert own[0] is not None
+        own = {name: SplitIdentity.of(split, read) for name, split in data.splits.items()}
         bank = None if data.bank is data.train else SplitIdentity.of(data.bank, read)
-        return cls(None if data.own else data.name, data.size, own[0], bank, own[1])
+        return cls(None if data.own else data.name, data.size, own["train"], bank, own.get("val"), own.get("test"))
 
     def difference(self, other: "Identity") -> str | None:
         """Say in what another data set differs; None where it does not, as far as it is known."""
@@ -76,7 +76,7 @@ class Identity(Record):
             return f"it is seen at {other.size} px in place of {self.size}"
         for word, mine, others in (
             ("training split", self.train, other.train), ("labelled part", self.bank, other.bank),
-            ("test split", self.test, other.test),
+            ("validation split", self.val, other.val), ("test split", self.test, other.test),
         ):  # fmt: skip
             if (mine is None) != (others is None):
                 return f"it has {'a' if mine is None else 'no'} {word}"
@@ -136,8 +136,8 @@ def named(changes: Sequence[str]) -> str:
 
 def _files(data: Dataset) -> Iterator[FileImages]:
     """Yield the images of files of each split."""
-    for split in (data.train, data.test):
-        if split is not None and isinstance(split.images, FileImages):
+    for split in data.splits.values():
+        if isinstance(split.images, FileImages):
             yield split.images
 
 
