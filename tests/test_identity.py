@@ -1,5 +1,6 @@
 """A kept result belongs to its data: names, labels, splits and contents of images, wherever they lie."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from sslzoo.studies import setting
 from sslzoo.studies.ablate import ablate
 from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
+from sslzoo.training import contents
 from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume
 
@@ -313,3 +315,24 @@ def test_the_identity_is_of_content(data, tmp_path):
     assert one.digest() == other.digest()
     assert one.digest() != Identity.of(sets.load(str(data), limit=11), read=True).digest()
     assert one.digest() != Identity.of(sets.load("digits", limit=12), read=True).digest()
+
+
+def test_what_processes_have_read_differently_is_said():
+    with pytest.raises(UserError, match=r"The content of a/1\.png has changed while the run went on, or is another on"):
+        contents._joined([{"a/0.png": "1", "a/1.png": "2"}, {"a/1.png": "3"}])
+
+
+def test_a_run_of_a_version_that_cut_views_otherwise_does_not_go_on(data, tmp_path):
+    run = begun(data, tmp_path / "runs")
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "identity": None}))
+    with pytest.raises(UserError, match="is of an older version, which cut views out of files otherwise; start a new"):
+        resume(run)
+
+
+def test_a_run_keeps_what_its_files_held(data, tmp_path):
+    """The hash of each, as sha1sum prints it."""
+    run = Path(sslzoo.train("simsiam", data=str(data), out=str(tmp_path), memory="never", workers=1, **QUICK)["run"])
+    kept = json.loads((run / "images.json").read_text())["images"]
+    files = [path for path in data.rglob("*.*") if path.suffix in (".png", ".bmp")]
+    assert kept == {str(p.relative_to(data)): hashlib.sha1(p.read_bytes()).hexdigest() for p in files}
