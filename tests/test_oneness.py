@@ -143,6 +143,11 @@ def test_where_images_are_is_said(tmp_path, memory, said):
     assert any(said in note for note in sets.load(str(root), 32, memory=memory).notes)
 
 
+def test_arrays_are_in_memory_and_that_is_said(tmp_path):
+    np.savez(tmp_path / "x.npz", train_images=np.zeros((8, 32, 32, 3), np.uint8))
+    assert "arrays are in memory, whatever --memory says" in sets.load(str(tmp_path / "x.npz"), memory="never").notes
+
+
 def test_other_words_are_refused(tmp_path):
     with pytest.raises(UserError, match="--memory cannot be 'much'; it is auto, always or never"):
         sets.load("digits", memory="much")

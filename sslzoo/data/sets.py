@@ -17,7 +17,7 @@ from ..tools.labels import SEVERAL, columns, read_labels, read_names
 from . import digits
 from .depth import Extent, Range
 from .downloads import TORCHVISION
-from .folders import AUTO, MEMORY, held, measured, read_folder
+from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder
 from .images import MemoryImages
 from .layout import NO_LABELS, count, some
 from .picture import square
@@ -73,7 +73,10 @@ def load(
         dataset = _limited(dataset, limit)
     if dataset.size < SMALLEST:
         raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
-    return held(measured(dataset), memory) if dataset.train.images.paths else _normalised(dataset)
+    if dataset.train.images.paths:
+        return held(measured(dataset), memory)
+    notes = ("arrays are in memory, whatever --memory says",) if memory == NEVER and dataset.own else ()
+    return replace(_normalised(dataset), notes=(*dataset.notes, *notes))
 
 
 def _scored(dataset: Dataset) -> Dataset:

@@ -153,8 +153,9 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
-    memory = "never" if options.memory == "auto" else options.memory
     data, size = shared_data([name], options.data), options.image_size or source.size
+    once = options.memory == "auto" and os.path.isdir(os.path.expanduser(data))
+    memory = "never" if once else options.memory
     dataset = sets.load(data, size, options.limit, memory, options.range or source.range)
     if source.net is not None:
         encoders.check_size(source.net, name, dataset.size)
