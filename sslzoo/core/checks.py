@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..processes import collectives
-from ..tools.errors import UserError
+from ..tools.errors import UserError, listing
 
 if TYPE_CHECKING:
     from .siamese import Siamese
@@ -19,6 +19,14 @@ def check_batch(model: "Siamese", views: Sequence[Tensor], index: Tensor | None)
 
     Places on a GPU are not looked at, since that would wait for it.
     """
+    if any(not isinstance(view, Tensor) or view.ndim < 1 for view in views):
+        kinds = listing(sorted({type(view).__name__ for view in views}))
+        raise UserError(f"The views are {kinds}; give a list of tensors [N, C, H, W].")
+    if any(view.is_meta for view in views):
+        raise UserError("The views are on the meta device, without pixels; give images.")
+    head = next(model.online.projector.parameters(), None)
+    if head is not None and head.dtype in (torch.float16, torch.bfloat16):
+        raise UserError(f"The projector is in {head.dtype}, where losses take float32; make the encoder alone so.")
     rows = [len(view) for view in views]
     if len({*rows}) > 1:
         raise UserError(f"The views have {', '.join(map(str, rows))} rows; give as many of each.")
