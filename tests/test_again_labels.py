@@ -1,14 +1,17 @@
 """Layouts, labels and encoders that new users bring: what is found of each, or the sentence for what cannot be."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 import sslzoo
+from sslzoo.data import layout, sets
 
 TINY = "simsiam batchnorm=hidden hidden=16 dim=8 predictor_hidden=8"
 
@@ -107,3 +110,157 @@ def test_an_encoder_that_is_frozen_can_be_given() -> None:
 def test_rows_without_numbers_are_one_sentence(refused: Any) -> None:
     with refused("bank", "meta"):
         sslzoo.knn(torch.rand(4, 2, device="meta"), [0, 1, 0, 1], np.eye(2), [0, 1])
+
+
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
+
+def folder(root: Path, places: str) -> Path:
+    """A folder with so many small pictures at each place: ``train/a*6 test/a*2``; a place ends before its ``*``."""
+    rng = np.random.default_rng(0)
+    for place in places.split(", "):
+        name, _, n = place.partition("*")
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(int(n)):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+SPLITS = [("train_set", "test_set"), ("trainset", "testset"), ("train2017", "val2017"), ("Train Images", "Test Images"),
+          ("cars_train", "cars_test"), ("imgs-TRAIN-v2", "imgs-VALID-v2"), ("1_training", "2_testing"),
+          ("train.data", "dev.data"), ("traindata", "evaldata"), ("TrainingSet", "ValidationSet")]  # fmt: skip
+
+
+@pytest.mark.parametrize(("train", "held"), SPLITS)
+def test_splits_of_other_spellings(train: str, held: str, tmp_path: Path) -> None:
+    found = layout.list_folder(folder(tmp_path / "set", f"{train}/a*4, {train}/b*3, {held}/a*2"))
+    assert (found.names, len(found.train), len(found.test or ())) == (["a", "b"], 7, 2)
+    assert f"{train}/ is trained on, {held}/ is the test split" in found.decisions
+
+
+CLASSES = [("train_station", "test_tube"), ("trains", "tests"), ("freight train", "bullet train"),
+           ("contest", "restrain"), ("training", "shoes"), ("train_set", "cat"),
+           ("train_left", "test_right")]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", CLASSES)
+def test_classes_that_sound_like_splits(names: tuple[str, str], tmp_path: Path) -> None:
+    found = layout.list_folder(folder(tmp_path / "set", f"{names[0]}*4, {names[1]}*4"))
+    if names[0] == "training":  # a folder of loose images beside another
+        assert "taken for classes and no splits: training/" in found.decisions
+    assert (found.names, found.test) == (sorted(names), None)
+
+
+@pytest.mark.parametrize("inside", [("train", "val"), ("Train", "Test"), ("train_set", "test_set")])
+def test_splits_one_folder_down_are_pointed_at(inside: tuple[str, str], tmp_path: Path, refused: Any) -> None:
+    root = folder(tmp_path / "set", f"images/{inside[0]}/a*4, images/{inside[1]}/a*4, labels*0")
+    with refused("images/ alone", f"{inside[0]}/", f"{inside[1]}/", f"give {root / 'images'}."):
+        layout.list_folder(root)
+
+
+def test_splits_inside_of_classes_are_said(tmp_path: Path) -> None:
+    found = layout.list_folder(folder(tmp_path / "set", "cup/train*4, cup/test*2, nut/train*4, nut/test*2"))
+    assert (found.names, len(found.train), found.test) == (["cup", "nut"], 12, None)
+    assert "in the folders of classes these are no splits, and all of them count: test, train" in found.decisions
+
+
+@pytest.mark.parametrize("test", ["test*3", "test/a*2, test/b*1"])
+def test_a_test_split_that_nothing_reads_is_said(test: str, tmp_path: Path) -> None:
+    found = layout.list_folder(folder(tmp_path / "set", f"train*8, {test}"))
+    assert (len(found.train), found.test) == (8, None)
+    assert found.decisions[:2] == ["train/ is trained on", "test/ is not used: 3 images"]
+
+
+def test_one_name_in_two_ways_of_unicode_is_one_class(tmp_path: Path) -> None:
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    found = layout.list_folder(folder(tmp_path / "set", f"train/{composed}*4, train/dog*4, test/{apart}*2"))
+    assert (found.names, found.lone) == ([composed, "dog"], {"dog": "train"})
+    assert found.test is not None
+    assert found.test.labels is not None
+    assert found.test.labels.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("gone", "there"), [(5, 0), (1, 6)])
+def test_links_to_what_is_gone_are_said(gone: int, there: int, tmp_path: Path, refused: Any) -> None:
+    root = folder(tmp_path / "set", f"a*{there}, b*{there}")
+    for i in range(gone):  # as git-annex has them before it fetched
+        (root / "a" / f"{9 + i}.jpg").symlink_to(tmp_path / "store" / str(i))
+    said = f"{gone} broken {'link' if gone == 1 else 'links'} in set/: fetch what"
+    if there:
+        assert [line for line in layout.list_folder(root).decisions if said in line]
+    else:
+        with refused("holds no images", said):
+            layout.list_folder(root)
+
+
+def test_images_that_are_all_equal_hold_none_out_and_it_is_said(tmp_path: Path, refused: Any) -> None:
+    pixels = np.zeros((500, 8, 8), np.uint8)
+    np.savez(tmp_path / "d.npz", train_images=pixels, train_labels=np.arange(500) % 2)
+    with refused("500 images", "1 of them different", "too few"):
+        sets.load(str(tmp_path / "d.npz"))
+
+
+# ---- labels of arrays ------------------------------------------------------------------------------------------------
+
+ROWS = np.arange(24) % 3
+UNLABELLED: dict[str, tuple[Any, Any, str]] = {  # labels of 24 training and of 6 test images, and what is said
+    "test split without": (ROWS, None, "no image of the test split has a label"),
+    "training split without": (None, ROWS[:6], "no image of the training split has a label"),
+    "both without": (None, None, "no image of the training or the test split has a label"),
+    "marks for none in the test split": (ROWS, np.full(6, -1), "no image of the test split has a label"),
+    "marks for none in training": (np.full(24, -1), ROWS[:6], "no image of the training split has a label"),
+    "gaps alone": (np.full(24, np.nan), ROWS[:6], "no image of the training split has a label"),
+    "columns of nothing": (np.eye(3, dtype=int)[ROWS], np.zeros((6, 3), int), "no image of the test split has a label"),
+    "shares of classes": (
+        np.full((24, 3), 1 / 3),
+        np.full((6, 3), 1 / 3),
+        "3 labels per image that are not all 0 or 1",
+    ),
+}
+
+
+def arrays(path: Path, train: Any, test: Any, **others: Any) -> Path:
+    """An .npz of 24 training and 6 test images, and labels where there are some."""
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
+    labels = {key: x for key, x in (("train_labels", train), ("test_labels", test)) if x is not None}
+    np.savez(path, train_images=pixels[:24], test_images=pixels[24:], **labels, **others)
+    return path
+
+
+@pytest.mark.parametrize("name", UNLABELLED)
+def test_labels_that_are_not_there_are_said_of_their_split(
+    name: str, tmp_path: Path, run_cli: Callable[..., Any]
+) -> None:
+    train, test, said = UNLABELLED[name]
+    path = arrays(tmp_path / "d.npz", train, test)
+    notes = sets.load(str(path)).notes
+    assert sum("kNN is left out" in note for note in notes) == 1
+    assert any(note.startswith(said) for note in notes)
+    result = run_cli("knn", "raw", "--data", str(path), "--device", "cpu", "-k", "1")
+    assert result.exit_code == 2
+    assert f"raw: {said}, so there is no kNN" in result.stderr
+
+
+def test_one_class_of_arrays_is_said(tmp_path: Path) -> None:
+    found = sets.load(str(arrays(tmp_path / "d.npz", ROWS * 0 + 7, ROWS[:6] * 0 + 7)))
+    assert "one class: kNN cannot go wrong" in found.notes
+
+
+def test_labels_without_a_column_are_one_sentence(tmp_path: Path, refused: Any) -> None:
+    with refused("train_labels", "[24, 0]"):
+        sets.load(str(arrays(tmp_path / "d.npz", np.zeros((24, 0)), np.zeros((6, 0)))))
+
+
+def test_a_class_without_a_name_has_its_number(tmp_path: Path) -> None:
+    found = sets.load(str(arrays(tmp_path / "d.npz", ROWS, ROWS[:6], classes=np.array(["cat", "", " "]))))
+    assert found.class_names == {0: "cat", 1: "1", 2: "2"}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_features_whose_labels_are_marks_for_none(split: str, tmp_path: Path, run_cli: Callable[..., Any]) -> None:
+    labels = {"train_labels": ROWS, "test_labels": ROWS[:6]}
+    labels[f"{split}_labels"] = labels[f"{split}_labels"] * 0 - 1
+    np.savez(tmp_path / "f.npz", train_features=np.eye(24), test_features=np.eye(24)[:6], **labels)
+    result = run_cli("knn", str(tmp_path / "f.npz"), "-k", "1")
+    assert result.exit_code == 2
+    assert f"no label from 0 on in {split}_labels" in result.stderr

@@ -1,6 +1,7 @@
 """How a folder of pictures is understood: which folders are splits, which are classes, and what is left out."""
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from ..tools.errors import UserError, listing
 from .hashes import Hashes
 from .images import FileImages
-from .picture import is_image
+from .picture import SUFFIXES, is_image
 from .splits import Split
 from .unreadable import UnreadableImages
 
@@ -25,6 +26,8 @@ SPLITS = {  # names of folders in small letters, by what they are to us
 IGNORED = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # beside hidden folders
 UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".psd", ".svg"}
 NO_LABELS = "no labels: health is shown, kNN is left out"
+ONE_CLASS = "one class: kNN cannot go wrong"
+BROKEN = "broken link"  # beside the suffixes of files that cannot be read
 STRAY = 0.1  # of the images, at most, that lie beside folders of classes and take their labels from nobody
 
 
@@ -49,7 +52,7 @@ class Listing:
         lone = [f"{name} ({split})" for name, split in self.lone.items()]
         found = [("classes without images are left out", self.empty), ("classes in one split alone", lone)]
         notes = [*self.decisions, *(f"{what}: {some(names)}" for what, names in found if names)]
-        return notes + ["one class: kNN cannot go wrong"] * (len(self.names) == 1)
+        return notes + [ONE_CLASS] * (len(self.names) == 1)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Home:
     classes: dict[str, list[Path]]
     empty: list[str]
     strays: list[Path]
-    others: Counter[str]  # by suffix
+    others: Counter[str]  # by suffix, or as broken links
 
     @property
     def sorted_out(self) -> bool:
@@ -115,7 +118,7 @@ def _leads_up(path: Path) -> bool:
 def image_paths(start: Path, others: Counter[str] | None = None) -> Iterator[Path]:
     """Yield the images below a folder at any depth, less what is hidden; no link back to a folder above is followed.
 
-    ``others`` counts pictures of a kind that cannot be read here, by suffix.
+    ``others`` counts pictures of a kind that cannot be read here, by suffix, and broken links to pictures.
     """
     for path in start.iterdir():
         if path.name.startswith(".") or path.name.lower() in IGNORED:
@@ -125,20 +128,31 @@ def image_paths(start: Path, others: Counter[str] | None = None) -> Iterator[Pat
                 yield from image_paths(path, others)
         elif is_image(path):
             yield path
-        elif others is not None and path.suffix.lower() in UNREADABLE:
-            others[path.suffix.lower()] += 1
+        elif others is not None:
+            others.update(_other(path))
+
+
+def _other(path: Path) -> list[str]:
+    """Return of what kind a file is that is a picture and cannot be read here, if it is."""
+    suffix = path.suffix.lower()
+    if path.is_symlink() and not path.exists():
+        return [BROKEN] if suffix in SUFFIXES else []
+    return [suffix] if suffix in UNREADABLE else []
 
 
 def home(path: Path, left_out: Sequence[Path] = ()) -> Home:
     """Return what a folder of a split holds, but for the folders that are left out."""
     others = Counter[str]()
-    inside = {one.name: list(image_paths(one, others)) for one in folders_in(path) if one not in left_out}
+    inside: dict[str, list[Path]] = {}
+    for one in folders_in(path):
+        if one not in left_out:  # a name is written in two ways where it was zipped on a Mac
+            inside.setdefault(unicodedata.normalize("NFC", one.name), []).extend(image_paths(one, others))
     strays = []
     for one in path.iterdir():
         if is_image(one):
             strays.append(one)
-        elif one.is_file() and not one.name.startswith(".") and one.suffix.lower() in UNREADABLE:
-            others[one.suffix.lower()] += 1
+        elif not one.is_dir() and not one.name.startswith("."):
+            others.update(_other(one))
     classes = {name: paths for name, paths in inside.items() if paths}
     return Home(path, classes, [name for name, paths in inside.items() if not paths], strays, others)
 
@@ -168,6 +182,8 @@ def split_folders(root: Path) -> dict[str, Path]:
         if split is not None:
             found[split] = folder
     beside = [folder for folder in folders if folder not in found.values() and any(image_paths(folder))]
+    if not found:
+        return _spelled_splits(beside)
     if "train" not in found:
         if len(found) > 1 and not beside:
             raise UserError(f"{root} has {listing(f.name + '/' for f in found.values())} and no train/; name one so.")
@@ -176,10 +192,38 @@ def split_folders(root: Path) -> dict[str, Path]:
     return {} if len(found) == 1 and beside and loose else found  # a class of trains among other classes
 
 
+def _spelled_splits(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return folders as splits whose names differ in that word alone, as cars_train and cars_test; none elsewhere."""
+    found: dict[str, Path] = {}
+    rests: set[tuple[str, ...]] = set()
+    for folder in folders:
+        words = re.findall(r"[^\W\d_]+", folder.name.lower())
+        for split, names in SPLITS.items():
+            for i, word in enumerate(words):
+                if said := re.fullmatch(f"({'|'.join(names)})(set|data|images?|imgs?)?", word):
+                    found[split] = folder
+                    rests.add((*words[:i], said[2] or "", *words[i + 1 :]))
+    several = len(found) > 1 and len(rests) == 1 and len({*found.values()}) == len(folders)
+    return found if several and "train" in found else {}
+
+
+def _check_inside(root: Path) -> None:
+    """Raise `UserError` where all there is lies in one folder that has the splits."""
+    folders = [folder for folder in folders_in(root) if any(image_paths(folder))]
+    if len(folders) != 1 or any(map(is_image, root.iterdir())):
+        return
+    inside = split_folders(folders[0])
+    if len(inside) > 1:
+        names = " and ".join(f"{folder.name}/" for folder in inside.values())
+        raise UserError(f"{root} holds {folders[0].name}/ alone, which has {names}; give {folders[0]}.")
+
+
 @_listed()
 def list_folder(root: Path) -> Listing:
     """Return what a folder holds, nothing of it read. Raises `UserError` where there are no images."""
     splits = split_folders(root)
+    if not splits:
+        _check_inside(root)
     start = splits.get("train", root)
     held = splits.get("test", splits.get("val"))
     own = home(start)
@@ -189,7 +233,8 @@ def list_folder(root: Path) -> Listing:
     train = own.split(names, unreadable, hashes)
     test = other.split(names, unreadable, hashes) if other is not None else None
     if not len(train):
-        raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.{_convert(own)}")
+        why = f" ({_convert(own)})" if own.others else ""
+        raise UserError(f"{start} holds no images{why}; give a folder with .jpg, .png or other pictures.")
     if test is not None and other is not None and not other.classes:
         raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
     unreadable.total = len(train) + (len(test) if test else 0)
@@ -199,7 +244,11 @@ def list_folder(root: Path) -> Listing:
         name: start.name if name in own.classes else other.path.name
         for name in names if other is not None and (name in own.classes) != (name in other.classes)
     }  # fmt: skip
-    decisions = [*_splits(root, splits, held), *_classes(own, names), *(_convert(one).strip() for one in homes)]
+    decisions = [
+        *_splits(root, splits, held if other is not None else None),
+        *_classes(own, names),
+        *map(_convert, homes),
+    ]
     return Listing(train, test, names, held.name if held else "", empty, lone, [line for line in decisions if line])
 
 
@@ -210,8 +259,9 @@ def _splits(root: Path, splits: dict[str, Path], held: Path | None) -> Iterator[
         if named:
             yield f"taken for classes and no splits: {', '.join(name + '/' for name in named)}"
         return
-    if held is not None:
-        yield f"{splits['train'].name}/ is trained on, {held.name}/ is the test split"
+    if len(splits) > 1:
+        second = "" if held is None else f", {held.name}/ is the test split"
+        yield f"{splits['train'].name}/ is trained on{second}"
     for folder in splits.values():
         if folder not in (splits["train"], held) and (unused := len(list(image_paths(folder)))):
             yield f"{folder.name}/ is not used: {count(unused, 'image')}"
@@ -232,16 +282,22 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
     if own.strays:
         shown = some([path.name for path in sorted(own.strays)])
         yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"
-    deep = {path.parent for name, paths in own.classes.items() for path in paths} - {own.path / n for n in names}
+    below = [path.parent.relative_to(own.path).parts for paths in own.classes.values() for path in paths]
+    deep = {parts for parts in below if len(parts) > 1}
     if deep:
-        below = count(len(deep), "folder lies", "folders lie")
-        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {below} below them"
+        lying = count(len(deep), "folder lies", "folders lie")
+        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {lying} below them"
+    if named := sorted({parts[1] for parts in deep if any(parts[1].lower() in words for words in SPLITS.values())}):
+        yield f"in the folders of classes these are no splits, and all of them count: {some(named)}"
 
 
 def _convert(one: Home) -> str:
-    """Return a sentence on pictures that cannot be read here, or nothing."""
-    if not one.others:
-        return ""
-    kinds = " and ".join(f"{count} {suffix}" for suffix, count in one.others.most_common())
-    files = "file" if one.others.total() == 1 else "files"
-    return f" {kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
+    """Return sentences on pictures that cannot be read here, or nothing."""
+    said, others = "", one.others.copy()
+    if broken := others.pop(BROKEN, 0):
+        said = f"{count(broken, BROKEN)} in {one.path.name}/: fetch what they lead to"
+    if others:
+        kinds = " and ".join(f"{number} {suffix}" for suffix, number in others.most_common())
+        files = "file" if others.total() == 1 else "files"
+        said += f"{'; ' * bool(said)}{kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
+    return said
