@@ -196,7 +196,7 @@ def test_links_to_what_is_gone_are_said(gone: int, there: int, tmp_path: Path, r
 def test_images_that_are_all_equal_hold_none_out_and_it_is_said(tmp_path: Path, refused: Any) -> None:
     pixels = np.zeros((500, 8, 8), np.uint8)
     np.savez(tmp_path / "d.npz", train_images=pixels, train_labels=np.arange(500) % 2)
-    with refused("500 images", "1 of them different", "too few"):
+    with refused("500 images are too few", "only 1 of them different"):
         sets.load(str(tmp_path / "d.npz"))
 
 
