@@ -104,6 +104,54 @@ def test_an_encoder_that_is_frozen_can_be_given() -> None:
     assert model.online.encoder[0].weight.grad is None  # type: ignore[union-attr,index]
 
 
+PLACES: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "a list": ([0, 1, 2, 3], ("a list",)),
+    "numpy's": (np.arange(4), ("a ndarray",)),
+    "floats": (torch.rand(4), ("torch.float32",)),
+    "marks": (torch.ones(4, dtype=torch.bool), ("torch.bool",)),
+    "a column": (torch.arange(4)[:, None], ("[4, 1]",)),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places_that_are_none_are_one_sentence(name: str, refused: Any) -> None:
+    index, parts = PLACES[name]
+    with refused("places", "[N]", *parts):
+        sslzoo.Siamese(convolution(), sslzoo.load("instdisc"), 40)([IMAGES, IMAGES], index)
+
+
+@pytest.mark.parametrize("views", [None, 3, iter([IMAGES, IMAGES])])
+def test_views_that_are_no_list_are_one_sentence(views: Any, refused: Any) -> None:
+    with refused("The views are a", "list of tensors"):
+        sslzoo.Siamese(convolution(), sslzoo.load(TINY))(views)
+
+
+@pytest.mark.parametrize("recipe", [None, "simsiam", {"method": "simsiam"}])
+def test_a_recipe_that_is_none_is_one_sentence(recipe: Any, refused: Any) -> None:
+    with refused(f"a {type(recipe).__name__}", "sslzoo.load"):
+        sslzoo.Siamese(convolution(), recipe)
+    with refused(f"a {type(recipe).__name__}", "optimizer(model"):
+        sslzoo.optimizer(sslzoo.Siamese(convolution(), sslzoo.load(TINY)), recipe, 10)
+
+
+@pytest.mark.parametrize("samples", [-1, 0, 1.5, "40"])
+def test_numbers_of_samples_that_cannot_be(samples: Any, refused: Any) -> None:
+    with refused(f"samples cannot be {samples!r}"):
+        sslzoo.Siamese(convolution(), sslzoo.load("instdisc"), samples)
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1.5, "10"])
+def test_numbers_of_steps_that_cannot_be(steps: Any, refused: Any) -> None:
+    recipe = sslzoo.load(TINY)
+    with refused(f"steps cannot be {steps!r}"):
+        sslzoo.optimizer(sslzoo.Siamese(convolution(), recipe), recipe, steps, batch_size=4)
+
+
+def test_an_encoder_alone_has_no_optimiser_of_a_recipe(refused: Any) -> None:
+    with refused("a Sequential", "sslzoo.Siamese"):
+        sslzoo.optimizer(convolution(), sslzoo.load(TINY), 10)  # type: ignore[arg-type]
+
+
 # ---- arrays in Python ------------------------------------------------------------------------------------------------
 
 

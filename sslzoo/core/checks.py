@@ -19,6 +19,8 @@ def check_batch(model: "Siamese", views: Sequence[Tensor], index: Tensor | None)
 
     Places on a GPU are not looked at, since that would wait for it.
     """
+    if not isinstance(views, Sequence | Tensor):
+        raise UserError(f"The views are a {type(views).__name__}; give a list of tensors [N, C, H, W].")
     if any(not isinstance(view, Tensor) or view.ndim < 1 for view in views):
         kinds = listing(sorted({type(view).__name__ for view in views}))
         raise UserError(f"The views are {kinds}; give a list of tensors [N, C, H, W].")
@@ -45,6 +47,9 @@ def check_places(index: Tensor | None, rows: int, samples: int) -> None:
     """Raise `UserError` for places of so many rows that a bank of so many samples does not have."""
     if index is None:
         raise UserError("This recipe keeps a bank of the data; give the samples' places: model(views, index).")
+    if not isinstance(index, Tensor) or index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        of = f"{list(index.shape)} of {index.dtype}" if isinstance(index, Tensor) else f"a {type(index).__name__}"
+        raise UserError(f"The samples' places are {of}; give a tensor of whole numbers [N].")
     if len(index) != rows:
         raise UserError(f"There are {len(index)} places for {rows} images; give one of each.")
     if index.device.type == "cpu" and not torch.compiler.is_compiling():
