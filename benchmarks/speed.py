@@ -31,8 +31,8 @@ from compact import compact
 
 import sslzoo
 from sslzoo.data import sets
+from sslzoo.data.home import image_paths
 from sslzoo.data.images import FileImages, MemoryImages
-from sslzoo.data.layout import image_paths
 from sslzoo.data.sample import sample
 from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
 from sslzoo.metrics.knn import knn

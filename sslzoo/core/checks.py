@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..processes import collectives
-from ..tools.errors import UserError
+from ..tools.errors import UserError, listing
 
 if TYPE_CHECKING:
     from .siamese import Siamese
@@ -19,6 +19,16 @@ def check_batch(model: "Siamese", views: Sequence[Tensor], index: Tensor | None)
 
     Places on a GPU are not looked at, since that would wait for it.
     """
+    if not isinstance(views, Sequence | Tensor):
+        raise UserError(f"The views are a {type(views).__name__}; give a list of tensors [N, C, H, W].")
+    if any(not isinstance(view, Tensor) or view.ndim < 1 for view in views):
+        kinds = listing(sorted({type(view).__name__ for view in views}))
+        raise UserError(f"The views are {kinds}; give a list of tensors [N, C, H, W].")
+    if any(view.is_meta for view in views):
+        raise UserError("The views are on the meta device, without pixels; give images.")
+    head = next(model.online.projector.parameters(), None)
+    if head is not None and head.dtype in (torch.float16, torch.bfloat16):
+        raise UserError(f"The projector is in {head.dtype}, where losses take float32; make the encoder alone so.")
     rows = [len(view) for view in views]
     if len({*rows}) > 1:
         raise UserError(f"The views have {', '.join(map(str, rows))} rows; give as many of each.")
@@ -37,6 +47,9 @@ def check_places(index: Tensor | None, rows: int, samples: int) -> None:
     """Raise `UserError` for places of so many rows that a bank of so many samples does not have."""
     if index is None:
         raise UserError("This recipe keeps a bank of the data; give the samples' places: model(views, index).")
+    if not isinstance(index, Tensor) or index.ndim != 1 or index.is_floating_point() or index.dtype == torch.bool:
+        of = f"{list(index.shape)} of {index.dtype}" if isinstance(index, Tensor) else f"a {type(index).__name__}"
+        raise UserError(f"The samples' places are {of}; give a tensor of whole numbers [N].")
     if len(index) != rows:
         raise UserError(f"There are {len(index)} places for {rows} images; give one of each.")
     if index.device.type == "cpu" and not torch.compiler.is_compiling():

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from ..processes import batchnorm
+from ..processes.agree import is_peer_lost
 from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
-from ..tools.errors import UserError, did_you_mean, listing
+from ..tools.errors import UserError, did_you_mean, listing, no_memory
 from ..tools.locks import fork_safe
 
 OUTPUTS = ("features", "x_norm_clstoken", "pooler_output", "embedding", "out")  # keys of features, the first counts
@@ -126,9 +127,41 @@ def flat(output: object) -> Tensor:
     if not isinstance(output, Tensor):
         kind = type(output).__name__
         raise UserError(f"The encoder gives a {kind} and no tensor; wrap it so that it gives features [N, D].")
-    if output.ndim < 2:
+    if output.ndim < 2 or 0 in output.shape[1:]:
         raise UserError(f"The encoder gives features of shape {list(output.shape)}; they have to be [N, D].")
+    if not output.is_floating_point():
+        raise UserError(f"The encoder gives features of {output.dtype}; they have to be real numbers, as float32.")
     return output.flatten(1)
+
+
+def features_of(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Return an encoder's features [N, D] of images [N, C, H, W].
+
+    Raises `UserError` for images that it does not take, and where it does not give a row an image that learns.
+    """
+    try:
+        features = flat(encoder(images))
+    except (RuntimeError, TypeError, ValueError, AssertionError, IndexError) as error:  # its layers may raise anything
+        machine = no_memory(error) or "CUDA error" in str(error)
+        if isinstance(error, UserError) or machine or (isinstance(error, RuntimeError) and is_peer_lost(error)):
+            raise
+        raise UserError(
+            f"The encoder takes no views of shape {list(images.shape)}, {images.dtype} on {images.device} "
+            f"({_said(error)}); give it the channels, size, dtype and device that it is made for."
+        ) from error
+    if len(features) != len(images):
+        raise UserError(
+            f"The encoder gives {len(features)} rows for {len(images)} images of shape {list(images.shape[1:])}; let "
+            "it give a row an image, of views [N, C, H, W]."
+        )
+    if torch.is_grad_enabled() and not features.requires_grad and any(p.requires_grad for p in encoder.parameters()):
+        raise UserError("The encoder's features have no gradient, so it would not learn; let it detach nothing.")
+    return features
+
+
+def _said(error: Exception) -> str:
+    """Return the beginning of what an error says, in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160].rstrip(".")
 
 
 def feature_width(encoder: nn.Module) -> int:
@@ -136,6 +169,11 @@ def feature_width(encoder: nn.Module) -> int:
 
     Of an image its first convolution says how many channels it takes; lazy layers are made by it. Raises `UserError`.
     """
+    if not isinstance(encoder, nn.Module) or not hasattr(encoder, "_parameters"):  # that is made by its __init__
+        kind = f"the class {encoder.__name__}" if isinstance(encoder, type) else f"a {type(encoder).__name__}"
+        raise UserError(f"The encoder is {kind} and no torch.nn.Module that is ready to map images; give one.")
+    if any(parameter.is_meta for parameter in encoder.parameters()):
+        raise UserError("The encoder is on the meta device, without weights; load some, after to_empty(device='cpu').")
     lazy = any(is_lazy(parameter) for parameter in encoder.parameters())
     for name in ("head_hidden_size", "num_features"):
         width = getattr(encoder, name, None)
@@ -155,7 +193,7 @@ def feature_width(encoder: nn.Module) -> int:
                     with torch.no_grad():
                         output = encoder(of(1, number, size, size))
                 except Exception as error:  # made for other images; its layers may raise anything
-                    said = " ".join(f"{type(error).__name__}: {error}".split())[:120].rstrip(".")
+                    said = _said(error)
                 else:
                     return flat(output).shape[1]
     finally:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..recipes.recipe import Recipe
 from ..tools.errors import UserError
 from .clustering import Codebook
-from .encoders import feature_width, flat
+from .encoders import feature_width, features_of
 from .heads import projector
 
 
@@ -32,7 +32,7 @@ class Network(nn.Module):
             self.codebook = Codebook(knobs.codebooks, knobs.prototypes, recipe.heads.dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(flat(self.encoder(x)))
+        return self.head(features_of(self.encoder, x))
 
     def head(self, features: Tensor) -> Tensor:
         """Return the projections [N, dim] of features [N, width]. Raises `UserError` for another width."""
@@ -41,6 +41,9 @@ class Network(nn.Module):
                 f"The encoder gives features of width {features.shape[1]}, where {self.width} are expected of it; give "
                 "it an attribute num_features that is right, no classifier, and maps of one size (or pool them)."
             )
+        first = next(self.projector.parameters(), features)
+        if not torch.is_autocast_enabled(features.device.type):  # which chooses a precision itself
+            features = features.to(first.dtype)  # an encoder may be half or double
         z: Tensor = self.projector(features)
         return z.to(torch.promote_types(z.dtype, torch.float32))
 
@@ -51,7 +54,7 @@ class Network(nn.Module):
         sizes: dict[torch.Size, list[int]] = {}
         for i, x in views.items():
             sizes.setdefault(x.shape[1:], []).append(i)
-        features = [flat(self.encoder(torch.cat([views[i] for i in same]))) for same in sizes.values()]
+        features = [features_of(self.encoder, torch.cat([views[i] for i in same])) for same in sizes.values()]
         places = [i for same in sizes.values() for i in same]
         parts = torch.split(self.head(torch.cat(features)), [len(views[i]) for i in places])
         found = dict(zip(places, parts, strict=True))

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..processes.launched import local_world_size
 from .depth import Range
+from .home import count
 from .images import FileImages, Held, Packed
-from .layout import NO_LABELS, Listing, count, list_folder
+from .layout import NO_LABELS, Listing, list_folder
 from .picture import Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out

@@ -1,32 +1,26 @@
 """How a folder of pictures is understood: which folders are splits, which are classes, and what is left out."""
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-
 from ..tools.errors import UserError, listing
 from .contents.hashes import Hashes
 from .depth import Range
-from .images import FileImages
+from .home import BROKEN, Home, count, folders_in, home, image_paths, natural, some
 from .picture import is_image
 from .splits import Split
 from .unreadable import UnreadableImages
 
-NAMED = 5  # names in a note
 SPLITS = {  # names of folders in small letters, by what they are to us
     "train": ("train", "training"),
     "test": ("test", "testing"),
     "val": ("val", "valid", "validation", "dev", "eval"),
 }
-IGNORED = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # beside hidden folders
-UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".psd", ".svg"}
 NO_LABELS = "no labels: health is shown, kNN is left out"
-STRAY = 0.1  # of the images, at most, that lie beside folders of classes and take their labels from nobody
+ONE_CLASS = "one class: kNN cannot go wrong"
 
 
 @dataclass(frozen=True)
@@ -51,99 +45,7 @@ class Listing:
         lone = [f"{name} ({split})" for name, split in self.lone.items()]
         found = [("classes without images are left out", self.empty), ("classes in one split alone", lone)]
         notes = [*self.decisions, *(f"{what}: {some(names)}" for what, names in found if names)]
-        return notes + ["one class: kNN cannot go wrong"] * (len(self.names) == 1)
-
-
-@dataclass(frozen=True)
-class Home:
-    """Holds a folder of one split: its classes by name, the images beside them, and files that nobody here can read."""
-
-    path: Path
-    classes: dict[str, list[Path]]
-    empty: list[str]
-    strays: list[Path]
-    others: Counter[str]  # by suffix
-
-    @property
-    def sorted_out(self) -> bool:
-        """Return whether the folders are classes: there are some, and few images lie beside them."""
-        inside = sum(map(len, self.classes.values()))
-        return bool(self.classes) and len(self.strays) <= (STRAY * inside if len(self.classes) > 1 else 0)
-
-    @property
-    def paths(self) -> list[Path]:
-        """Return all images, in order of their paths."""
-        return sorted([*self.strays, *(path for paths in self.classes.values() for path in paths)])
-
-    def split(self, names: Sequence[str], unreadable: UnreadableImages, hashes: Hashes) -> Split:
-        """Return the images in order of their paths, labelled by their class where there are names of classes."""
-        paths = self.paths
-        images = FileImages(tuple(paths), hashes, unreadable.shown)
-        if not names:
-            return Split(images, unreadable=unreadable)
-        number = {path: names.index(name) for name, inside in self.classes.items() for path in inside}
-        labels = torch.tensor([number.get(path, -1) for path in paths], dtype=torch.long)
-        return Split(images, labels, unreadable=unreadable)
-
-
-def some(names: Sequence[str]) -> str:
-    """Return the first of many names."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
-def count(number: int, word: str, words: str | None = None) -> str:
-    """Return a number with its word, in the plural but for one."""
-    return f"{number} {word if number == 1 else words or word + 's'}"
-
-
-def natural(name: str) -> list[str | int]:
-    """Return a key that sorts numbers in names by their value: 1, 2, 10."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
-
-
-def folders_in(start: Path) -> list[Path]:
-    """Return the folders in a folder, less hidden ones and those of systems, in natural order."""
-    found = (path for path in start.iterdir() if not path.name.startswith(".") and path.name.lower() not in IGNORED)
-    return sorted(
-        (path for path in found if path.is_dir() and not _leads_up(path)), key=lambda path: natural(path.name)
-    )
-
-
-def _leads_up(path: Path) -> bool:
-    """Return whether a folder is a link to one that it lies in."""
-    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
-
-
-def image_paths(start: Path, others: Counter[str] | None = None) -> Iterator[Path]:
-    """Yield the images below a folder at any depth, less what is hidden; no link back to a folder above is followed.
-
-    ``others`` counts pictures of a kind that cannot be read here, by suffix.
-    """
-    for path in start.iterdir():
-        if path.name.startswith(".") or path.name.lower() in IGNORED:
-            continue
-        if path.is_dir():
-            if not _leads_up(path):
-                yield from image_paths(path, others)
-        elif is_image(path):
-            yield path
-        elif others is not None and path.suffix.lower() in UNREADABLE:
-            others[path.suffix.lower()] += 1
-
-
-def home(path: Path, left_out: Sequence[Path] = ()) -> Home:
-    """Return what a folder of a split holds, but for the folders that are left out."""
-    others = Counter[str]()
-    inside = {one.name: list(image_paths(one, others)) for one in folders_in(path) if one not in left_out}
-    strays = []
-    for one in path.iterdir():
-        if is_image(one):
-            strays.append(one)
-        elif one.is_file() and not one.name.startswith(".") and one.suffix.lower() in UNREADABLE:
-            others[one.suffix.lower()] += 1
-    classes = {name: paths for name, paths in inside.items() if paths}
-    return Home(path, classes, [name for name, paths in inside.items() if not paths], strays, others)
+        return notes + [ONE_CLASS] * (len(self.names) == 1)
 
 
 @contextmanager
@@ -171,12 +73,40 @@ def split_folders(root: Path) -> dict[str, Path]:
         if split is not None:
             found[split] = folder
     beside = [folder for folder in folders if folder not in found.values() and any(image_paths(folder))]
+    if not found:
+        return _spelled_splits(beside)
     if "train" not in found:
         if len(found) > 1 and not beside:
             raise UserError(f"{root} has {listing(f.name + '/' for f in found.values())} and no train/; name one so.")
         return {}
     loose = any(map(is_image, found["train"].iterdir()))
     return {} if len(found) == 1 and beside and loose else found  # a class of trains among other classes
+
+
+def _spelled_splits(folders: Sequence[Path]) -> dict[str, Path]:
+    """Return folders as splits whose names differ in that word alone, as cars_train and cars_test; none elsewhere."""
+    found: dict[str, Path] = {}
+    rests: set[tuple[str, ...]] = set()
+    for folder in folders:
+        words = re.findall(r"[^\W\d_]+", folder.name.lower())
+        for split, names in SPLITS.items():
+            for i, word in enumerate(words):
+                if said := re.fullmatch(f"({'|'.join(names)})(set|data|images?|imgs?)?", word):
+                    found[split] = folder
+                    rests.add((*words[:i], said[2] or "", *words[i + 1 :]))
+    several = len(found) > 1 and len(rests) == 1 and len({*found.values()}) == len(folders)
+    return found if several and "train" in found else {}
+
+
+def _check_inside(root: Path) -> None:
+    """Raise `UserError` where all there is lies in one folder that has the splits."""
+    folders = [folder for folder in folders_in(root) if any(image_paths(folder))]
+    if len(folders) != 1 or any(map(is_image, root.iterdir())):
+        return
+    inside = split_folders(folders[0])
+    if len(inside) > 1:
+        names = " and ".join(f"{folder.name}/" for folder in inside.values())
+        raise UserError(f"{root} holds {folders[0].name}/ alone, which has {names}; give {folders[0]}.")
 
 
 @_listed()
@@ -186,6 +116,8 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
     Raises `UserError` where there are no images.
     """
     splits = split_folders(root)
+    if not splits:
+        _check_inside(root)
     start = splits.get("train", root)
     held = splits.get("test", splits.get("val"))
     own = home(start)
@@ -199,7 +131,8 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
     test = other.split(names, unreadable, hashes) if other is not None else None
     val = third.split(names, unreadable, hashes) if third is not None else None
     if not len(train):
-        raise UserError(f"{start} holds no images; give a folder with .jpg, .png or other pictures.{_convert(own)}")
+        why = f" ({_convert(own)})" if own.others else ""
+        raise UserError(f"{start} holds no images{why}; give a folder with .jpg, .png or other pictures.")
     if test is not None and other is not None and not other.classes:
         raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
     unreadable.total = len(train) + len(test or ()) + len(val or ())
@@ -209,7 +142,11 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
         for name in names if other is not None and (name in own.classes) != (name in other.classes)
     }  # fmt: skip
     used = [one.path for one in homes]
-    decisions = [*_splits(root, splits, held, used), *_classes(own, names), *(_convert(one).strip() for one in homes)]
+    decisions = [
+        *_splits(root, splits, held if other is not None else None, used),
+        *_classes(own, names),
+        *map(_convert, homes),
+    ]
     said = [line for line in decisions if line]
     return Listing(train, test, names, val, held.name if held else "", empty, lone, said)
 
@@ -221,8 +158,9 @@ def _splits(root: Path, splits: dict[str, Path], held: Path | None, used: Sequen
         if named:
             yield f"taken for classes and no splits: {', '.join(name + '/' for name in named)}"
         return
-    if held is not None:
-        yield f"{splits['train'].name}/ is trained on, {held.name}/ is the test split"
+    if len(splits) > 1:
+        second = "" if held is None else f", {held.name}/ is the test split"
+        yield f"{splits['train'].name}/ is trained on{second}"
     if "val" in splits and splits["val"] != held and splits["val"] in used:
         yield f"{splits['val'].name}/ is the validation split, for kNN while a run goes on"
     for folder in splits.values():
@@ -246,16 +184,22 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
     if own.strays:
         shown = some([path.name for path in sorted(own.strays)])
         yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"
-    deep = {path.parent for name, paths in own.classes.items() for path in paths} - {own.path / n for n in names}
+    below = [path.parent.relative_to(own.path).parts for paths in own.classes.values() for path in paths]
+    deep = {parts for parts in below if len(parts) > 1}
     if deep:
-        below = count(len(deep), "folder lies", "folders lie")
-        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {below} below them"
+        lying = count(len(deep), "folder lies", "folders lie")
+        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {lying} below them"
+    if named := sorted({parts[1] for parts in deep if any(parts[1].lower() in words for words in SPLITS.values())}):
+        yield f"in the folders of classes these are no splits, and all of them count: {some(named)}"
 
 
 def _convert(one: Home) -> str:
-    """Return a sentence on pictures that cannot be read here, or nothing."""
-    if not one.others:
-        return ""
-    kinds = " and ".join(f"{count} {suffix}" for suffix, count in one.others.most_common())
-    files = "file" if one.others.total() == 1 else "files"
-    return f" {kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
+    """Return sentences on pictures that cannot be read here, or nothing."""
+    said, others = "", one.others.copy()
+    if broken := others.pop(BROKEN, 0):
+        said = f"{count(broken, BROKEN)} in {one.path.name}/: fetch what they lead to"
+    if others:
+        kinds = " and ".join(f"{number} {suffix}" for suffix, number in others.most_common())
+        files = "file" if others.total() == 1 else "files"
+        said += f"{'; ' * bool(said)}{kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
+    return said

@@ -13,13 +13,14 @@ from torch import Tensor
 from ..recipes import plugins
 from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
-from ..tools.labels import SEVERAL, columns, read_labels, read_names
+from ..tools.labels import NOBODY, NOT_BINARY, SEVERAL, columns, read_labels, read_names
 from . import digits
 from .depth import Extent, Range
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder
+from .home import count, some
 from .images import MemoryImages
-from .layout import NO_LABELS, count, some
+from .layout import NO_LABELS, ONE_CLASS
 from .picture import square
 from .sample import flat_note, flat_places, range_note
 from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
@@ -96,16 +97,22 @@ def _scored(dataset: Dataset) -> Dataset:
             notes[0] += "; each has a gap or a negative cell in some column, where 0 says that the label is absent"
     labelled = [split for split in (bank, test) if split is not None and split.labels is not None]
     silent = [int((~split.asking).sum()) for split in labelled]
+    parts = [(word, split) for word, split in (("training", bank), ("test", test)) if split is not None]
+    nobody = [word for word, split in parts if split.labels is None or not split.asking.any()]
+    if nobody and not any("kNN is left out" in note for note in dataset.notes):
+        notes.append(f"{NOBODY} {' or the '.join(nobody)} split has a label")
+        notes.append(NO_LABELS)
     if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all
         train = replace(dataset.train, labels=None)
-        notes = [*dataset.notes, *notes, NO_LABELS]
+        notes = [*dataset.notes, *notes]
         return replace(dataset, train=train, bank=train, val=None, test=None, classes=0, names=(), notes=tuple(notes))
     if any(silent):
         notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")
     notes += [sentence] if (sentence := lacking(bank, test)) else []
+    classes = count_classes(bank, test)
+    notes += [ONE_CLASS] if classes == 1 and ONE_CLASS not in dataset.notes else []
     if not notes:
         return dataset
-    classes = count_classes(bank, test)
     return replace(dataset, bank=bank, test=test, classes=classes, notes=(*dataset.notes, *notes))
 
 
@@ -246,6 +253,8 @@ def _as_table(key: str, array: Any, n: int) -> Any:
     if labels.shape[:1] != (n,):
         rows = len(labels) if labels.ndim else "no"
         raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
+    if not labels.size:
+        raise UserError(f"{key} has shape {list(labels.shape)}; give one label per image, or leave it out.")
     return labels.reshape(n, -1)
 
 
@@ -268,7 +277,7 @@ def _as_labels(given: dict[str, Any], notes: list[str]) -> dict[str, Tensor]:
     several = {split: columns(table) for split, table in tables.items()}
     width = max(widths.values())
     if any(found is None for found in several.values()):
-        notes.append(f"{width} labels per image that are not all 0 or 1: kNN is left out; give one label, or 0 and 1")
+        notes.append(f"{width} {NOT_BINARY}: kNN is left out; give one label, or 0 and 1")
         return {}
     notes.append(f"{width} labels, of which an image may have several: kNN is {SEVERAL}")
     return {split: torch.from_numpy(found) for split, found in several.items()}

@@ -144,7 +144,11 @@ def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
     """
     held = torch.tensor([int.from_bytes(h[:4], "big") % 10 == 0 for h in hashes])
     if not held.any() or held.all():
-        raise UserError(f"{len(train)} images are too few to hold out a test split; add a test/ split or more images.")
+        different = len({*hashes})
+        kinds = f" (only {different} of them different)" if different < len(hashes) else ""
+        raise UserError(
+            f"{len(train)} images are too few to hold out a test split{kinds}; add a test/ split or more images."
+        )
     note = f"no test split: {int(held.sum())} of {len(held)} images are held out by their hash"
     return train.take((~held).nonzero().squeeze(1)), train.take(held.nonzero().squeeze(1)), note
 

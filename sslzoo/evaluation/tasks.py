@@ -7,7 +7,7 @@ from ..metrics.knn import check
 from ..metrics.rows import matrix, unit_rows
 from ..metrics.task import Task
 from ..tools.errors import UserError
-from ..tools.labels import asking, known, read_labels
+from ..tools.labels import NOBODY, NOT_BINARY, asking, known, read_labels
 from .embedding import Embedding
 
 
@@ -22,8 +22,13 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     alone = used[0] == used[1]
     missing = [f"{split}_labels" for split in dict.fromkeys(used) if f"{split}_labels" not in arrays]
     if missing:
+        notes = () if embedding.images is None else embedding.images.notes
+        why = " and ".join(
+            note.partition(": kNN")[0] for note in notes if note.startswith(NOBODY) or NOT_BINARY in note
+        )
+        said = f": {why}" if why else f" lacks {', '.join(missing)}"
         raise UserError(
-            f"{embedding.source} lacks {', '.join(missing)}, so there is no kNN and no retrieval; give "
+            f"{embedding.source}{said}, so there is no kNN and no retrieval; give "
             + ("one label per row." if embedding.images is None else "data with labels, one per image.")
         )
     given = [matrix(f"{embedding.source}: {split}_features", arrays[f"{split}_features"]) for split in used]
@@ -33,7 +38,8 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     check(rows[0], labels[0], rows[-1], labels[1])
     kept = [known(labels[0]), asking(labels[1])]
     if not all(some.any() for some in kept):
-        raise UserError(f"{embedding.source} has no label from 0 on in one of its splits; give labels.")
+        nobody = [f"{split}_labels" for split, some in zip(used, kept, strict=True) if not some.any()]
+        raise UserError(f"{embedding.source} has no label from 0 on in {nobody[0]}; give labels.")
     if labels[0].ndim == 2:
         labels = [x > 0 for x in labels]
     excluded = (np.cumsum(kept[0]) - 1)[kept[1]] if alone else None  # a query's place in the bank

@@ -19,10 +19,12 @@ CHUNK = 256  # rows at a time
 def plain(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return an array of numpy of what holds numbers: lists, numpy's and torch's arrays of any layout, scipy's sparse.
 
-    Raises `UserError` for masked entries, for complex numbers and for what has no one shape.
+    Raises `UserError` for masked entries, for complex numbers, and for what has no one shape or no numbers.
     """
     given: Any = array
     if isinstance(given, torch.Tensor):
+        if given.is_meta:
+            raise UserError(f"{name} is on the meta device, which has no numbers; give those of a real one.")
         given = given.detach().cpu()
         given = given.to_dense() if given.layout != torch.strided else given
         given = given.dequantize() if given.is_quantized else given

@@ -1,5 +1,7 @@
 """The rules of the algebra: what cannot train, and what keeps the rest from collapse."""
 
+from numbers import Integral
+
 from ..tools.errors import UserError
 from .recipe import Recipe
 from .schema import Switches
@@ -40,6 +42,10 @@ def refusal(switches: Switches) -> str | None:
 
 def misfit(recipe: Recipe, samples: int | None) -> str | None:
     """Why a recipe cannot train on so many samples, with the mend; or None."""
+    if not isinstance(recipe, Recipe):
+        return f"The recipe is a {type(recipe).__name__}; sslzoo.load('byol - momentum') gives one."
+    if samples is not None and (not isinstance(samples, Integral) or samples < 1):
+        return f"samples cannot be {samples!r}; it is the number of images in the data."
     if samples is None and recipe.reads("memory.bank_momentum"):
         return "A bank has a row for every sample, so their number has to be known: Siamese(encoder, recipe, samples)."
     prototypes = recipe.clustering.prototypes

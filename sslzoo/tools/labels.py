@@ -11,6 +11,9 @@ from .errors import UserError
 
 SEVERAL = "right where the label with the most votes is one of the query's own; a shared label is a hit"
 
+NOBODY = "no image of the"  # a note on splits without labels begins so
+NOT_BINARY = "labels per image that are not all 0 or 1"
+
 
 def read_labels(name: str, array: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return classes as int64 [N], negative for none; or labels [N, C] as `columns` has them. Raises `UserError`."""
@@ -102,4 +105,5 @@ def read_names(source: str, arrays: Mapping[str, Any]) -> tuple[str, ...]:
             f"{source} has labels up to {needed - 1}, and classes of shape {list(names.shape)}; give a list of names, "
             "from label 0 on, or leave it out."
         )
-    return tuple(map(str, names.tolist()))
+    given_names = [str(name) for name in names.tolist()]
+    return tuple(name if name.strip() else str(i) for i, name in enumerate(given_names))

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any, cast
 
 import timm.optim
@@ -14,6 +15,7 @@ from ..core.siamese import Siamese
 from ..processes import collectives
 from ..recipes.recipe import Recipe
 from ..tools.bounds import check_numbers
+from ..tools.errors import UserError
 
 logging.getLogger("timm.scheduler.cosine_lr").setLevel(logging.ERROR)  # it warns of a run of one step
 TIMM = {"sgd": "momentum", "lars": "lars", "adamw": "adamw"}  # timm's "sgd" is Nesterov's, which no paper here uses
@@ -28,8 +30,15 @@ def optimizer(model: Siamese, recipe: Recipe, steps: int, batch_size: int | None
     batch / 256, of ``batch_size`` images of all processes, by default the recipe's. A first batch of another size is
     warned of. The model gets to know the length of training too, for tau's schedule. The optimiser's state holds how
     far the schedule is, so saving and loading it is enough to go on. The model has to be on its device already.
-    Raises `UserError` for a ``batch_size`` below 2.
+    Raises `UserError` for a ``batch_size`` below 2, and for ``steps`` below 1.
     """
+    if not hasattr(model, "clock") or not isinstance(recipe, Recipe):
+        raise UserError(
+            f"sslzoo.optimizer takes a sslzoo.Siamese and its recipe, not a {type(model).__name__} and a "
+            f"{type(recipe).__name__}; give optimizer(model, recipe, steps)."
+        )
+    if not isinstance(steps, Integral) or steps < 1:
+        raise UserError(f"steps cannot be {steps!r}; it is the number of steps of the whole run, at least 1.")
     if batch_size is not None:
         check_numbers(batch_size=batch_size)
         recipe = replace(recipe, training=replace(recipe.training, batch_size=batch_size))
