@@ -1,0 +1,71 @@
+"""What a fresh look found: each row once came out wrong without a word, as a raw error, or with wrong advice."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import sslzoo
+from sslzoo.data import hashes, sets
+from sslzoo.data.hashes import NOTHING, Hashes
+from sslzoo.data.identity import Identity
+from sslzoo.tools.errors import UserError
+from sslzoo.training.run import resume
+
+QUICK = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False, "workers": 0}
+
+
+def bitmaps(root: Path) -> Path:
+    """Eight bitmaps of two classes, a training split and a test split: all of one size."""
+    for split, n in (("train", 4), ("test", 2)):
+        for i, label in enumerate("ab"):
+            (root / split / label).mkdir(parents=True)
+            for j in range(n):
+                pixels = np.random.default_rng([n, i, j]).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{j}.bmp")
+    return root
+
+
+@pytest.fixture
+def at_once(tmp_path, monkeypatch):
+    """Bitmaps that were all written in one tick of the clock, as an archive's small files are; None is just changed."""
+    monkeypatch.setattr(hashes, "SETTLED", 0)
+    root = bitmaps(tmp_path / "set")
+    files = sorted(root.rglob("*.bmp"))
+    for _ in range(10_000):
+        for path in files:
+            os.utime(path, (1.6e9, 1.6e9))
+        if len({path.stat().st_ctime_ns for path in files}) == 1:
+            time.sleep(0.01)
+            return root
+    pytest.skip("the clock of this file system ticks faster than files are made")
+
+
+def swap(root: Path, one: str, other: str) -> None:
+    (root / one).rename(root / "x")
+    (root / other).rename(root / one)
+    (root / "x").rename(root / other)
+
+
+def test_folders_of_one_tick_that_swap_names_are_told_apart(at_once, tmp_path):
+    """Names, sizes and all times stay: of what `stat` says, inodes alone differ."""
+    run = sslzoo.train("simsiam", data=str(at_once), out=str(tmp_path / "runs"), stop_after=1, **QUICK)["run"]
+    before = Identity.of(sets.load(str(at_once)), read=True)
+    swap(at_once, "train/a", "train/b")
+    assert before.difference(Identity.of(sets.load(str(at_once)), read=True)) is not None
+    with pytest.raises(UserError, match="8 images have other content, first train/a/0.bmp"):
+        resume(run)
+    swap(at_once, "train/a", "train/b")
+    assert before.difference(Identity.of(sets.load(str(at_once)), read=True)) is None
+    resume(run)
+
+
+def test_a_file_too_large_for_a_picture_is_not_read_into_memory_for_its_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr(hashes, "MOST_BYTES", 1000)
+    (tmp_path / "large.png").write_bytes(bytes(1001))
+    (tmp_path / "small.png").write_bytes(bytes(1000))
+    assert Hashes(tmp_path).of(tmp_path / "large.png") == NOTHING
+    assert Hashes(tmp_path).of(tmp_path / "small.png") != NOTHING
