@@ -56,7 +56,7 @@ def test_folders_of_one_tick_that_swap_names_are_told_apart(at_once, tmp_path):
     before = Identity.of(sets.load(str(at_once)), read=True)
     swap(at_once, "train/a", "train/b")
     assert before.difference(Identity.of(sets.load(str(at_once)), read=True)) is not None
-    with pytest.raises(UserError, match="8 images have other content, first train/a/0.bmp"):
+    with pytest.raises(UserError, match=r"8 images have other content, first train/a/0\.bmp"):
         resume(run)
     swap(at_once, "train/a", "train/b")
     assert before.difference(Identity.of(sets.load(str(at_once)), read=True)) is None
