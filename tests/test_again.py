@@ -1,7 +1,12 @@
 """What a fresh look found: each row once came out wrong without a word, as a raw error, or with wrong advice."""
 
+import errno
+import multiprocessing
 import os
+import subprocess
+import sys
 import time
+from multiprocessing import queues
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ from sslzoo.data.hashes import NOTHING, Hashes
 from sslzoo.data.identity import Identity
 from sslzoo.tools.errors import UserError
 from sslzoo.training.run import resume
+from sslzoo.views.streams import hand_over_error
 
 QUICK = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False, "workers": 0}
 
@@ -69,3 +75,34 @@ def test_a_file_too_large_for_a_picture_is_not_read_into_memory_for_its_hash(tmp
     (tmp_path / "small.png").write_bytes(bytes(1000))
     assert Hashes(tmp_path).of(tmp_path / "large.png") == NOTHING
     assert Hashes(tmp_path).of(tmp_path / "small.png") != NOTHING
+
+
+@pytest.mark.parametrize(
+    "words", ["embed random --out out.npz", "train simsiam --epochs 1 --batch-size 8 --memory never"]
+)
+def test_memory_that_cannot_be_shared_is_said_at_once(tmp_path, words):
+    """As in a container with a small /dev/shm; Python lets who waits for the batch wait for ever."""
+    bitmaps(tmp_path / "set")
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f 1; exec {sys.executable} -m sslzoo {words} --data set --device cpu --workers 1"],
+        capture_output=True, text=True, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    if "train" not in words:  # which has to write first
+        assert "No memory can be shared with processes that read (File too large); see /dev/shm" in done.stderr
+
+
+def test_a_batch_that_cannot_be_handed_over_comes_as_its_reason(monkeypatch):
+    monkeypatch.setattr(queues.Queue, "_on_queue_feeder_error", hand_over_error)
+
+    class Stays:
+        def __reduce__(self):
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    queue = multiprocessing.Queue()
+    queue.put((7, Stays()))
+    number, instead = queue.get(timeout=20)
+    assert number == 7
+    with pytest.raises(UserError, match=r"The system gives no more \(Too many open files\); .*take --workers 0\.$"):
+        instead.reraise()

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import READERS_PATIENCE, from_workers
-from .streams import ignore_signals, keep_whole, start_method
+from .streams import begin_reader, keep_whole, start_method
 
 BATCH = 256
 CPU = torch.device("cpu")
@@ -70,7 +70,7 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
             BATCH,
             num_workers=workers,
             generator=torch.Generator(),  # what a loader draws for its own use must not move others' numbers
-            worker_init_fn=ignore_signals,
+            worker_init_fn=begin_reader,
             collate_fn=keep_whole,
             timeout=READERS_PATIENCE if workers else 0,
             pin_memory=device.type == "cuda",

@@ -1,20 +1,25 @@
 """Streams: batches of images in files, read by worker processes that stay for all epochs."""
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from multiprocessing import active_children, context
-from typing import TypeVar
+from multiprocessing import active_children, context, queues
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
 
-from ..tools.errors import READERS_PATIENCE, SIGNALS, from_workers
+from ..tools.errors import READERS_PATIENCE, SIGNALS, UserError, exhausted, from_workers
 from .readers import ReadBatch, Reader, Request
 
 T = TypeVar("T")
+NOT_HANDED_OVER = (
+    "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
+)
 
 
 class Stream:
@@ -39,7 +44,7 @@ class Stream:
             batch_sampler=self.batches,
             collate_fn=keep_whole,
             num_workers=self.workers,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=begin_reader,
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
             timeout=READERS_PATIENCE if self.workers else 0,
@@ -75,9 +80,11 @@ class ForkedReaders(context.ForkContext):
 @atexit.register
 def end_readers() -> None:
     """End the processes that read, which Python would else wait for without an end."""
-    for process in active_children():
-        if isinstance(process, SpawnedReader | ForkedReader):
-            process.kill()
+    found = [process for process in active_children() if isinstance(process, SpawnedReader | ForkedReader)]
+    if found and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each that ends
+    for process in found:
+        process.kill()
 
 
 def start_method(workers: int, device: torch.device) -> context.BaseContext | None:
@@ -88,11 +95,24 @@ def start_method(workers: int, device: torch.device) -> context.BaseContext | No
     return SpawnedReaders() if on_gpu or sys.platform != "linux" else ForkedReaders()
 
 
-def ignore_signals(_: int) -> None:
-    """Ignore what asks a process to stop, in one that reads for a run: when to stop is the run's to say."""
+def begin_reader(_: int) -> None:
+    """Set up a process that reads for a run: it ignores what asks it to stop, since that is the run's to say.
+
+    What it cannot hand over it says, in place of Python, which would let the run wait.
+    """
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    queues.Queue._on_queue_feeder_error = hand_over_error  # type: ignore[attr-defined]
+
+
+def hand_over_error(queue: "queues.Queue[Any]", error: Exception, item: tuple[Any, Any]) -> None:
+    """Hand over, in place of a batch that cannot be, why not."""
+    number, content = item
+    if isinstance(content, ExceptionWrapper):  # not even that: the run sees that this process has died
+        os._exit(1)
+    why = exhausted(error) or NOT_HANDED_OVER.format(str(error).rpartition(": ")[2].partition(" (")[0])
+    queue.put((number, ExceptionWrapper((UserError, UserError(why), None), "in a process that reads")))
 
 
 def keep_whole(batch: T) -> T:
