@@ -17,9 +17,7 @@ from ..tools.errors import READERS_PATIENCE, SIGNALS, UserError, exhausted, from
 from .readers import ReadBatch, Reader, Request
 
 T = TypeVar("T")
-NOT_HANDED_OVER = (
-    "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
-)
+NOT_SHARED = "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
 
 
 class Stream:
@@ -111,8 +109,9 @@ def hand_over_error(queue: "queues.Queue[Any]", error: Exception, item: tuple[An
     number, content = item
     if isinstance(content, ExceptionWrapper):  # not even that: the run sees that this process has died
         os._exit(1)
-    why = exhausted(error) or NOT_HANDED_OVER.format(str(error).rpartition(": ")[2].partition(" (")[0])
-    queue.put((number, ExceptionWrapper((UserError, UserError(why), None), "in a process that reads")))
+    why = exhausted(error) or NOT_SHARED.format(str(error).rpartition(": ")[2].partition(" (")[0])
+    instead = ExceptionWrapper((UserError, UserError(why), None), "in a reader")  # type: ignore[no-untyped-call]
+    queue.put((number, instead))
 
 
 def keep_whole(batch: T) -> T:
