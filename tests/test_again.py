@@ -1,8 +1,10 @@
 """What a fresh look found: each row once came out wrong without a word, as a raw error, or with wrong advice."""
 
 import errno
+import json
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import time
@@ -103,3 +105,58 @@ def test_a_batch_that_cannot_be_handed_over_comes_as_its_reason(monkeypatch):
     assert number == 7
     with pytest.raises(UserError, match=r"The system gives no more \(Too many open files\); .*take --workers 0\.$"):
         instead.reraise()
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ({"max_bad": "5%"}, "--max-bad cannot be '5%'; it is a number"),
+        ({"max_bad": None}, "--max-bad cannot be None; it is a number"),
+        ({"checkpoint_every": 1}, "--checkpoint-every cannot be 1; it is a text"),
+        ({"data": None}, "--data cannot be None; it is a text"),
+        ({"data": ["set"]}, "--data cannot be ['set']; it is a text"),
+        ({"keep": None}, "--keep cannot be None; it is a whole number"),
+        ({"accumulate": None}, "--accumulate cannot be None; it is a whole number"),
+        ({"baselines": "no"}, "--baselines cannot be 'no'; it is True or False"),
+        ({"compile": "no"}, "--compile cannot be 'no'; it is True or False"),
+        ({"stop_after": "1"}, "--stop-after cannot be '1'; it is a whole number"),
+        ({"expression": None}, "An expression is a text or a list of texts"),
+        ({"expression": ["simsiam", 5]}, "An expression is a text or a list of texts"),
+    ],
+)
+def test_an_argument_of_another_kind_is_said(tmp_path, option, said):
+    given = {"expression": "simsiam", "limit": 8, "out": str(tmp_path / "runs"), **QUICK, **option}
+    with pytest.raises(UserError, match=f"^{re.escape(said)}"):
+        sslzoo.train(given.pop("expression"), **given)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_paths_are_as_good_as_text(tmp_path):
+    bitmaps(tmp_path / "set")
+    one = sslzoo.train("simsiam", data=tmp_path / "set", out=tmp_path / "runs", **{**QUICK, "epochs": 1})
+    other = sslzoo.train("simsiam", data=tmp_path / "set", out=tmp_path, init=Path(one.run), **{**QUICK, "epochs": 1})
+    assert (Path(one.run).parent, Path(other.run).parent) == (tmp_path / "runs", tmp_path)
+
+
+def test_a_cache_that_can_be_none_is_not_called_damaged(tmp_path, monkeypatch, run_cli):
+    monkeypatch.setenv("SSLZOO_CACHE", os.devnull)
+    bitmaps(tmp_path / "set")
+    done = run_cli("knn", "random", "--data", str(tmp_path / "set"), "-k", "1", "--workers", "0")
+    assert done.exit_code == 0
+    assert "damaged" not in done.output
+
+
+def test_a_name_between_colons_is_no_picture(run_cli):
+    assert "There is no data ':dog:';" in run_cli("train", "simsiam", "--data", ":dog:").stderr
+
+
+def test_a_run_without_its_recipe_is_not_given_another(tmp_path, true_run, run_cli):
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "last.pt"):
+        (run / name).write_bytes(true_run[name])
+    about = json.loads((run / "run.json").read_text())
+    about["options"]["data"] = "digits"
+    (run / "run.json").write_text(json.dumps(about))
+    said = run_cli("train", "--resume", str(run)).stderr
+    assert said == f"Error: {run} has lost its recipe.toml, and nothing else says what it trains; start a new run.\n"

@@ -11,6 +11,7 @@ import torch
 from ..metrics.health import advice, average, health, largest_rank
 from ..processes import agree, collectives
 from ..recipes.recipe import dump, switch_values
+from ..tools.bounds import check_numbers
 from ..tools.errors import Diverged, SaidElsewhere, UserError
 from ..tools.records import write_json
 from ..views.batches import Batches
@@ -106,8 +107,7 @@ class Training:
 
     def run(self, reporter: Reporter, stop_after: int | None) -> Result:
         """Train to the end, or to the end of epoch ``stop_after`` on the same schedule."""
-        if stop_after is not None and stop_after < 1:
-            raise UserError(f"--stop-after cannot be {stop_after}; it is at least 1.")
+        check_numbers(stop_after=stop_after)
         if self.path is not None:
             return self.train(self.path, reporter, stop_after)
         state, launch = self.state(), agree.launch_ids()
