@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,10 +17,15 @@ import pytest
 from PIL import Image
 
 import sslzoo
+from sslzoo.cli import interrupt
 from sslzoo.data import hashes, sets
 from sslzoo.data.hashes import NOTHING, Hashes
 from sslzoo.data.identity import Identity
+from sslzoo.recipes import plugins
+from sslzoo.studies.ablate import ablate
+from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
+from sslzoo.training import guards
 from sslzoo.training.run import resume
 from sslzoo.views.streams import hand_over_error
 
@@ -160,3 +166,66 @@ def test_a_run_without_its_recipe_is_not_given_another(tmp_path, true_run, run_c
     (run / "run.json").write_text(json.dumps(about))
     said = run_cli("train", "--resume", str(run)).stderr
     assert said == f"Error: {run} has lost its recipe.toml, and nothing else says what it trains; start a new run.\n"
+
+
+def test_cells_of_a_plugins_data_that_have_changed_are_trained_anew(tmp_path, monkeypatch, trained):
+    """Its arrays may come from anywhere; pixels that only change places leave mean and deviation as they are."""
+    pixels = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
+    labels = np.arange(16) % 2
+    arrays = {"train_images": pixels, "train_labels": labels, "test_images": pixels[:4], "test_labels": labels[:4]}
+    monkeypatch.setitem(plugins._data, "mine", lambda: arrays)
+    given = {"data": "mine", "out": str(tmp_path / "runs"), "epochs": 1, "batch_size": 8}
+    for change, runs in (({}, 2), ({}, 2), ({"test_labels": labels[:4] * 0}, 4), ({"test_images": pixels[4:8]}, 6)):
+        arrays.update(change)
+        ablate("simsiam", ["predictor"], given, 1, Watch())
+        assert len(trained.asked) == runs
+
+
+def test_a_second_ctrl_c_ends_a_run_that_does_not_come_to_its_stop(monkeypatch):
+    monkeypatch.setattr(interrupt, "_working", [True])
+    monkeypatch.setattr(interrupt, "_heard", [])
+    before = signal.signal(signal.SIGINT, interrupt._handle)
+    try:
+        with guards.signals() as caught:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)  # in the same moment: the same
+            assert len(caught) == 2
+            guards.heard[:] = [when - 2 * guards.PATIENCE for when in guards.heard]
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        guards.heard.clear()
+
+
+DIES = """
+import os, sys
+from sslzoo.data import images
+from sslzoo.views import streams
+import sslzoo, threading
+
+streams.LOOK = 1
+images.FileImages.read = lambda self, places, size: os._exit(1)
+
+def train():
+    try:
+        sslzoo.train("simsiam", data="set", epochs=1, batch_size=4, memory="never", workers=2, device="cpu")
+    except sslzoo.UserError as error:
+        print(error, file=sys.stderr)
+
+if sys.argv[1] == "thread":
+    thread = threading.Thread(target=train)
+    thread.start()
+    thread.join()
+else:
+    train()
+"""
+
+
+@pytest.mark.parametrize("where", ["thread", "main"])
+def test_readers_that_all_die_are_said_once_wherever_they_are_waited_for(tmp_path, where):
+    """torch raises an error in the main thread for each, whatever that does then; and none in another thread."""
+    bitmaps(tmp_path / "set")
+    done = subprocess.run([sys.executable, "-c", DIES, where], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.stderr.startswith("A process that reads images has died, perhaps for lack of memory; start again with")
+    assert done.stderr.count("\n") == 1

@@ -4,19 +4,25 @@ import atexit
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import active_children, context, queues
+from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 
-from ..tools.errors import READERS_PATIENCE, SIGNALS, UserError, exhausted, from_workers
+from ..tools.errors import DEAD_READER, READERS_PATIENCE, SIGNALS, DeadReader, UserError, exhausted, from_workers
 from .readers import ReadBatch, Reader, Request
 
 T = TypeVar("T")
+LOOK = 5  # seconds between two looks whether all readers are alive
 NOT_SHARED = "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
 
 
@@ -32,7 +38,7 @@ class Stream:
         """Yield the images of batches of places. Raises `UserError`; `DeadReader` if a process that reads has died."""
         self.batches[:] = [[(epoch, place) for place in batch.tolist()] for batch in batches]
         loader, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
-        yield from from_workers(loader)
+        yield from from_workers(awaited(loader))
         self.loader = loader
 
     def start(self) -> DataLoader[ReadBatch]:
@@ -45,7 +51,7 @@ class Stream:
             worker_init_fn=begin_reader,
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
-            timeout=READERS_PATIENCE if self.workers else 0,
+            timeout=LOOK if self.workers else 0,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=start_method(self.workers, self.device),
         )
@@ -78,11 +84,71 @@ class ForkedReaders(context.ForkContext):
 @atexit.register
 def end_readers() -> None:
     """End the processes that read, which Python would else wait for without an end."""
-    found = [process for process in active_children() if isinstance(process, SpawnedReader | ForkedReader)]
-    if found and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise an error for each that ends
-    for process in found:
-        process.kill()
+    for process in active_children():
+        if isinstance(process, SpawnedReader | ForkedReader):
+            process.kill()
+
+
+_waiting: list[bool] = []  # holds something while this process waits for its readers
+
+
+def awaited(loader: DataLoader[T]) -> Iterator[T]:
+    """Yield a loader's items, whose timeout is ``LOOK``. Raises `UserError`; `DeadReader` if a reader has died.
+
+    torch raises that wherever this process happens to be, also once it is ending; here it is heard of while an item is
+    waited for, and at no other time. In a thread, which hears of nothing, it is seen at the next look.
+    """
+    with _waits():
+        batches = iter(loader)
+    _take_over_deaths()
+    while True:
+        try:
+            with _waits():
+                item = _next(batches)
+        except StopIteration:
+            return
+        yield item
+
+
+def _next(batches: Iterator[T]) -> T:
+    """Return the next item, looking now and then whether all who read are alive."""
+    until = time.monotonic() + READERS_PATIENCE
+    while True:
+        if any(reader.exitcode for reader in getattr(batches, "_workers", ())):
+            raise DeadReader(DEAD_READER)
+        try:
+            return next(batches)
+        except RuntimeError as error:
+            if "DataLoader timed out" not in str(error) or time.monotonic() > until:
+                raise
+
+
+@contextmanager
+def _waits() -> Iterator[None]:
+    here = threading.current_thread() is threading.main_thread()  # which alone hears signals
+    _waiting.extend([True] * here)
+    try:
+        yield
+    finally:
+        if here:
+            _waiting.clear()
+
+
+def _take_over_deaths() -> None:
+    """Keep torch's errors for dead processes to where they are waited for."""
+    torchs = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+    if not callable(torchs) or torchs.__module__ != signal_handling.__name__:
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        try:
+            torchs(number, frame)
+        except RuntimeError:
+            if _waiting:
+                raise
+
+    with suppress(ValueError):  # not the main thread
+        signal.signal(signal.SIGCHLD, handle)
 
 
 def start_method(workers: int, device: torch.device) -> context.BaseContext | None:
