@@ -229,3 +229,13 @@ def test_readers_that_all_die_are_said_once_wherever_they_are_waited_for(tmp_pat
     done = subprocess.run([sys.executable, "-c", DIES, where], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.stderr.startswith("A process that reads images has died, perhaps for lack of memory; start again with")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["train simsiam", "knn random", "embed random --out x.npz", "data check ."])
+def test_a_command_that_starts_in_a_folder_that_is_gone(tmp_path, monkeypatch, run_cli, words):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "here").rmdir()
+    result = run_cli(*words.split())
+    assert result.stderr == "Error: The folder that you are in is gone; change to one that is there, and start again.\n"
+    assert result.exit_code == 2
