@@ -21,12 +21,15 @@ from sslzoo.cli import interrupt
 from sslzoo.data import hashes, sets
 from sslzoo.data.hashes import NOTHING, Hashes
 from sslzoo.data.identity import Identity
+from sslzoo.data.images import FileImages
 from sslzoo.recipes import plugins
 from sslzoo.studies.ablate import ablate
 from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
 from sslzoo.training import guards
+from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume
+from sslzoo.views import streams
 from sslzoo.views.streams import hand_over_error
 
 QUICK = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False, "workers": 0}
@@ -239,3 +242,28 @@ def test_a_command_that_starts_in_a_folder_that_is_gone(tmp_path, monkeypatch, r
     result = run_cli(*words.split())
     assert result.stderr == "Error: The folder that you are in is gone; change to one that is there, and start again.\n"
     assert result.exit_code == 2
+
+
+def test_a_stop_does_not_wait_for_readers_that_give_nothing(tmp_path, monkeypatch):
+    """As on a disk that does not answer; what was trained is saved, and the run goes on as if it had never stopped."""
+    given = {**QUICK, "data": str(bitmaps(tmp_path / "set")), "batch_size": 4, "workers": 1, "memory": "never"}
+    whole = sslzoo.train("simsiam", out=str(tmp_path / "whole"), **given)
+    sign, read = tmp_path / "stuck", FileImages.read
+
+    def slow(self, places, size):
+        while sign.exists():
+            time.sleep(0.1)
+        return read(self, places, size)
+
+    class Stops(Reporter):
+        def epoch(self, row, epochs):
+            sign.touch()
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(streams, "LOOK", 1)
+    monkeypatch.setattr(FileImages, "read", slow)
+    with pytest.raises(guards.Interrupted) as stopped:
+        sslzoo.train("simsiam", out=str(tmp_path / "runs"), reporter=Stops(), **given)
+    sign.unlink()
+    again = resume(str(stopped.value))
+    assert (again.loss, again.knn) == (whole.loss, whole.knn)

@@ -171,7 +171,9 @@ class Training:
             model.begin_epoch()
         started = time.perf_counter()
         before, agreed = self.trained_seconds, agree.LaterMax()
-        for index, views in self.batches.epoch(self.epoch, self.position):
+        for index, views in self.batches.epoch(
+            self.epoch, self.position, lambda: bool(caught) and collectives.world() == 1
+        ):
             measured = self.position % every == 0
             if measured or collectives.world() == 1:
                 self.check_unreadable()
@@ -187,6 +189,8 @@ class Training:
             diverged = self.learner.diverged(wait=measured or request != NOTHING)
             decided = agreed(DIVERGED if diverged else request)
             self.act(decided if decided == NOTHING else max(decided, agreed.last()))
+        if self.position < steps:  # the readers give nothing, and were not waited for
+            self.act(STOP)
         request = DIVERGED if self.learner.diverged(wait=True) else NOTHING
         self.act(max(agreed.last(), agree.all_reduce_max(request)))
         self.trained_seconds = before + time.perf_counter() - started

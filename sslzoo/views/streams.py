@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children, context, queues
 from types import FrameType
@@ -34,11 +34,14 @@ class Stream:
         self.batches: list[list[Request]] = []  # of the epoch that comes next, as a loader asks for them
         self.loader: DataLoader[ReadBatch] | None = None
 
-    def epoch(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-        """Yield the images of batches of places. Raises `UserError`; `DeadReader` if a process that reads has died."""
+    def epoch(self, epoch: int, batches: Sequence[Tensor], stop: Callable[[], bool] = bool) -> Iterator[ReadBatch]:
+        """Yield the images of batches of places. Raises `UserError`; `DeadReader` if a process that reads has died.
+
+        Where ``stop`` says so, a batch that does not come is not waited for.
+        """
         self.batches[:] = [[(epoch, place) for place in batch.tolist()] for batch in batches]
         loader, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
-        yield from from_workers(awaited(loader))
+        yield from from_workers(awaited(loader, stop))
         self.loader = loader
 
     def start(self) -> DataLoader[ReadBatch]:
@@ -92,11 +95,12 @@ def end_readers() -> None:
 _waiting: list[bool] = []  # holds something while this process waits for its readers
 
 
-def awaited(loader: DataLoader[T]) -> Iterator[T]:
+def awaited(loader: DataLoader[T], stop: Callable[[], bool] = bool) -> Iterator[T]:
     """Yield a loader's items, whose timeout is ``LOOK``. Raises `UserError`; `DeadReader` if a reader has died.
 
     torch raises that wherever this process happens to be, also once it is ending; here it is heard of while an item is
-    waited for, and at no other time. In a thread, which hears of nothing, it is seen at the next look.
+    waited for, and at no other time. In a thread, which hears of nothing, it is seen at the next look; then, too, the
+    items end where ``stop`` says so.
     """
     with _waits():
         batches = iter(loader)
@@ -104,14 +108,14 @@ def awaited(loader: DataLoader[T]) -> Iterator[T]:
     while True:
         try:
             with _waits():
-                item = _next(batches)
+                item = _next(batches, stop)
         except StopIteration:
             return
         yield item
 
 
-def _next(batches: Iterator[T]) -> T:
-    """Return the next item, looking now and then whether all who read are alive."""
+def _next(batches: Iterator[T], stop: Callable[[], bool]) -> T:
+    """Return the next item, looking now and then whether all who read are alive, and whether to go on."""
     until = time.monotonic() + READERS_PATIENCE
     while True:
         if any(reader.exitcode for reader in getattr(batches, "_workers", ())):
@@ -121,6 +125,8 @@ def _next(batches: Iterator[T]) -> T:
         except RuntimeError as error:
             if "DataLoader timed out" not in str(error) or time.monotonic() > until:
                 raise
+            if stop():
+                raise StopIteration from None
 
 
 @contextmanager
