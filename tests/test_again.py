@@ -267,3 +267,20 @@ def test_a_stop_does_not_wait_for_readers_that_give_nothing(tmp_path, monkeypatc
     sign.unlink()
     again = resume(str(stopped.value))
     assert (again.loss, again.knn) == (whole.loss, whole.knn)
+
+
+@pytest.mark.parametrize("words", ["knn raw -k 1 --gallery", "knn raw -k 1 --map", "search raw test:0 --out"])
+def test_a_picture_of_the_data_is_not_replaced_even_by_force(tmp_path, run_cli, words):
+    root = bitmaps(tmp_path / "set")
+    picture = root / "train" / "a" / "3.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    before = picture.read_bytes()
+    result = run_cli(*words.split(), str(picture), "--data", str(root), "--force")
+    assert (result.exit_code, picture.read_bytes()) == (2, before)
+    assert f"{picture} is what is read; give {words.split()[-1]} another place." in result.stderr
+
+
+def test_two_pictures_need_two_places(tmp_path, run_cli):
+    place = str(tmp_path / "x.png")
+    said = run_cli("knn", "raw", "--gallery", place, "--map", place).stderr
+    assert said == "Error: --gallery, --map and --tradeoff cannot be one file; give each its own.\n"
