@@ -41,7 +41,7 @@ from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import train
 from sslzoo.views.batches import Batches
 from sslzoo.views.features import BATCH, Preprocessing, features
-from sslzoo.views.streams import start_method
+from sslzoo.views.loading import start_method
 
 pytestmark = [
     pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="this build of torch has no CUDA, to be faked"),

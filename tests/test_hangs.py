@@ -135,13 +135,13 @@ from pathlib import Path
 import sslzoo
 from sslzoo.data import images
 from sslzoo.tools import errors
-from sslzoo.views import streams
+from sslzoo.views import loading
 
 def stuck(self, place):
     time.sleep(1000)
 
 images.FileImages.open = stuck
-streams.READERS_PATIENCE = 2
+loading.READERS_PATIENCE = 2
 how = {"epochs": 1, "batch_size": 8, "device": "cpu", "memory": "never", "workers": 2}
 sslzoo.train("simsiam", data=sys.argv[1], out=sys.argv[2], **how)
 """

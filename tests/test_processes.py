@@ -120,7 +120,7 @@ def test_its_own_readers_do_not_hold_a_folder(tmp_path):
 
 def test_readers_leave_stopping_to_the_run():
     code = (
-        "import signal; from sslzoo.views.streams import ignore_signals; ignore_signals(0)\n"
+        "import signal; from sslzoo.views.loading import begin_reader; begin_reader(0)\n"
         "for name in ('SIGINT', 'SIGTERM', 'SIGUSR1'):\n"
         "    assert signal.getsignal(getattr(signal, name)) == signal.SIG_IGN\n"
     )

@@ -121,6 +121,10 @@ def main() -> None:
     sslzoo study stop_gradient                  a table of a paper
     sslzoo knn runs/RUN raw random              benchmark embeddings
     """
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # where torch's libraries end the process
+        raise UserError("The folder that you are in is gone; change to one that is there, and start again.") from None
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """``sslzoo knn``, ``embed``, ``search`` and ``runs``: benchmarks of embeddings, and where they come from."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import wraps
@@ -109,6 +110,9 @@ def knn(
     for option, path in (("--gallery", gallery), ("--map", plane), ("--tradeoff", tradeoff)):
         if path is not None:
             check_replaced(path, option, [*sources, options.data], force)
+    places = [os.path.realpath(path) for path in (gallery, plane, tradeoff) if path is not None]
+    if len({*places}) < len(places):
+        raise UserError("--gallery, --map and --tradeoff cannot be one file; give each its own.")
     evaluation = Evaluation(
         chosen(protocols, ks, temperature), leave_one_out, retrieval, indexes, index_dir, probe, options.seed
     )

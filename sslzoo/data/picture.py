@@ -16,7 +16,7 @@ from torch import Tensor
 from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.files import read_with_state
 from ..tools.locks import fork_safe
-from .contents.hashes import Stamp
+from .contents.hashes import MOST_BYTES, Stamp
 from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -26,7 +26,6 @@ SIDEWAYS = (5, 6, 7, 8)  # its values that swap width and height
 LARGE = 89_478_485  # pixels of which Pillow warns
 MAX_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # whose decoders may open a file, whatever its name
-MOST_BYTES = 2**31  # of a file
 USUAL_SCANS, SCANNED_PIXELS = 16, 1_000_000_000  # of a JPEG that is refined: more scans of more pixels take too long
 FINE = 4  # times a view's size: the shorter side of what a crop of a sixteenth of the area loses nothing by
 OF_A_FILE = (  # errors of the system that are a file's own: it stays so, whenever it is read

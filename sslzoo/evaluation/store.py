@@ -40,7 +40,9 @@ def cached(
         try:
             if (rows := _read(path, split)) is not None:
                 return rows
-        except (OSError, ValueError, EOFError):
+        except OSError as error:
+            say(f"the cached features {path} cannot be read ({files.reason(error)}), and are made anew")
+        except (ValueError, EOFError):
             say(f"the cached features {path} were damaged, and are made anew")
     rows = make()
     with suppress(OSError, UserError):  # no room, or not ours to write: it goes without
@@ -68,7 +70,7 @@ def _read(path: Path, split: Split) -> Floats | None:
                 digest.update(part)
             if file.read() != digest.digest():
                 raise ValueError
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     rows: Floats = np.load(path, mmap_mode="r", allow_pickle=False)
     split.unreadable.read_list(path.with_suffix(".txt"))

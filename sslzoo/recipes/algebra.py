@@ -43,7 +43,9 @@ def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
 
     One that is not ``finished``, since words are still to come, is not held to the rules.
     """
-    words = [words] if isinstance(words, str) else [*words]
+    words = [words] if isinstance(words, str) or not isinstance(words, Iterable) else [*words]
+    if not all(isinstance(one, str) for one in words):
+        raise UserError("An expression is a text or a list of texts, as in 'byol - momentum'.")
     if (length := sum(map(len, words))) > LONGEST:
         raise UserError(f"An expression cannot have {length:,} letters; it has at most {LONGEST:,}.")
     for one in words:

@@ -25,8 +25,8 @@ def console(stderr: bool = False, lasting: bool = False) -> Console:
     """
     stream = sys.stderr if stderr else sys.stdout
     file = cast(TextIO, Lasting(stream)) if lasting and stream is not None else None
-    found = Console(file=file, stderr=stderr, highlight=False, soft_wrap=False)
-    return found if found.is_terminal else Console(file=file, stderr=stderr, highlight=False, width=200)
+    found = Console(file=file, stderr=stderr, highlight=False, emoji=False, soft_wrap=False)
+    return found if found.is_terminal else Console(file=file, stderr=stderr, highlight=False, emoji=False, width=200)
 
 
 class Lasting:

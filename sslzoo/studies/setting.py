@@ -13,6 +13,7 @@ from typing import TypedDict, TypeVar
 import torch
 
 from ..data.contents.identity import Identity
+from ..data.sets import KNOWN
 from ..recipes import plugins
 from ..recipes.algebra import Expression
 from ..recipes.layers import Circumstances, resolve_here
@@ -54,9 +55,9 @@ class Given(TypedDict, total=False):
 class Facts(Record):
     """Describes what a number of a table depends on beside the recipe and the seed.
 
-    ``data`` is a name, of a person's own data the hash of their images, labels and splits, and with it the table's
-    numbers hold wherever they lie; ``images`` are those of training, ``image_size`` is in pixels, ``mean`` and ``std``
-    are the three channels'. ``versions`` are those of what computes.
+    ``data`` is a name, of a person's or a plugin's data the hash of their images, labels and splits, and with it the
+    table's numbers hold wherever they lie; ``images`` are those of training, ``image_size`` is in pixels, ``mean`` and
+    ``std`` are the three channels'. ``versions`` are those of what computes.
     """
 
     data: str
@@ -82,7 +83,8 @@ class Setting:
     def of(options: Options) -> "Setting":
         """Return the setting that options make. Raises `UserError` where that cannot be."""
         data, device, precision = surroundings(options)
-        name = Identity.of(data, read=True).digest() if data.own else data.name
+        shipped = data.name in KNOWN and not data.own  # what a plugin gives may change, and its name stay
+        name = data.name if shipped else Identity.of(data, read=True).digest()
         own = {key: version for key, version in versions().items() if key != "python"}
         facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision, own)
         return Setting(options, data.name, device, facts)

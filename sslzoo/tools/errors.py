@@ -82,6 +82,8 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
     """
     try:
         yield from items
+    except DeadReader:
+        raise
     except UserError as error:
         raise UserError(str(error).rpartition("UserError: ")[2].strip()) from None
     except (RuntimeError, OSError, EOFError) as error:

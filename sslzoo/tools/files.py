@@ -66,7 +66,7 @@ def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], f
     if not os.path.lexists(path) or os.path.isdir(path):
         return
     for one in read:
-        if one is not None and _same(os.path.expanduser(one), path):
+        if one is not None and (_same(os.path.expanduser(one), path) or _has_picture(one, path)):
             raise UserError(f"{option} {path} is what is read; give {option} another place.")
     if not force and not is_ours(path):
         raise UserError(f"{path} is there, and sslzoo did not write it; give {option} another place, or --force.")
@@ -77,6 +77,12 @@ def _same(one: str | Path, path: Path) -> bool:
         return os.path.samefile(one, path)
     except (OSError, ValueError):  # one of them is no file
         return False
+
+
+def _has_picture(folder: str | Path, path: Path) -> bool:
+    """Return whether a path is a picture below a folder, and none of ours."""
+    inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(os.path.expanduser(folder)))
+    return inside and path.suffix == ".png" and not is_ours(path)
 
 
 def is_ours(path: Path) -> bool:

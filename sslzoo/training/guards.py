@@ -38,10 +38,12 @@ def signals() -> Iterator[list[int]]:
 
     def handle(number: int, _: object) -> None:
         caught.append(number)
-        heard.append(time.monotonic())
-        if collectives.world() == 1 and heard[-1] - heard[0] > PATIENCE:
+        now = time.monotonic()
+        if collectives.world() == 1 and heard and now - heard[0] > PATIENCE:
             signal.signal(number, previous[number])
             os.kill(os.getpid(), number)
+        else:
+            heard.append(now)  # which `cli.interrupt` takes others of the moment for, too
 
     try:
         previous |= {n: signal.signal(n, handle) for n in numbers}

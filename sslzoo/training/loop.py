@@ -11,6 +11,7 @@ import torch
 from ..metrics.health import advice, average, health, largest_rank
 from ..processes import agree, collectives
 from ..recipes.recipe import dump, switch_values
+from ..tools.bounds import check_numbers
 from ..tools.errors import Diverged, SaidElsewhere, UserError
 from ..tools.records import write_json
 from ..views.batches import Batches
@@ -106,8 +107,7 @@ class Training:
 
     def run(self, reporter: Reporter, stop_after: int | None) -> Result:
         """Train to the end, or to the end of epoch ``stop_after`` on the same schedule."""
-        if stop_after is not None and stop_after < 1:
-            raise UserError(f"--stop-after cannot be {stop_after}; it is at least 1.")
+        check_numbers(stop_after=stop_after)
         if self.path is not None:
             return self.train(self.path, reporter, stop_after)
         state, launch = self.state(), agree.launch_ids()
@@ -171,7 +171,9 @@ class Training:
             model.begin_epoch()
         started = time.perf_counter()
         before, agreed = self.trained_seconds, agree.LaterMax()
-        for index, views in self.batches.epoch(self.epoch, self.position):
+        for index, views in self.batches.epoch(
+            self.epoch, self.position, lambda: bool(caught) and collectives.world() == 1
+        ):
             measured = self.position % every == 0
             if measured or collectives.world() == 1:
                 self.check_unreadable()
@@ -187,6 +189,8 @@ class Training:
             diverged = self.learner.diverged(wait=measured or request != NOTHING)
             decided = agreed(DIVERGED if diverged else request)
             self.act(decided if decided == NOTHING else max(decided, agreed.last()))
+        if self.position < steps:  # the readers give nothing, and were not waited for
+            self.act(STOP)
         request = DIVERGED if self.learner.diverged(wait=True) else NOTHING
         self.act(max(agreed.last(), agree.all_reduce_max(request)))
         self.trained_seconds = before + time.perf_counter() - started

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Self
+from typing import Self, get_args, get_type_hints
 
 import torch
 
@@ -21,7 +21,7 @@ from ..recipes.schema import Value
 from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
-from ..tools.records import Misfit, Record
+from ..tools.records import Misfit, Record, fitted
 from ..views.features import raw_size
 from .machine import find_device, find_precision
 
@@ -118,13 +118,14 @@ def prepare(words: str | Sequence[str], options: Options) -> Plan:
 
 def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+    check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
+    check_kinds(options)
     if options.eval not in ("val", "test"):
         raise UserError(f"--eval cannot be {options.eval!r}; it is val or test.")
     if not options.out:
         raise UserError("--out cannot be empty; name a folder.")
     if "\0" in options.out:
         raise UserError(f"{options.out} cannot be written (no name has a NUL); give --out another folder.")
-    check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
     if options.on_nan not in ("stop", "skip"):
         raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
     interval(options.checkpoint_every)
@@ -135,6 +136,18 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     dataset = sets.load(options.data, options.image_size, options.limit, options.memory, options.range)
     dataset.unreadable.check_share(options.max_bad)
     return dataset, device, precision
+
+
+def check_kinds(options: Options) -> None:
+    """Raise `UserError` for an option that is not of its kind, as Python or a run's file may have it."""
+    for name, kind in get_type_hints(Options).items():
+        value = getattr(options, name)
+        try:
+            fitted(value, kind, name)
+        except Misfit:
+            words = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
+            word = words[(get_args(kind) or (kind,))[0]]
+            raise UserError(f"--{name.replace('_', '-')} cannot be {value!r:.80}; it is {word}.") from None
 
 
 def circumstances(dataset: Dataset, device: torch.device) -> Circumstances:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from ..recipes.algebra import parse
 from ..recipes.plugins import require
 from ..recipes.recipe import read_method
 from ..tools import files
+from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import write_json
 from . import checkpoints, contents, runs
@@ -80,8 +82,8 @@ def train(
     ``stop_after`` ends the run after that epoch, on the same schedule.
     """
     asked = Options(
-        data=data, epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
-        device=device, precision=precision, seed=seed, out=out, init=init, knn_every=knn_every, eval=eval,
+        data=_text(data), epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
+        device=device, precision=precision, seed=seed, out=_text(out), init=_text(init), knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
         accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range,
     )  # fmt: skip
@@ -90,6 +92,11 @@ def train(
             return _resumed(begun, reporter, stop_after)
         plan = alike(lambda: prepare(expression, asked))
         return Training(plan).run(reporter or Reporter(), stop_after)
+
+
+def _text(name: Any) -> Any:
+    """Return a name as text where a path was given; what is neither stays, and is refused with the other options."""
+    return os.fsdecode(name) if isinstance(name, os.PathLike) else name
 
 
 def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -> Path | None:
@@ -128,6 +135,7 @@ def resume(
 
 
 def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None, data: str | None = None) -> Result:
+    check_numbers(stop_after=stop_after)
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
@@ -156,6 +164,8 @@ def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
         options = replace(options, device="cuda")  # each process has its own
     if os.path.isabs(options.data) and not os.path.exists(options.data):
         raise UserError(f"The data of {path} are no longer at {options.data}; say with --data where they are.")
+    if not os.path.isfile(path / "recipe.toml"):
+        raise UserError(f"{path} has lost its recipe.toml, and nothing else says what it trains; start a new run.")
     method = read_method(path / "recipe.toml")
     plan = prepare([str(path / "recipe.toml")], options)
     recipe = replace(plan.recipe, expression=about.expression, method=about.method)

@@ -1,6 +1,6 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import cast
 
@@ -76,8 +76,10 @@ class Batches:
     def __len__(self) -> int:
         return len(self.data.train) // self.batch_size
 
-    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Yield the batches of an epoch, less the first ``skip``."""
+    def epoch(
+        self, epoch: int, skip: int = 0, stop: Callable[[], bool] = bool
+    ) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield the batches of an epoch, less the first ``skip``; none that does not come where ``stop`` says so."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         whole, size = self.data.whole is not None, self.data.size
         if self.resident is not None:
@@ -89,7 +91,7 @@ class Batches:
                 yield index, self.developed([images] * len(drawn), drawn)
         else:
             train = self.data.train
-            for batch in cast(Stream, self.stream).epoch(epoch, batches):
+            for batch in cast(Stream, self.stream).epoch(epoch, batches, stop):
                 train.unreadable.reasons |= {train.images.paths[place]: why for place, why in batch.unreadable}
                 train.images.learn(batch.seen)
                 there = [images.to(self.device, non_blocking=True) for images in batch.images]

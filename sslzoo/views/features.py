@@ -14,8 +14,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
-from ..tools.errors import READERS_PATIENCE, from_workers
-from .streams import ignore_signals, keep_whole, start_method
+from ..tools.errors import from_workers
+from .loading import LOOK, awaited, begin_reader, keep_whole, start_method
 
 BATCH = 256
 CPU = torch.device("cpu")
@@ -70,13 +70,13 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
             BATCH,
             num_workers=workers,
             generator=torch.Generator(),  # what a loader draws for its own use must not move others' numbers
-            worker_init_fn=ignore_signals,
+            worker_init_fn=begin_reader,
             collate_fn=keep_whole,
-            timeout=READERS_PATIENCE if workers else 0,
+            timeout=LOOK if workers else 0,
             pin_memory=device.type == "cuda",
             multiprocessing_context=start_method(workers, device),
         )
-        for found in from_workers(loader):
+        for found in from_workers(awaited(loader)):
             split.unreadable.reasons |= {split.images.paths[place]: why for place, why in found.unreadable}
             split.images.learn(found.seen)
             yield found.pixels

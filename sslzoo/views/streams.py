@@ -1,20 +1,14 @@
 """Streams: batches of images in files, read by worker processes that stay for all epochs."""
 
-import atexit
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from multiprocessing import active_children, context
-from typing import TypeVar
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Generator, Tensor
 from torch.utils.data import DataLoader
 
-from ..tools.errors import READERS_PATIENCE, SIGNALS, from_workers
+from ..tools.errors import from_workers
+from .loading import LOOK, awaited, begin_reader, keep_whole, start_method
 from .readers import ReadBatch, Reader, Request
-
-T = TypeVar("T")
 
 
 class Stream:
@@ -25,11 +19,14 @@ class Stream:
         self.batches: list[list[Request]] = []  # of the epoch that comes next, as a loader asks for them
         self.loader: DataLoader[ReadBatch] | None = None
 
-    def epoch(self, epoch: int, batches: Sequence[Tensor]) -> Iterator[ReadBatch]:
-        """Yield the images of batches of places. Raises `UserError`; `DeadReader` if a process that reads has died."""
+    def epoch(self, epoch: int, batches: Sequence[Tensor], stop: Callable[[], bool] = bool) -> Iterator[ReadBatch]:
+        """Yield the images of batches of places. Raises `UserError`; `DeadReader` if a process that reads has died.
+
+        Where ``stop`` says so, a batch that does not come is not waited for.
+        """
         self.batches[:] = [[(epoch, place) for place in batch.tolist()] for batch in batches]
         loader, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
-        yield from from_workers(loader)
+        yield from from_workers(awaited(loader, stop))
         self.loader = loader
 
     def start(self) -> DataLoader[ReadBatch]:
@@ -39,62 +36,10 @@ class Stream:
             batch_sampler=self.batches,
             collate_fn=keep_whole,
             num_workers=self.workers,
-            worker_init_fn=ignore_signals,
+            worker_init_fn=begin_reader,
             persistent_workers=self.workers > 0,
             generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
-            timeout=READERS_PATIENCE if self.workers else 0,
+            timeout=LOOK if self.workers else 0,
             pin_memory=self.device.type == "cuda",
             multiprocessing_context=start_method(self.workers, self.device),
         )
-
-
-class SpawnedReader(context.SpawnProcess):
-    """Is a process that reads, which heeds no signal but the last one."""
-
-    terminate = context.SpawnProcess.kill
-
-
-class SpawnedReaders(context.SpawnContext):
-    """Starts processes that read, afresh."""
-
-    Process = SpawnedReader
-
-
-class ForkedReader(context.ForkProcess):
-    """Is a process that reads, which heeds no signal but the last one."""
-
-    terminate = context.ForkProcess.kill
-
-
-class ForkedReaders(context.ForkContext):
-    """Starts processes that read, as copies of this one."""
-
-    Process = ForkedReader
-
-
-@atexit.register
-def end_readers() -> None:
-    """End the processes that read, which Python would else wait for without an end."""
-    for process in active_children():
-        if isinstance(process, SpawnedReader | ForkedReader):
-            process.kill()
-
-
-def start_method(workers: int, device: torch.device) -> context.BaseContext | None:
-    """Return how readers are started: not as copies of a process that uses a GPU, which is no use to a copy."""
-    if not workers:
-        return None
-    on_gpu = device.type != "cpu" or torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    return SpawnedReaders() if on_gpu or sys.platform != "linux" else ForkedReaders()
-
-
-def ignore_signals(_: int) -> None:
-    """Ignore what asks a process to stop, in one that reads for a run: when to stop is the run's to say."""
-    for name in SIGNALS:
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def keep_whole(batch: T) -> T:
-    """Return a batch as its data set made it."""
-    return batch

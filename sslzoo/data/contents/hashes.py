@@ -1,4 +1,4 @@
-"""Hashes of files' contents, taken as files are first read, and kept in the cache by path, size and times."""
+"""Hashes of files' contents, taken as files are first read, and kept in the cache by path, inode, size and times."""
 
 import hashlib
 import json
@@ -16,17 +16,19 @@ from ...tools.places import cache
 
 SETTLED = 2_000_000_000  # nanoseconds after a change in which a file system may give another change the same time
 NOTHING = hashlib.sha1(b"").hexdigest()  # of a file that cannot be read
-LARGEST = 2**31  # bytes of a file of hashes
+MOST_BYTES = 2**31  # of a picture, and of a file of hashes
 
 
 class Stamp(NamedTuple):
-    """Holds the hash of a file's content (SHA-1, hexadecimal), with its size in bytes and its times in nanoseconds.
+    """Holds the hash of a file's content (SHA-1, hexadecimal), with its inode, its size in bytes and its times in ns.
 
     ``changed`` is that of its inode, which nobody sets back as ``modified`` can be. Both are 0 of a file that had only
     just changed when it was read, since another change might leave the same times: such a stamp holds for no state.
+    The inode tells apart what was written in one tick of the clock, as when two folders of an archive swap names.
     """
 
     sha1: str
+    inode: int
     size: int
     modified: int
     changed: int
@@ -36,11 +38,11 @@ class Stamp(NamedTuple):
         """Return the stamp of a content that was read from a file in this state."""
         times = (state.st_mtime_ns, state.st_ctime_ns)
         settled = time.time_ns() - max(times) > SETTLED
-        return cls(hashlib.sha1(content).hexdigest(), state.st_size, *(times if settled else (0, 0)))
+        return cls(hashlib.sha1(content).hexdigest(), state.st_ino, state.st_size, *(times if settled else (0, 0)))
 
     def holds_for(self, state: os.stat_result) -> bool:
         """Return whether a file in this state has this content."""
-        return self[1:] == (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        return self[1:] == (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
 
 
 @dataclass
@@ -82,8 +84,7 @@ class Hashes:
         if (known := self.known(path)) is not None:
             return known
         try:
-            with open(path, "rb") as file:
-                stamp = Stamp.of(file.read(), os.fstat(file.fileno()))
+            stamp = Stamp.of(*files.read_with_state(path, MOST_BYTES))
         except OSError:
             return NOTHING
         self.learn(path, stamp)
@@ -114,7 +115,7 @@ def _text(stamps: Mapping[str, Stamp]) -> str:
 def _read(path: Path) -> dict[str, Stamp]:
     """Return what the cache keeps of a folder; nothing where it has none, or is not as it was written."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        kept = json.loads(files.read_regular(path, LARGEST))
+        kept = json.loads(files.read_regular(path, MOST_BYTES))
         if hashlib.sha1(kept["files"].encode()).hexdigest() == kept["sha1"]:
             return {name: Stamp(*stamp) for name, stamp in json.loads(kept["files"]).items()}
     return {}
