@@ -285,3 +285,31 @@ def test_two_pictures_need_two_places(tmp_path, run_cli):
     place = str(tmp_path / "x.png")
     said = run_cli("knn", "raw", "--gallery", place, "--map", place).stderr
     assert said == "Error: --gallery, --map and --tradeoff cannot be one file; give each its own.\n"
+
+
+def test_more_broken_pictures_than_a_resumed_run_allows_can_be_allowed(tmp_path):
+    root = tmp_path / "set"
+    root.mkdir()
+    for i in range(20):
+        pixels = np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / f"{i:02}.png")
+    how = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False, "memory": "never", "workers": 0}
+    run = sslzoo.train("simsiam", data=str(root), out=str(tmp_path / "runs"), stop_after=1, **how)["run"]
+    (Path(run) / "images.json").unlink()
+    content = (root / "03.png").read_bytes()
+    (root / "03.png").write_bytes(content[:100])
+    with pytest.raises(UserError, match="raise --max-bad"):
+        resume(run)
+    assert resume(run, max_bad=0.1)["epochs"] == 2
+    assert json.loads((Path(run) / "run.json").read_text())["options"]["max_bad"] == 0.1
+
+
+def test_a_broken_encoder_of_a_run_is_written_anew_by_going_on(tmp_path):
+    how = {"limit": 64, "batch_size": 16, "epochs": 2, "device": "cpu", "baselines": False}
+    run = Path(sslzoo.train("simsiam", out=str(tmp_path), stop_after=1, **how)["run"])
+    whole = (run / "encoder.safetensors").read_bytes()
+    (run / "encoder.safetensors").write_bytes(whole[:1000])
+    with pytest.raises(UserError, match=r"encoder.safetensors cannot be read as weights .*; 'sslzoo train --resume"):
+        sslzoo.encoder(str(run))
+    resume(run)
+    assert not sslzoo.encoder(str(run)).training

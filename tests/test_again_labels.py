@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torch import Tensor, nn
 
 import sslzoo
 from sslzoo.data import layout, sets
+from sslzoo.tools.errors import UserError
 
 TINY = "simsiam batchnorm=hidden hidden=16 dim=8 predictor_hidden=8"
 
@@ -312,3 +314,13 @@ def test_features_whose_labels_are_marks_for_none(split: str, tmp_path: Path, ru
     result = run_cli("knn", str(tmp_path / "f.npz"), "-k", "1")
     assert result.exit_code == 2
     assert f"no label from 0 on in {split}_labels" in result.stderr
+
+
+@pytest.mark.parametrize(("name", "place"), [("resnet18", "fc"), ("mobilenet_v3_small", "classifier.3")])
+def test_a_net_of_torchvisions_with_its_classifier_on_is_refused(name, place):
+    net = getattr(torchvision.models, name)()
+    with pytest.raises(UserError, match=rf"ends in a classifier \({place}, of 1000 classes\).*put a torch.nn.Identity"):
+        sslzoo.Siamese(net, sslzoo.load("simsiam"))
+    parent, _, last = place.rpartition(".")
+    setattr(net.get_submodule(parent), last, torch.nn.Identity())
+    assert sslzoo.Siamese(net, sslzoo.load("simsiam")).online.width in (512, 1024)

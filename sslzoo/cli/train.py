@@ -15,6 +15,7 @@ from .interrupt import at_work
 from .methods import summary
 from .output import emit
 
+FREE = ("data", "max_bad")  # beside --resume: data that were moved are compared when they are read
 STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits.h)
 
 
@@ -91,7 +92,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
             given = ctx.get_parameter_source("data") is click.core.ParameterSource.COMMANDLINE
             moved = flags["data"] if given else None
-            result = training.resume(control["resume"], screen, control["stop_after"], data=moved)
+            more = {"data": moved, "max_bad": flags["max_bad"]}
+            result = training.resume(control["resume"], screen, control["stop_after"], **more)
         elif control["dry_run"]:
             plan = prepare(list(expression), Options(**options))
             about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
@@ -128,7 +130,7 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
             value = flags[name]
             if name == "range":
                 value, own[name] = (str(Range.parse(text)) for text in (value, own.get(name)))
-            if name != "data" and value != own.get(name):  # data that were moved are compared when they are read
+            if name not in FREE and value != own.get(name):
                 raise UserError(
                     f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."
                 )

@@ -174,6 +174,12 @@ def feature_width(encoder: nn.Module) -> int:
         raise UserError(f"The encoder is {kind} and no torch.nn.Module that is ready to map images; give one.")
     if any(parameter.is_meta for parameter in encoder.parameters()):
         raise UserError("The encoder is on the meta device, without weights; load some, after to_empty(device='cpu').")
+    place, last = [*encoder.named_modules()][-1]
+    if type(encoder).__module__.startswith("torchvision.models") and isinstance(last, nn.Linear):
+        raise UserError(
+            f"The encoder ends in a classifier ({place}, of {last.out_features} classes), and what it gives would be "
+            "taken for features; put a torch.nn.Identity() there."
+        )
     lazy = any(is_lazy(parameter) for parameter in encoder.parameters())
     for name in ("head_hidden_size", "num_features"):
         width = getattr(encoder, name, None)

@@ -93,7 +93,8 @@ def left_out(bad: Sequence["UnreadableRow"]) -> None:
     """Warn on standard error of images that have no row, since they cannot be read."""
     if bad:
         example = f"{bad[0].path} ({bad[0].reason})"
-        line(f"Warning: {len(bad):,} images cannot be read and are left out, first {example}.", stderr=True)
+        count = f"{len(bad):,} images cannot be read and are" if len(bad) > 1 else "1 image cannot be read and is"
+        line(f"Warning: {count} left out, first {example}.", stderr=True)
 
 
 def _main(row: "BenchmarkRow") -> str:

@@ -194,7 +194,7 @@ def write(path: Path, content: bytes | str | Callable[[BinaryIO], None], recover
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else path
     if os.path.exists(path) and not os.path.isfile(path):  # a device or a folder, which a renaming would replace
-        raise UserError(f"{path} is no regular file; {recovery_hint}.")
+        raise UserError(f"{path} is no regular file; move it away, or give another place.")
     unfinished = temporary(path)
     sweep(path.parent)
     try:

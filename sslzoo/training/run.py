@@ -1,7 +1,7 @@
 """A run from its words, or on from its directory; in one process, or in each of those that torchrun has started."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -124,24 +124,34 @@ def alike(make: Callable[[], Plan]) -> Plan:
 
 
 def resume(
-    run: str | Path, reporter: Reporter | None = None, stop_after: int | None = None, *, data: str | None = None
+    run: str | Path,
+    reporter: Reporter | None = None,
+    stop_after: int | None = None,
+    *,
+    data: str | None = None,
+    max_bad: float | None = None,
 ) -> Result:
     """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
 
-    ``data`` is where its data lie now, if they were moved. Raises `UserError`, also where they are no longer the same.
+    ``data`` is where its data lie now, if they were moved, and ``max_bad`` the share of the images that may be
+    unreadable from now on. Raises `UserError`, also where the data are no longer the same.
     """
+    changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
+    if data is not None:
+        place = Path(os.path.expanduser(data))
+        changed["data"] = str(place.resolve()) if os.path.exists(place) else data
     with restored_generators(), agree.process_group():
-        return _resumed(Path(run), reporter, stop_after, data)
+        return _resumed(Path(run), reporter, stop_after, changed)
 
 
-def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None, data: str | None = None) -> Result:
+def _resumed(
+    given: Path, reporter: Reporter | None, stop_after: int | None, changed: Mapping[str, Any] | None = None
+) -> Result:
     check_numbers(stop_after=stop_after)
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
-        if data is not None:
-            place = str(Path(os.path.expanduser(data)).resolve()) if os.path.exists(os.path.expanduser(data)) else data
-            about = replace(about, options=replace(about.options, data=place))
+        about = replace(about, options=replace(about.options, **(changed or {})))
         if stop_after is not None and checkpoint.epoch >= stop_after:
             raise UserError(
                 f"{path} has trained {checkpoint.epoch} epochs, and --stop-after {stop_after} leaves none to train; "
@@ -151,7 +161,7 @@ def _resumed(given: Path, reporter: Reporter | None, stop_after: int | None, dat
         plan = alike(lambda: _plan_of(path, about))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
-        if data is not None:
+        if changed:
             agree.on_first(lambda: write_json(path / "run.json", about))
         agree.on_first(lambda: files.tidy(path))
         return training.run(reporter or Reporter(), stop_after)

@@ -261,5 +261,10 @@ def encoder(run: str | Path) -> nn.Module:
     require(about.plugins, path)
     with restored_generators():  # which a fresh backbone draws from
         model = build(about.backbone, about.image_size)
-    weights.load_weights(model, path / "encoder.safetensors")
+    file = path / "encoder.safetensors"
+    try:
+        weights.load_weights(model, file)
+    except UserError as error:
+        again = f"'sslzoo train --resume {path}' writes it anew" if (path / checkpoints.name(0)).is_file() else ""
+        raise UserError(f"{str(error).partition(';')[0].rstrip('.')}; {again or 'train it anew'}.") from None
     return model.eval()
