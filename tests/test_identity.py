@@ -23,6 +23,7 @@ from sslzoo.evaluation.evaluate import Evaluation
 from sslzoo.evaluation.protocols import chosen
 from sslzoo.studies import setting
 from sslzoo.studies.ablate import ablate
+from sslzoo.studies.study import study
 from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
 from sslzoo.training import contents
@@ -200,7 +201,9 @@ def test_another_place_with_other_data_is_refused(data, tmp_path, bad_input):
     )
 
 
-@pytest.mark.parametrize("change", ["a pixel", "a label", "two classes' names", "a pixel of test", "one less of test"])
+@pytest.mark.parametrize(
+    "change", ["a pixel", "a label", "two classes' names", "a pixel of test", "one less of test", "the order"]
+)
 def test_knn_says_that_a_runs_data_have_changed(data, tmp_path, change):
     run = begun(data, tmp_path / "runs")
     first = rows(run)
@@ -216,6 +219,42 @@ def test_knn_says_that_a_runs_data_have_changed(data, tmp_path, change):
 def rows(run, **options):
     asked = sources.EmbedOptions(workers=0, **options)
     return benchmark(Request([str(run)], Evaluation(chosen((), (1, 3), None)), asked)).result.rows[0]
+
+
+def test_knn_says_that_a_run_is_of_another_version(data, tmp_path):
+    run = begun(data, tmp_path / "runs")
+    about = json.loads((run / "run.json").read_text())
+    about["versions"]["torch"] = "1.0"
+    (run / "run.json").write_text(json.dumps(about))
+    assert rows(run).note == f"it was trained with torch 1.0 (now {version('torch')})"
+
+
+STUDY = """
+title = "Mine"
+source = "Table 1"
+paper = "https://arxiv.org/abs/2011.10566"
+question = "Is it so?"
+data = "digits"
+epochs = 1
+seeds = 1
+base = "simsiam"
+flip = "predictor"
+"""
+
+
+@pytest.mark.parametrize("change", ["a pixel", "a label", "a pixel of test", "the order"])
+def test_a_study_of_other_data_is_trained_anew_and_that_is_said(data, tmp_path, change):
+    (tmp_path / "mine.toml").write_text(STUDY)
+    given = {"data": str(data), "out": str(tmp_path / "runs"), "batch_size": 8, "baselines": False}
+    watch = Heard()
+    for _ in range(2):
+        study(str(tmp_path / "mine.toml"), given, None, watch)
+    assert watch.kept == [(2, 0), (0, 2)]
+    time.sleep(0.01)
+    CHANGES[change][0](data)
+    study(str(tmp_path / "mine.toml"), given, None, watch)
+    assert watch.kept[-1] == (2, 0)
+    assert ["of other data, options or versions" in note for note in watch.notes] == [True]
 
 
 class Heard(Watch):

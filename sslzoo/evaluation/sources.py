@@ -25,7 +25,7 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
 from ..training import checkpoints, contents, runs
 from ..training.guards import enough_memory
-from ..training.machine import evaluation_autocast, find_device
+from ..training.machine import evaluation_autocast, find_device, other_versions
 from ..training.plan import Options, circumstances
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
@@ -131,8 +131,11 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
     if dataset.names:
         arrays["classes"] = np.array(dataset.names)
-    if runs.is_run(path) and (why := _changed(path, dataset, options)) is not None:
-        notes.append(f"its data have changed since it was trained: {why}")
+    if runs.is_run(path):
+        if (why := _changed(path, dataset, options)) is not None:
+            notes.append(f"its data have changed since it was trained: {why}")
+        if others := other_versions(runs.read_run(path).versions):
+            notes.append(f"it was trained with {others}")
     test = dataset.test and dataset.test.readable()
     dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
     return Embedding(

@@ -4,7 +4,7 @@ import ctypes
 import platform
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 
@@ -87,6 +87,13 @@ def evaluation_autocast(device: torch.device, precision: str) -> torch.autocast:
 def versions() -> dict[str, str]:
     """Return the versions of this package, of those that compute, and of Python."""
     return {"sslzoo": __version__, **{name: version(name) for name in PACKAGES}, "python": platform.python_version()}
+
+
+def other_versions(began: Mapping[str, str] | None) -> str:
+    """Return which versions are others than those with which something began; nothing where all are the same."""
+    known, now = began or {}, versions()
+    others = [name for name in now if known.get(name, now[name]) != now[name] and name != "python"]
+    return ", ".join(f"{name} {known[name]} (now {now[name]})" for name in others)
 
 
 def device_name(device: torch.device) -> str:

@@ -20,7 +20,7 @@ from ..tools.errors import UserError
 from ..tools.records import write_json
 from . import checkpoints, contents, runs
 from .loop import Training
-from .machine import restored_generators, versions
+from .machine import other_versions, restored_generators
 from .plan import Options, Plan, prepare
 from .reporter import Reporter, Result
 
@@ -185,13 +185,7 @@ def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
         raise UserError(f"The data of {path} have changed; bring back {about.images} images, or start a new run.")
     if about.identity is None and plan.data.train.images.paths:
         raise UserError(f"{path} is of an older version, which cut views out of files otherwise; start a new run.")
-    notes = (*plan.data.notes, *_versions(about))
-    data = replace(plan.data, notes=notes)
+    others = other_versions(about.versions)
+    notes = (f"this run began with {others}",) if others else ()
+    data = replace(plan.data, notes=(*plan.data.notes, *notes))
     return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about.expression), data=data)
-
-
-def _versions(about: runs.RunAbout) -> list[str]:
-    """Say which versions are others than those that a run began with."""
-    began, now = about.versions or {}, versions()
-    others = [f"{name} {began[name]} (now {now[name]})" for name in now if began.get(name, now[name]) != now[name]]
-    return [f"this run began with {', '.join(others)}"] if others else []
