@@ -14,6 +14,8 @@ from sslzoo.metrics.knn import TEMPERATURE, knn
 from sslzoo.metrics.neighbours import SPARE
 from sslzoo.metrics.rows import unit_rows
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*of classes that the bank has no row of:UserWarning")
+
 RNG = np.random.default_rng
 TIE = 1e-14  # rounding in float64, and more
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
+import sslzoo
 from sslzoo.data import sets, splits
 
 Array = npt.NDArray[Any]
@@ -234,3 +235,9 @@ def test_train_and_data_check_say_it(case: str, tmp_path: Path, run_cli: Callabl
     assert sentence in before
     assert sentence in after
     assert sentence in " ".join(run_cli("data", "check", data).output.split())
+
+
+def test_classes_that_the_bank_lacks_are_a_warning_in_python():
+    rows = np.eye(6)
+    with pytest.warns(UserWarning, match="6 of 6 queries are of classes that the bank has no row of"):
+        assert sslzoo.knn(rows, np.arange(6), rows, np.arange(6) + 10, ks=1)["knn"] == {"k1": 0}

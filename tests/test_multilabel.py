@@ -16,6 +16,8 @@ from sslzoo.data.survey import survey
 from sslzoo.evaluation import gallery
 from sslzoo.tools.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*of classes that the bank has no row of:UserWarning")
+
 Array = npt.NDArray[Any]
 
 

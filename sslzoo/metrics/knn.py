@@ -1,5 +1,6 @@
 """kNN: weighted votes of the nearest rows with a rule for ties, and recall; the search is that of `index`."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, inf
@@ -60,8 +61,9 @@ def knn(
     3.4), or one vote with ``weights`` "uniform". The result depends on no order of rows: rows that float64 cannot tell
     from the k-th nearest share the votes that remain, and of m classes with equal votes the right one earns 1/m. So an
     embedding whose rows are all equal votes the bank's class prior. recall@K is the chance that at least one of the
-    first K, ties in random order, has the query's class. A k beyond the bank takes all of it. The search is faiss', or
-    torch's where ``device`` is a GPU; where float32 cannot tell whether a row is among the k nearest, float64 does.
+    first K, ties in random order, has the query's class; a `UserWarning` says how many queries are of classes that the
+    bank lacks. A k beyond the bank takes all of it. The search is faiss', or torch's where ``device`` is a GPU; where
+    float32 cannot tell whether a row is among the k nearest, float64 does.
     """
     bank, queries = matrix("bank", bank), matrix("queries", queries)
     b, q = unit_rows("bank", bank), unit_rows("queries", queries)
@@ -76,6 +78,8 @@ def knn(
     if not (for_bank.all() and for_queries.all()):
         bank, b, bl = bank[for_bank], b[for_bank], bl[for_bank]
         queries, q, ql = queries[for_queries], q[for_queries], ql[for_queries]
+    if sentence := of_rows.foreign(bl, ql):
+        warnings.warn(sentence, stacklevel=2)
     ks, recall_at = counts("ks", ks), counts("recall_at", recall_at)
     if not isinstance(temperature, int | float) or not COLDEST <= temperature < inf:
         raise UserError(f"The temperature cannot be {temperature!r}; it is at least {COLDEST}, and finite.")

@@ -1,5 +1,6 @@
 """kNN of a run, while it goes on and at its end; its processes share the features, and the first one counts votes."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -77,7 +78,9 @@ def score(plan: Plan, encoder: nn.Module | None, bank: Split, queries: Split) ->
         labels = [cast(Tensor, split.readable().labels).numpy() for split in (bank, queries)]  # of those with a row
         if not all(np.isfinite(some).all() for some in rows):
             raise Diverged("The features of this run are not finite; lower optimizer.lr.")
-        return knn(rows[0], labels[0], rows[1], labels[1], device=str(plan.device))["knn"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of classes that the bank lacks, which `notes_of` says
+            return knn(rows[0], labels[0], rows[1], labels[1], device=str(plan.device))["knn"]
 
     return agree.on_first(count)
 
