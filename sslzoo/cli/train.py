@@ -28,7 +28,11 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @click.option("--init", help="Start from the weights of a run or a file.")
 @click.option("--knn-every", type=int, help="Epochs between two looks at kNN; by default about eight looks a run.")
 @click.option(
-    "--eval", "eval_", default="val", show_default=True, help="Split of the looks: val (cut from training) or test."
+    "--eval",
+    "eval_",
+    default="val",
+    show_default=True,
+    help="Split of the looks: val (of the data, or cut from training) or test.",
 )
 @click.option("--compile/--no-compile", "compile_", default=False, help="Compile the model with torch.compile.")
 @click.option(
