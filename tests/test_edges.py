@@ -209,13 +209,16 @@ def test_a_long_word_is_compared_with_nothing() -> None:
 def training(place: Path) -> Iterator[subprocess.Popen[str]]:
     """A long run in a process of its own, after its first epoch."""
     words = ["train", "simsiam", *TINY, "--data", "in.npz", "--epochs", "9999", "--quiet"]
-    process = subprocess.Popen([sys.executable, "-m", "sslzoo", *words], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sslzoo", *words], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # which is ignored below nohup
+    )  # fmt: skip
     while not list(place.glob("runs/*/log.csv")):
         assert process.poll() is None
         time.sleep(0.05)
     yield process
     process.kill()
-    process.wait()
+    process.communicate()
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])

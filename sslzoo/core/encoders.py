@@ -172,8 +172,6 @@ def feature_width(encoder: nn.Module) -> int:
     if not isinstance(encoder, nn.Module) or not hasattr(encoder, "_parameters"):  # that is made by its __init__
         kind = f"the class {encoder.__name__}" if isinstance(encoder, type) else f"a {type(encoder).__name__}"
         raise UserError(f"The encoder is {kind} and no torch.nn.Module that is ready to map images; give one.")
-    if any(parameter.is_meta for parameter in encoder.parameters()):
-        raise UserError("The encoder is on the meta device, without weights; load some, after to_empty(device='cpu').")
     place, last = [*encoder.named_modules()][-1]
     if type(encoder).__module__.startswith("torchvision.models") and isinstance(last, nn.Linear):
         raise UserError(
@@ -185,6 +183,8 @@ def feature_width(encoder: nn.Module) -> int:
         width = getattr(encoder, name, None)
         if isinstance(width, int) and not isinstance(width, bool) and not lazy:
             return width
+    if any(parameter.is_meta for parameter in encoder.parameters()):
+        raise UserError("The encoder is on the meta device, without weights; load some, after to_empty(device='cpu').")
     first = next((module for module in encoder.modules() if isinstance(module, nn.modules.conv._ConvNd)), None)
     likely = () if first is None or not first.in_channels else (first.in_channels,)
     channels = (*likely, *(number for number in CHANNELS if number not in likely))
