@@ -91,6 +91,7 @@ TABLE: dict[str, list[Any]] = {
         ("train simsiam tau=0.9", "read where target is momentum"),
         ("train simsiam views.local.flip=0.5", "local_crops is at least 1"),
         ("train simsiam trust=0.1", "read where optimizer.name is lars"),
+        ("train simsiam clip_grad=-1", "it is from 0 to 1e+30"),
         ("train simsiam hidden=", "heads.hidden cannot be ''; it is int"),
         ("train simsiam hidden=many", "it is int"),
         ("train simsiam hidden=8.5", "it is int"),

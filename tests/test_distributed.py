@@ -30,6 +30,7 @@ EXPRESSIONS = [
     "simclr together=true",
     "swav local_crops=2 together=true",
     "dino local_crops=1 together=true",
+    "byol clip_grad=0.05 lr=2",
 ]
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 
