@@ -25,6 +25,7 @@ EXPRESSIONS = [
     "swav sinkhorn_queue=true queue_epoch=0 queue_length=21 freeze_epochs=2",
     "instdisc bank_sample=10",
     "w_mse whiten_size=6 dim=3 whiten_epsilon=0.1",
+    "w_mse whiten_size=6 dim=3 whiten_epsilon=0.1 w_iter=3",
     "dino code_temperature_start=0.02 code_warmup_epochs=3",
     "simclr + momentum + queue + stop_gradient",
     "simclr together=true",

@@ -147,6 +147,22 @@ def w_mse(model, x):
     return paper.w_mse(*map(model.online, x), len(x[0]), model.recipe.normalize.whiten_epsilon)
 
 
+def test_w_mse_averages_over_random_partitions(model_of, doubles):
+    """Three times in groups of four: twice in an order that is drawn, and once in the batch's own."""
+    model, x = model_of("w_mse dim=3 whiten_size=4 w_iter=3"), doubles(8, 8)
+    torch.manual_seed(1)
+    n = len(x[0])
+    orders = [torch.randperm(n), torch.randperm(n), torch.arange(n)]
+    assert len({frozenset(map(frozenset, order.view(-1, 4).tolist())) for order in orders}) == 3
+    theirs = paper.w_mse_iterated(*map(model.online, x), orders, 4, model.recipe.normalize.whiten_epsilon)
+    torch.manual_seed(1)
+    loss, keys = model(x, INDEX)
+    assert_same(model, 2 + 2 * loss, theirs)
+    once = model_of("w_mse dim=3 whiten_size=4")
+    once.load_state_dict(model.state_dict())
+    torch.testing.assert_close(keys, once(x, INDEX)[1], rtol=0, atol=0)  # those of the batch's own order
+
+
 def dcl(model, x):
     return paper.dcl(*map(model.online, x), model.recipe.loss.temperature)
 

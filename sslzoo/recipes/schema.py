@@ -189,6 +189,7 @@ class Normalize:
     """Describes whitening."""
 
     whiten_size: int = knob(128, "rows whitened together", bounds=(2, None))
+    w_iter: int = knob(1, "partitions of a batch into such groups, whose losses are averaged", bounds=(1, 1000))
     whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", bounds=(0, 1))
 
 
