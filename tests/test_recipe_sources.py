@@ -1,4 +1,4 @@
-"""Values of shipped recipes that their sources state, and what digits and CPUs, which bring an optimiser, hold instead."""
+"""Values of shipped recipes that their sources state, and what digits and CPUs, with an optimiser of theirs, hold."""
 
 import pytest
 
@@ -11,6 +11,15 @@ CPUS = {"small": Circumstances("photos", 32, 3000, "cpu"), "large": Circumstance
 SOURCES = [  # method, scale, knob, the source's value, what digits and CPUs hold; None where they do not read it
     ("swav", "large", "optimizer.trust_clip", False, None),  # main_swav.py:177, clip=False
     ("deepcluster_v2", "large", "optimizer.trust_clip", False, None),  # main_deepclusterv2.py:169, clip=False
+    ("lejepa", "small", "optimizer.weight_decay", 5e-4, 5e-4),  # README:71-73, ResNets
+    ("lejepa", "small", "optimizer.decay_all", True, False),
+    ("lejepa", "small", "optimizer.lr_end", 0.5, 0),  # MINIMAL.md:160
+    ("lejepa", "small", "views.first.blur", 0.5, 0),
+    ("lejepa", "large", "optimizer.weight_decay", 5e-4, 5e-4),
+    ("lejepa", "large", "optimizer.decay_all", True, False),
+    ("lejepa", "large", "optimizer.warmup_epochs", 1, 0),  # lightly vitb16/lejepa.py:103
+    ("lejepa", "large", "optimizer.lr_end", 0.001, 0),
+    ("lejepa", "large", "views.second.solarize", 0.2, 0),
 ]
 
 
