@@ -20,6 +20,13 @@ SOURCES = [  # method, scale, knob, the source's value, what digits and CPUs hol
     ("lejepa", "large", "optimizer.warmup_epochs", 1, 0),  # lightly vitb16/lejepa.py:103
     ("lejepa", "large", "optimizer.lr_end", 0.001, 0),
     ("lejepa", "large", "views.second.solarize", 0.2, 0),
+    ("w_mse", "large", "optimizer.lr", 0.001, 0.24),  # README:72, as the next
+    ("w_mse", "large", "views.first.scale_min", 0.08, 0.2),
+    ("w_mse", "large", "views.first.contrast", 0.8, 0.4),
+    ("w_mse", "large", "views.second.hue", 0.2, 0.1),
+    ("w_mse", "large", "views.first.grayscale", 0.2, 0.1),
+    ("w_mse", "large", "views.second.blur", 0.5, 0),
+    ("deepcluster_v2", "large", "training.epochs", 800, 20),  # 2 x 224 + 6 x 96 px; on CPUs 60,000 passes
 ]
 
 
