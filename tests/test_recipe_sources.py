@@ -27,6 +27,24 @@ SOURCES = [  # method, scale, knob, the source's value, what digits and CPUs hol
     ("w_mse", "large", "views.first.grayscale", 0.2, 0.1),
     ("w_mse", "large", "views.second.blur", 0.5, 0),
     ("deepcluster_v2", "large", "training.epochs", 800, 20),  # 2 x 224 + 6 x 96 px; on CPUs 60,000 passes
+    ("dino", "small", "views.second.scale_min", 0.4, 0.08),  # dino_transform.py:99
+    ("dino", "large", "optimizer.decay_all", False, True),
+    ("dino", "large", "optimizer.clip_grad", 3.0, 0),
+    ("swav", "small", "views.first.contrast", 0.4, 0.8),  # cj_strength 0.5, cifar10_benchmark.py:194
+    ("swav", "small", "views.second.hue", 0.1, 0.2),
+    ("instdisc", "small", "optimizer.lr", 0.06, 0.24),  # 0.03 at 128, cifar.py:30
+    ("instdisc", "small", "views.first.flip", 0, 0.5),
+    ("nnsiam", "small", "heads.layers", 3, 2),  # nnsiam.py:60
+    ("nnsiam", "small", "heads.output_affine", False, True),
+    ("ressl", "large", "target.tau", 0.999, 0.99),  # network/ressl.py:12, 104
+    ("ressl", "large", "target.tau_end", 0.999, 0.99),
+    ("ressl", "large", "optimizer.decay_all", False, True),
+    ("moco_v3", "small", "heads.output_affine", False, True),  # builder.py:50
+    ("moco_v3", "large", "heads.output_affine", False, True),
+    ("nnclr", "small", "memory.queue_length", 2 * 65536, 1024),  # nnclr.py:207 pushes one view's keys, and we both's
+    ("nnclr", "large", "memory.queue_length", 2 * 98304, 1024),
+    ("nnsiam", "small", "memory.queue_length", 2 * 65536, 1024),
+    ("nnbyol", "small", "memory.queue_length", 2 * 65536, 1024),
 ]
 
 
