@@ -10,7 +10,7 @@ ranks.py counts and measures the same, and writes the page.
 import argparse
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, log2
 
 import torch
@@ -115,6 +115,10 @@ def calls(
                 norm(channels, times, learns)
     for channels in net.predictor:
         norm(channels, queried, True)
+    codes = FLOAT * recipe.clustering.codebooks * recipe.clustering.prototypes
+    if switches.clustering == "centering":
+        found.append(Call("all_reduce", "codes", codes))
+    exchanged = len(found)  # what follows is of each partition of the batch into groups that are whitened
     for learns, times in ((True, queried), (keys_learn, looked)):
         if switches.normalize == "standardize":
             gathered("normalize", FLOAT * 2 * dim * processes, times, learns)
@@ -126,12 +130,9 @@ def calls(
             gathered("negatives", FLOAT * dim * all_rows, int(pair in own), keys_learn)
     if switches.negatives == "bank" and 0 < recipe.negatives.bank_sample < samples:
         found.append(Call("broadcast", "negatives", LONG * recipe.negatives.bank_sample, len(paired)))
-    codes = FLOAT * recipe.clustering.codebooks * recipe.clustering.prototypes
     if switches.clustering == "sinkhorn":
         times = len(targets) * recipe.clustering.iterations
         found.append(Call("all_reduce", "codes", codes, times * (2 + keys_learn)))
-    if switches.clustering == "centering":
-        found.append(Call("all_reduce", "codes", codes))
     if switches.negatives == switches.clustering == "none" and switches.similarity == "correlation":
         summed("correlation", FLOAT * dim * dim, len(paired), True)
     if switches.regularizer == "decorrelation":
@@ -142,6 +143,10 @@ def calls(
     if switches.regularizer == "gaussian":
         found.append(Call("broadcast", "regularizer", FLOAT * dim * recipe.loss.slices))
         summed("regularizer", FLOAT * 2 * recipe.loss.slices * KNOTS, len(learnt), True)
+    if recipe.reads("normalize.w_iter"):
+        partitions = recipe.normalize.w_iter
+        found[exchanged:] = [replace(call, times=partitions * call.times) for call in found[exchanged:]]
+        found.append(Call("broadcast", "normalize", LONG * all_rows, partitions - 1))
     if recipe.reads("memory.queue_length"):
         gathered("memory", FLOAT * dim * all_rows, len(targets), False)
     if recipe.reads("memory.bank_momentum"):

@@ -14,6 +14,7 @@ from torch import nn
 from sslzoo.core.pairs import full_views
 from sslzoo.processes import batchnorm, collectives
 from sslzoo.processes.agree import parallel, process_group
+from sslzoo.training.optim import scheduled
 
 ROWS, STEPS, SAMPLES = 12, 3, 40
 
@@ -27,7 +28,8 @@ def run(expression: str, dtype: torch.dtype) -> dict[str, torch.Tensor]:
     if collectives.world() > 1:
         batchnorm.convert_sync_batchnorm(model)
     called = parallel(model, torch.device("cpu"))
-    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    learnt = [p for p in model.parameters() if p.requires_grad]
+    optimizer = scheduled(model, recipe, 4) if recipe.optimizer.clip_grad else torch.optim.SGD(learnt, lr=0.01)
     generator = torch.Generator().manual_seed(0)
     found = {}
     for step in range(STEPS):

@@ -290,6 +290,19 @@ def w_mse(z1, z2, size, epsilon):
     return total / len(z1)
 
 
+def w_mse_iterated(z1, z2, orders, size, epsilon):
+    """Section 3, batch slicing: the covariance of a few rows is noisy, so that a batch is sliced several times.
+
+    Each time all images are put into an order at random, both views of an image together, and sliced; the losses of all
+    times are averaged.
+    """
+    total = 0
+    for order in orders:
+        rows = [int(place) for place in order]
+        total = total + w_mse(stack([z1[i] for i in rows]), stack([z2[i] for i in rows]), size, epsilon)
+    return total / len(orders)
+
+
 # ---- NNCLR (Dwibedi et al. 2021) -------------------------------------------------------------------------------------
 
 

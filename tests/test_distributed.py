@@ -25,11 +25,13 @@ EXPRESSIONS = [
     "swav sinkhorn_queue=true queue_epoch=0 queue_length=21 freeze_epochs=2",
     "instdisc bank_sample=10",
     "w_mse whiten_size=6 dim=3 whiten_epsilon=0.1",
+    "w_mse whiten_size=6 dim=3 whiten_epsilon=0.1 w_iter=3",
     "dino code_temperature_start=0.02 code_warmup_epochs=3",
     "simclr + momentum + queue + stop_gradient",
     "simclr together=true",
     "swav local_crops=2 together=true",
     "dino local_crops=1 together=true",
+    "byol clip_grad=0.05 lr=2",
 ]
 BOUND = {torch.float64: 1e-10, torch.float32: 1e-5}
 

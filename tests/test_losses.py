@@ -140,11 +140,28 @@ def barlow_twins(model, x):
 
 
 def vicreg(model, x):
-    return paper.vicreg(*map(model.online, x))
+    summed = model.recipe.scale == "small"  # solo-learn's, which does not halve the variance term
+    return paper.vicreg(*map(model.online, x), variance=50 if summed else 25)
 
 
 def w_mse(model, x):
     return paper.w_mse(*map(model.online, x), len(x[0]), model.recipe.normalize.whiten_epsilon)
+
+
+def test_w_mse_averages_over_random_partitions(model_of, doubles):
+    """Three times in groups of four: twice in an order that is drawn, and once in the batch's own."""
+    model, x = model_of("w_mse dim=3 whiten_size=4 w_iter=3"), doubles(8, 8)
+    torch.manual_seed(1)
+    n = len(x[0])
+    orders = [torch.randperm(n), torch.randperm(n), torch.arange(n)]
+    assert len({frozenset(map(frozenset, order.view(-1, 4).tolist())) for order in orders}) == 3
+    theirs = paper.w_mse_iterated(*map(model.online, x), orders, 4, model.recipe.normalize.whiten_epsilon)
+    torch.manual_seed(1)
+    loss, keys = model(x, INDEX)
+    assert_same(model, 2 + 2 * loss, theirs)
+    once = model_of("w_mse dim=3 whiten_size=4")
+    once.load_state_dict(model.state_dict())
+    torch.testing.assert_close(keys, once(x, INDEX)[1], rtol=0, atol=0)  # those of the batch's own order
 
 
 def dcl(model, x):
@@ -158,15 +175,13 @@ def lejepa(model, x):
     return paper.lejepa(projected(model, x), directions, model.recipe.loss.regularizer_weight)
 
 
-# The paper's loss as the recipes state it, offset + factor x L: BYOL's is 4 + 4 L; MoCo v3's sums over both views, so
-# it is 2 L; Barlow Twins' recipes scale it; VICReg's official weights are 25 times ours; W-MSE's is 2 + 2 L.
+# The paper's loss as the recipes state it, offset + factor x L: BYOL's is 4 + 4 times the mean of - cos, the loss of
+# lightly's recipe; Barlow Twins' recipes scale it; W-MSE's is 2 + 2 L.
 AFFINE = {
-    byol: lambda recipe: (4, 4),
-    nnbyol: lambda recipe: (4, 4),
+    byol: lambda recipe: (4, 4 / recipe.loss.loss_scale),
+    nnbyol: lambda recipe: (4, 4 / recipe.loss.loss_scale),
     nnsiam: lambda recipe: (4, 4),
-    moco_v3: lambda recipe: (0, 2),
     barlow_twins: lambda recipe: (0, 1 / recipe.loss.loss_scale),
-    vicreg: lambda recipe: (0, 25),
     w_mse: lambda recipe: (2, 2),
 }
 METHODS = [
@@ -368,3 +383,19 @@ def test_every_method_is_compared():
     """A method of its own needs its paper's loss here."""
     own = {name for name in method_names() if not find_method(name).variant_of}
     assert own == {method.__name__ for method in METHODS}
+
+
+@pytest.mark.parametrize(
+    ("method", "scale", "factor"),
+    [("vicreg", "small", 1), ("vicreg", "large", 1), ("moco_v3", "small", 1), ("moco_v3", "large", 1),
+     ("byol", "small", 4), ("byol", "large", 1), ("nnbyol", "small", 1), ("nnbyol", "large", 1),
+     ("barlow_twins", "small", 10)],
+)  # fmt: skip
+def test_a_recipe_has_its_sources_factor(model_of, doubles, method, scale, factor):
+    """Beside LARS, which leaves biases and norms to plain SGD; BYOL's small recipe is lightly's, with SGD and - cos."""
+    model, x = model_of(method, scale), doubles()
+    theirs = globals()[method](model, x)
+    torch.manual_seed(1)
+    torch.testing.assert_close(
+        gradients(model, factor * model(x, INDEX)[0]), gradients(model, theirs), rtol=1e-9, atol=1e-10
+    )

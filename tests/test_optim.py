@@ -1,5 +1,6 @@
 """The schedule's values, the parameter groups, and each optimiser's step against its formula."""
 
+import copy
 from io import BytesIO
 from math import cos, pi
 
@@ -149,6 +150,55 @@ def test_three_steps_are_the_formulas(build, name):
         train(model, optimizer, 1, seed)
         for p, w, memory in zip(learnt, before, memories, strict=True):
             torch.testing.assert_close(p.detach(), STEPS[name](w, p.grad, memory, lr, model.recipe.optimizer))
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "adamw"])
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_long_gradients_are_brought_to_the_largest_norm(build, name, clip):
+    """Two steps are torch's along gradients that are scaled by clip / norm beforehand, where that is below 1."""
+    words = f"simsiam optimizer.name={name} lr=0.1"
+    clipped, plain = (build(f"{words} clip_grad={c}", dtype=torch.float64) for c in (clip, 0))
+    plain.load_state_dict(clipped.state_dict())
+    ours, theirs = (sslzoo.optimizer(model, model.recipe, 4) for model in (clipped, plain))
+    for seed in range(2):
+        generator = torch.Generator().manual_seed(seed)
+        gradients = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in clipped.parameters()]
+        norm = torch.cat([g.flatten() for g in gradients]).norm()
+        for p, q, g in zip(clipped.parameters(), plain.parameters(), gradients, strict=True):
+            p.grad, q.grad = g.clone(), g * min(1, clip / norm)
+        ours.step()
+        theirs.step()
+    torch.testing.assert_close([*clipped.parameters()], [*plain.parameters()], rtol=1e-6, atol=1e-8)  # + 1e-6 there
+
+
+@pytest.mark.parametrize("unscaled", [True, False])
+def test_clipping_sees_gradients_as_they_are_without_the_scaler(build, unscaled):
+    """A scaler multiplies gradients by 1024; whoever unscales them, the step is that of gradients of norm 1."""
+    moved = []
+    for scaled in (True, False):
+        torch.manual_seed(0)
+        model = build("simsiam lr=2.56 batch_size=100 momentum=0 weight_decay=0 clip_grad=1")
+        optimizer, scaler = sslzoo.optimizer(model, model.recipe, 2), torch.amp.GradScaler("cpu", init_scale=1024.0)
+        before = [p.detach().clone() for p in model.parameters()]
+        loss = 10 * sum(p.square().sum() for p in model.parameters())
+        (scaler.scale(loss) if scaled else loss).backward()
+        if scaled and unscaled:
+            scaler.unscale_(optimizer)
+        scaler.step(optimizer) if scaled else optimizer.step()
+        moved.append(torch.cat([(p - b).detach().flatten() for p, b in zip(model.parameters(), before, strict=True)]))
+    assert float(moved[0].norm()) == pytest.approx(1, rel=1e-4)
+    torch.testing.assert_close(*moved, rtol=1e-4, atol=1e-6)
+
+
+def test_a_copied_optimiser_clips_too(build):
+    """What is pickled or copied is followed anew."""
+    model = build("simsiam lr=2.56 batch_size=100 momentum=0 weight_decay=0 clip_grad=1")
+    optimizer = copy.deepcopy(sslzoo.optimizer(model, model.recipe, 2))
+    learnt = [p for group in optimizer.param_groups for p in group["params"]]
+    for p in learnt:
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert float(torch.cat([p.grad.flatten() for p in learnt]).norm()) == pytest.approx(1, rel=1e-4)
 
 
 def test_lars_leaves_what_does_not_decay_to_sgd(build):

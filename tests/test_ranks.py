@@ -12,10 +12,10 @@ import cost  # noqa: E402
 import ranks  # noqa: E402
 
 DIFFERENT = [
-    "nnclr", "barlow_twins", "vicreg", "lejepa", "w_mse", "instdisc bank_sample=10", "deepcluster_v2", "dino",
-    "swav sinkhorn_queue=true queue_epoch=0 queue_length=21", "ressl", "simclr + momentum + queue + stop_gradient",
-    "swav - stop_gradient", "simclr local_crops=2 local_size=16", "moco_v2 pairs=2",
-    "dino local_crops=2 local_size=16 together=true",
+    "nnclr", "barlow_twins", "vicreg", "lejepa", "w_mse", "w_mse w_iter=3", "instdisc bank_sample=10", "deepcluster_v2",
+    "dino", "swav sinkhorn_queue=true queue_epoch=0 queue_length=21", "ressl",
+    "simclr + momentum + queue + stop_gradient", "swav - stop_gradient", "simclr local_crops=2 local_size=16",
+    "moco_v2 pairs=2", "dino local_crops=2 local_size=16 together=true",
 ]  # fmt: skip
 
 

@@ -173,6 +173,39 @@ def test_a_knob_below_another_is_not_read(words: str) -> None:
         sslzoo.load(words)
 
 
+TUNED = TEXT + "\n[small.tuned.heads]\nlayers = 5\n[small.tuned.views]\nflip = 0.25\n"
+HERE = {"digits": ("cuda", 32, 5), "cifar10": ("cpu", 32, 5), "": ("cuda", 32, 2), "photos": ("cpu", 96, 3)}
+
+
+@pytest.mark.parametrize(("data", "device", "size", "layers"), [(data, *here) for data, here in HERE.items()])
+def test_a_tuned_table_is_read_beside_an_optimiser_that_is_brought(tmp_path, data, device, size, layers) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(TUNED)
+    recipe = resolve_here(parse(str(path)), Circumstances(data, size, 1000, device))
+    assert recipe.heads.layers == layers
+    assert resolve_here(parse(f"{path} layers=4"), Circumstances(data, size, 1000, device)).heads.layers == 4
+    assert recipe.views.second.flip == (
+        0 if data == "digits" else 0.25 if layers == 5 else 0.5
+    )  # held within its range
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[small.tuned]\nlr = 1", "no knob 'lr'"),
+        ("[small.tuned.target]\ntau = 0.9", "target.tau is not read"),
+        ("[small.tuned.views]\nscale_min = 0.9\nscale_max = 0.8", "is above"),
+        ("[large]\ntuned = 3", "no knob 'tuned'"),
+        ("[tuned.loss]\nloss_scale = 2", "Unknown key 'tuned'"),
+    ],
+)
+def test_a_tuned_table_is_read_strictly(tmp_path: Path, table: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((TEXT if "large" not in table else TEXT[: TEXT.index("[large")]) + f"\n{table}\n")
+    with pytest.raises(UserError, match=message):
+        read_method(path)
+
+
 def test_an_edit_of_a_repository_recipe_is_seen() -> None:
     path = METHODS / "zz_test.toml"
     try:

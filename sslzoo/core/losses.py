@@ -1,12 +1,14 @@
 """Similarities, normalisers and regularizers: pure functions of rows [N, D]; similarities are means over rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..processes import collectives
+from ..recipes.recipe import Recipe
 from ..recipes.rules import too_few_to_whiten
 from ..recipes.schema import Loss, Normalize
 from ..tools.errors import UserError
@@ -65,15 +67,29 @@ def standardize(x: Tensor, knobs: Normalize | None = None) -> Tensor:
     return (x - mean) / (var + NORM_EPSILON).sqrt()
 
 
-def whiten(x: Tensor, knobs: Normalize) -> Tensor:
+def whiten(x: Tensor, knobs: Normalize, order: Tensor | None = None) -> Tensor:
     """Return columns of mean 0 and unit covariance over groups of rows of all processes, by Cholesky: W-MSE section 3.
 
     The rows of a batch are in random order, so that consecutive ones are the paper's random sub-batches; both views
-    have the same. Raises `UserError` where a group has no more rows than columns.
+    have the same. ``order`` [N of all processes] is another order in which they follow one another; what is returned
+    keeps x's. Raises `UserError` where a group has no more rows than columns.
     """
     rows = collectives.gather(x)
+    rows = rows if order is None else rows[order]
     groups = torch.tensor_split(rows, max(1, len(rows) // knobs.whiten_size))
-    return collectives.own_rows(torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups]))
+    whitened = torch.cat([_whitened(group, knobs.whiten_epsilon) for group in groups])
+    return collectives.own_rows(whitened if order is None else whitened[order.argsort()])
+
+
+def normalizers(normalize: Callable[..., Tensor], recipe: Recipe, x: Tensor) -> list[Callable[..., Tensor]]:
+    """Return the last map of rows like x [N, ...] once for each partition of a batch whose losses are averaged.
+
+    The last one is of the batch's own order, which is random already; the others are drawn, the same in all processes.
+    """
+    again = recipe.normalize.w_iter - 1 if recipe.reads("normalize.w_iter") else 0
+    rows = collectives.world() * len(x)
+    orders = [collectives.from_first(torch.randperm(rows, device=x.device)) for _ in range(again)]
+    return [*(partial(normalize, order=order) for order in orders), normalize]
 
 
 def _whitened(x: Tensor, epsilon: float) -> Tensor:

@@ -1,9 +1,22 @@
 """Pairs of views: which one predicts which, and whose rows on the target side are its own."""
 
+from typing import NamedTuple
+
+from torch import Tensor
+
 from ..recipes.recipe import Recipe
 from ..tools.errors import UserError
 
 Pair = tuple[int, int]  # (query view, target view)
+Views = dict[int, Tensor]  # something of each view, by its place
+
+
+class TargetSide(NamedTuple):
+    """What queries are compared with, by view: keys and targets [N, dim], and codes [H, N, K] where there are any."""
+
+    keys: Views
+    targets: Views
+    codes: Views
 
 
 def full_views(recipe: Recipe) -> int:

@@ -1,8 +1,8 @@
 """The core: attract a query to a target, repel it from others; ten switches say how."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,21 +15,12 @@ from .checks import check_batch
 from .clock import Clock
 from .clustering import Codes, swapped
 from .functions import chosen, made
+from .losses import normalizers
 from .memory import Bank, Memories, Queue
 from .negatives import Others
 from .network import Network
-from .pairs import full_views, own_views, pairs
+from .pairs import TargetSide, Views, full_views, own_views, pairs
 from .target import frozen_copy
-
-Views = dict[int, Tensor]  # something of each view, by its place
-
-
-class TargetSide(NamedTuple):
-    """What queries are compared with, by view: keys and targets [N, dim], and codes [H, N, K] where there are any."""
-
-    keys: Views
-    targets: Views
-    codes: Views
 
 
 class Siamese(nn.Module):
@@ -78,13 +69,17 @@ class Siamese(nn.Module):
         z = self.online.project({i: views[i] for i in (queried if apart else sorted({*queried, *needed}))})
         raw = self.project_targets(views, z, needed)
         with torch.autocast(views[0].device.type, enabled=False):
-            queries = {i: self.normalize(self.predictor(z[i])) for i in queried}
-            side = self.target_side(raw, targeted, index)
-            loss = torch.stack([self.compare(queries[i], side, j, own.get((i, j)), index) for i, j in paired]).mean()
-            if self.regularizer is not None:
-                knobs, both = self.recipe.loss, [(queries[i], side.targets[j]) for i, j in paired]
-                term = self.regularizer([*z.values()], both, knobs)
-                loss = knobs.similarity_weight * loss + knobs.regularizer_weight * term
+            predicted, losses = {i: self.predictor(z[i]) for i in queried}, []
+            for normalize in normalizers(self.normalize, self.recipe, views[0]):  # one but for W-MSE's partitions
+                queries = {i: normalize(p) for i, p in predicted.items()}
+                side = self.target_side(raw, targeted, index, normalize)
+                terms = [self.compare(queries[i], side, j, own.get((i, j)), index) for i, j in paired]
+                losses.append(torch.stack(terms).mean())
+                if self.regularizer is not None:
+                    knobs, both = self.recipe.loss, [(queries[i], side.targets[j]) for i, j in paired]
+                    term = self.regularizer([*z.values()], both, knobs)
+                    losses[-1] = knobs.similarity_weight * losses[-1] + knobs.regularizer_weight * term
+            loss = torch.stack(losses).mean()
         self.z = [x.detach() for x in {**raw, **z}.values()]
         self.code = side.codes[targeted[0]].detach() if side.codes else None
         return loss * self.recipe.loss.loss_scale, torch.stack([side.keys[j] for j in targeted]).detach()
@@ -101,11 +96,13 @@ class Siamese(nn.Module):
             raw = known | self.target.project({j: views[j] for j in needed if j not in known})
         return {j: raw[j].detach() if self.switches.stop_gradient else raw[j] for j in needed}  # the stop-gradient
 
-    def target_side(self, raw: Views, targeted: list[int], index: Tensor | None) -> TargetSide:
+    def target_side(
+        self, raw: Views, targeted: list[int], index: Tensor | None, normalize: Callable[..., Tensor]
+    ) -> TargetSide:
         """Return what is compared with, of the target side's projections; no graph where the gradient stops."""
         memories, read = Memories(self.queue, self.bank), self.recipe.memory.read
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.switches.stop_gradient):
-            keys = {j: self.normalize(x) for j, x in raw.items()}
+            keys = {j: normalize(x) for j, x in raw.items()}
             targets = {j: self.positive(keys[j], index, memories, read) for j in targeted}
             if self.codes is None:
                 return TargetSide(keys, targets, {})

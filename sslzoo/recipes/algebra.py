@@ -172,15 +172,17 @@ def resolve(
 ) -> Recipe:
     """Return the recipe of an expression: schema < scale table < layers < the file's plain tables < words < flags.
 
-    ``layers`` are what data and device ask for; ``flags`` are dotted knobs. Raises `UserError`.
+    ``layers`` are what data and device ask for; where they bring an optimiser, the scale table is that which was tuned
+    with it. ``flags`` are dotted knobs. Raises `UserError`.
     """
     source = expression.like or expression.base
-    inherited = {**source.tables[scale], **source.tables[""]}
+    table = source.at(scale, tuned=any("optimizer.name" in layer.knobs for layer in layers))
+    inherited = {**table, **source.tables[""]}
     recipe = build(
         expression.switches,
         scale,
         [
-            Layer(f"{Path(source.name).stem} ({scale})", source.tables[scale]),
+            Layer(f"{Path(source.name).stem} ({scale})", table),
             *layers,
             Layer(Path(source.name).stem, source.tables[""]),
             Layer("expression", expression.written),

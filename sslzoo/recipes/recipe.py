@@ -45,8 +45,10 @@ Ranges = Mapping[str, tuple[Value, Value]]  # lowest and highest
 class Method:
     """Holds a method file: ten switches, and for each scale the knobs that differ from the schema.
 
-    ``tables`` has a flat mapping of dotted knobs for "small" and for "large"; and under "" those of the file's plain
-    tables, which hold at both scales and have the last word over a data set's defaults (a run's own recipe is such).
+    ``tables`` has a flat mapping of dotted knobs for "small" and for "large"; for "small.tuned" and "large.tuned", what
+    these hold instead where data or a device bring an optimiser, which was tuned with that; and under "" those of the
+    file's plain tables, which hold at both scales and have the last word over a data set's defaults (a run's own recipe
+    is such).
     """
 
     name: str
@@ -57,6 +59,10 @@ class Method:
     idea: str = ""
     variant_of: str = ""
     hub: bool = False
+
+    def at(self, scale: str, tuned: bool) -> Knobs:
+        """Return a scale's knobs, for its own optimiser or (``tuned``) for one that data or a device bring."""
+        return {**self.tables[scale], **(self.tables[f"{scale}.tuned"] if tuned else {})}
 
 
 @dataclass(frozen=True)
@@ -208,18 +214,26 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
             raise UserError(f"{key!r} has to be {KINDS[HEADER.get(key, dict)]}.")
     header = {key: content[key] for key in HEADER if key in content}
     switches = _read_switches(content.get("switches", {}))
-    written = {scale: content.get(scale, {}) for scale in SCALES}
-    written[""] = {key: content[key] for key in TABLES if key in content}
-    tables = {scale: _read_tables(table) for scale, table in written.items()}
-    merged = {s: {**switch_values(switches), **defaults(s), **tables[s], **tables[""]} for s in SCALES}
-    for scale, table in written.items():
+    written = {"": {key: content[key] for key in TABLES if key in content}}
+    for scale in SCALES:
+        own = dict(content.get(scale, {}))
+        written[f"{scale}.tuned"] = own.pop("tuned") if isinstance(own.get("tuned"), dict) else {}
+        written[scale] = own
+    tables = {place: _read_tables(table) for place, table in written.items()}
+    method = Method(name, switches, tables, **header)
+    merged = {
+        f"{s}.tuned" if tuned else s: {**switch_values(switches), **defaults(s), **method.at(s, tuned), **tables[""]}
+        for s in SCALES
+        for tuned in (False, True)
+    }
+    for place, table in written.items():
         for key, _ in _flat(table):
-            scales = [scale] if scale else SCALES
+            scales = [place] if place else SCALES
             if not any(read_by(one, merged[s]) for one in expand(key) for s in scales):
                 raise UserError(f"{key} is not read by these switches: it is read where {reason(key)}.")
     for values in merged.values():
         check_crops(values)
-    return Method(name, switches, tables, **header)
+    return method
 
 
 def check_crops(values: Mapping[str, Any]) -> None:

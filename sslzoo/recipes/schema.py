@@ -119,6 +119,7 @@ class Optimizer:
     momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", bounds=(0, 0.9999))
     weight_decay: float = knob(5e-4, "weight decay", large=1e-4, bounds=(0, FASTEST))
     decay_all: bool = knob(True, "decay biases and norms too")
+    clip_grad: float = knob(0.0, "largest norm of all gradients together; 0 is no limit", bounds=(0, FASTEST))
     trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, bounds=(1e-6, FASTEST), when=LARS)
     trust_clip: bool = knob(True, "never step further than the learning rate itself", large=False, when=LARS)
     warmup_epochs: int = knob(0, "epochs of linear warm-up", bounds=(0, LONGEST))
@@ -188,6 +189,7 @@ class Normalize:
     """Describes whitening."""
 
     whiten_size: int = knob(128, "rows whitened together", bounds=(2, None))
+    w_iter: int = knob(1, "partitions of a batch into such groups, whose losses are averaged", bounds=(1, 1000))
     whiten_epsilon: float = knob(1e-4, "part of the unit matrix in the covariance", bounds=(0, 1))
 
 

@@ -192,7 +192,8 @@ declare([
     SwitchValue("normalize", "l2", "rows of length 1", "core.losses:l2"),
     SwitchValue(
         "normalize", "whiten", "columns without correlation (W-MSE)", "core.losses:whiten",
-        ("normalize.whiten_size", "normalize.whiten_epsilon"), "the covariance is a whole batch's", "whitening",
+        ("normalize.whiten_size", "normalize.w_iter", "normalize.whiten_epsilon"),
+        "the covariance is a whole batch's", "whitening",
     ),
     SwitchValue(
         "normalize", "standardize", "columns of mean 0 and variance 1 (Barlow Twins)", "core.losses:standardize",

@@ -79,7 +79,8 @@ def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
         for parameter in (p for group in made.param_groups for p in group["params"]):
             made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
-    follow(made, Schedule(steps, warmup, recipe.learning_rate, knobs.lr_end, knobs.predictor_lr_scale))
+    rate = recipe.learning_rate
+    follow(made, Schedule(steps, warmup, rate, knobs.lr_end, knobs.predictor_lr_scale, knobs.clip_grad))
     model.clock.steps = steps
     return made
 
@@ -88,7 +89,8 @@ def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
 class Schedule:
     """Describes a learning rate over ``steps``: linear warm-up to ``lr``, then a cosine to ``end`` times that.
 
-    A predictor whose rate is constant has ``predictor`` times ``lr``.
+    A predictor whose rate is constant has ``predictor`` times ``lr``. ``clip`` is the largest norm of the
+    gradients that are followed at that rate; 0 is none.
     """
 
     steps: int
@@ -96,6 +98,7 @@ class Schedule:
     lr: float
     end: float
     predictor: float
+    clip: float = 0.0
 
 
 class Following:
@@ -133,6 +136,8 @@ def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
     made.schedule = schedule  # type: ignore[attr-defined]
     if isinstance(made, Lars):
         hold_where_gradients_overflow(made)
+    if schedule.clip:
+        clip_gradients(made, schedule.clip)
     rates = timm.scheduler.CosineLRScheduler(
         made,
         t_initial=schedule.steps - schedule.warmup,
@@ -151,6 +156,21 @@ def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
 
     go_to(made.param_groups[0].get("done", 0))
     made.register_step_post_hook(lambda optimizer, *_: go_to(optimizer.param_groups[0]["done"] + 1))
+
+
+def clip_gradients(made: torch.optim.Optimizer, most: float) -> None:
+    """Let an optimiser first bring all gradients, where their norm together is above ``most``, to that norm.
+
+    At a step gradients are the mean of all processes' already; those that `torch.amp.GradScaler` scales and has not
+    unscaled may be so many times as long.
+    """
+
+    def clip(*_: Any) -> None:
+        scale = getattr(made, "grad_scale", None)  # the scaler's, which is there only while it steps
+        learnt = [parameter for group in made.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(learnt, most if scale is None else cast(float, most * scale))
+
+    made.register_step_pre_hook(clip)
 
 
 def hold_where_gradients_overflow(made: torch.optim.Optimizer) -> None:
