@@ -396,10 +396,10 @@ def test_a_damaged_run_is_one_sentence(invoke: Invoke, tmp_path: Path, name: str
     if isinstance(content, dict):
         content = json.dumps({**about, **content})
     (run / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    refused(invoke("runs"), name, "broken", "remove")
+    refused(invoke("runs"), name, "broken")
     if name == "run.json":
-        refused(invoke("knn", "runs/one"), "run.json is missing or broken")
-        refused(invoke("train", "--resume", "runs/one"), "run.json is missing or broken")
+        refused(invoke("knn", "runs/one"), "run.json is missing, broken or of another version")
+        refused(invoke("train", "--resume", "runs/one"), "run.json is missing, broken or of another version")
 
 
 def test_different_runs_need_data_to_be_named(invoke: Invoke, tmp_path: Path) -> None:

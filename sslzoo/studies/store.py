@@ -52,7 +52,9 @@ class Store:
         self.ended: list[EndedRun] = []
         self.begun: dict[str, str] = {}
         if self.path.is_file():
-            kept = _Kept.read(self.path, f"{self.path} is broken; remove {folder} to start anew.")
+            kept = _Kept.read(
+                self.path, f"{self.path} is broken or of another version of sslzoo; move {folder} away to start anew."
+            )
             self.ended, self.begun = list(kept.ended), dict(kept.begun)
 
     def find(self, key: str, seed: int) -> EndedRun | None:

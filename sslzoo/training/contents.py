@@ -60,7 +60,7 @@ def read(run: Path) -> Mapping[str, str]:
     """Return what a run has kept; nothing where it has kept nothing. Raises `UserError` where it is broken."""
     if not (run / FILE).is_file():
         return {}
-    return Contents.read(run / FILE, f"{run / FILE} is broken; remove it, and contents are not compared.").images
+    return Contents.read(run / FILE, f"{run / FILE} is broken; move it away, and contents are not compared.").images
 
 
 def difference(run: Path, trained_on: Identity | None, data: Dataset) -> str | None:

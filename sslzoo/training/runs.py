@@ -170,7 +170,9 @@ def read_run(run: Path) -> RunAbout:
     """Return what the run.json of a run directory says. Raises `UserError`."""
     if not os.path.isdir(run):
         raise UserError(f"There is no run {run}; 'sslzoo runs' lists them.")
-    wrong = f"{run} is no run directory: its run.json is missing or broken; remove it or give another one."
+    wrong = (
+        f"{run} is no run directory: its run.json is missing, broken or of another version of sslzoo; give another one."
+    )
     return RunAbout.read(run / "run.json", wrong)
 
 
@@ -226,7 +228,7 @@ def _read_k20(path: Path) -> float | None:
     """Return kNN, k = 20, of a run that has ended; None before its end and without labels."""
     if not os.path.isfile(path):
         return None
-    wrong = f"{path} is broken; remove it, and the run is listed as one that has not ended."
+    wrong = f"{path} is broken; move it away, and the run is listed as one that has not ended."
     scores = _Ended.read(path, wrong).knn
     if scores is not None and not 0 <= scores.get("k20", -1) <= 1:  # nan fails too
         raise UserError(wrong)
@@ -241,7 +243,7 @@ def read_log(path: Path) -> list[LogRow]:
         table = csv.DictReader(text.splitlines(), restkey="")
         return [LogRow.from_json({key: _number(cell) for key, cell in row.items() if key}) for row in table]
     except (OSError, UnicodeDecodeError, csv.Error, Misfit):
-        raise UserError(f"{file} is broken; remove {path}.") from None
+        raise UserError(f"{file} is broken; move it away, and the run is listed without its epochs.") from None
 
 
 def _number(cell: str | None) -> int | float | str | None:

@@ -57,9 +57,9 @@ class Identity(Record):
     name: str | None
     size: int
     train: SplitIdentity
-    bank: SplitIdentity | None
-    val: SplitIdentity | None
-    test: SplitIdentity | None
+    bank: SplitIdentity | None = None
+    val: SplitIdentity | None = None
+    test: SplitIdentity | None = None
 
     @classmethod
     def of(cls, data: Dataset, read: bool = False) -> "Identity":
