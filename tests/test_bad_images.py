@@ -383,7 +383,7 @@ def test_knn_and_embed_say_what_is_left_out(classes, run_cli, tmp_path):
     bad = cut(root / "train" / "a" / "004.png")
     for words in (("knn", "raw"), ("embed", "raw", "--out", str(tmp_path / "x.npz")), ("search", "raw", "test:0")):
         plain, report = (run_cli(*words, "--data", str(root), *more) for more in ((), ("--json",)))
-        assert f"1 images cannot be read and are left out, first {bad} (it breaks off)" in plain.stderr
+        assert f"1 image cannot be read and is left out, first {bad} (it breaks off)" in plain.stderr
         assert json.loads(report.stdout)["bad"] == [{"path": str(bad), "reason": "it breaks off"}]
         assert report.stderr == ""
 
