@@ -30,7 +30,7 @@ from sslzoo.tools.errors import UserError
 from sslzoo.training import guards
 from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume
-from sslzoo.views import streams
+from sslzoo.views import loading
 from sslzoo.views.loading import hand_over_error
 
 QUICK = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False, "workers": 0}
@@ -205,10 +205,10 @@ def test_a_second_ctrl_c_ends_a_run_that_does_not_come_to_its_stop(monkeypatch):
 DIES = """
 import os, sys
 from sslzoo.data import images
-from sslzoo.views import streams
+from sslzoo.views import loading
 import sslzoo, threading
 
-streams.LOOK = 1
+loading.LOOK = 1
 images.FileImages.read = lambda self, places, size: os._exit(1)
 
 def train():
@@ -261,7 +261,7 @@ def test_a_stop_does_not_wait_for_readers_that_give_nothing(tmp_path, monkeypatc
             sign.touch()
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(streams, "LOOK", 1)
+    monkeypatch.setattr(loading, "LOOK", 1)
     monkeypatch.setattr(FileImages, "read", slow)
     with pytest.raises(guards.Interrupted) as stopped:
         sslzoo.train("simsiam", out=str(tmp_path / "runs"), reporter=Stops(), **given)

@@ -16,6 +16,7 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
+from .contents.hashes import NOTHING
 from .depth import Range
 from .folders import AUTO, of_listing, placed
 from .layout import NO_LABELS, Listing, list_folder
@@ -196,7 +197,7 @@ def verdict(
     listing: Listing, seen: Mapping[Path, SurveyedFile], image_size: int | None
 ) -> tuple[Sequence[str], str | None]:
     """Return what a run would decide about these images, and why it would not train on them, if it would not."""
-    train, unreadable, nothing = listing.train, listing.train.unreadable, hashlib.sha1(b"").digest()
+    train, unreadable, nothing = listing.train, listing.train.unreadable, bytes.fromhex(NOTHING)
     decisions: Sequence[str] = [*listing.notes, *[NO_LABELS] * (not listing.names)]
     try:
         found = of_listing(listing, image_size, [seen[one].digest or nothing for one in train.images.paths])

@@ -132,9 +132,10 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
     if dataset.names:
         arrays["classes"] = np.array(dataset.names)
     if runs.is_run(path):
-        if (why := _changed(path, dataset, options)) is not None:
+        about = runs.read_run(path)
+        if (why := _changed(path, about, dataset, options)) is not None:
             notes.append(f"its data have changed since it was trained: {why}")
-        if others := other_versions(runs.read_run(path).versions):
+        if others := other_versions(about.versions):
             notes.append(f"it was trained with {others}")
     test = dataset.test and dataset.test.readable()
     dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
@@ -143,9 +144,8 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
     )
 
 
-def _changed(run: Path, dataset: Dataset, options: EmbedOptions) -> str | None:
+def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:
     """Say in what a run's own data have changed since it was trained on them; None where they have not."""
-    about = runs.read_run(run)
     mine = str(Path(os.path.expanduser(shared_data([str(run)], options.data))).resolve())
     if mine != about.options.data or (options.limit, dataset.size) != (about.options.limit, about.image_size):
         return None

@@ -83,8 +83,10 @@ class Batches:
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
         whole, size = self.data.whole is not None, self.data.size
         if self.resident is not None:
+            readable = {*self.data.train.readable_places().tolist()} if self.data.unreadable.reasons else None
             for places in batches:
-                own = self.readable(collectives.own_rows(places), epoch)
+                own = collectives.own_rows(places)
+                own = own if readable is None else self.stood_in(own, epoch, readable)
                 index, drawn = self.draw(own, (size, size))
                 near = self.resident.device.type == self.device.type
                 images = self.resident[index] if near else send_rows(self.resident, own, self.device)
@@ -98,14 +100,11 @@ class Batches:
                 index, drawn = self.draw(batch.places, None if whole else (size, size))
                 yield index, self.developed(there if whole else there * len(drawn), drawn)
 
-    def readable(self, places: Tensor, epoch: int) -> Tensor:
-        """Return places of images in memory, where others stand in for those that cannot be read."""
-        reasons, paths = self.data.unreadable.reasons, self.data.train.images.paths
-        if not reasons:
-            return places
-        unreadable = {place for place, path in enumerate(paths) if path in reasons}
-        rows = (chain([place], stand_ins(self.seed, epoch, place, len(paths))) for place in places.tolist())
-        return torch.tensor([next(one for one in row if one not in unreadable) for row in rows])
+    def stood_in(self, places: Tensor, epoch: int, readable: set[int]) -> Tensor:
+        """Return places of images in memory, where others stand in for those that are not among the readable."""
+        n = len(self.data.train)
+        rows = (chain([place], stand_ins(self.seed, epoch, place, n)) for place in places.tolist())
+        return torch.tensor([next(one for one in row if one in readable) for row in rows])
 
     def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:
         """Return places and what is random in the views of their images, or of their crops, all on the device."""

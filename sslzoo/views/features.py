@@ -9,13 +9,12 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
-from .loading import LOOK, awaited, begin_reader, keep_whole, start_method
+from .loading import awaited, loader
 
 BATCH = 256
 CPU = torch.device("cpu")
@@ -40,7 +39,7 @@ def raw_size(images: int, size: int) -> int:
     return min(size, max(RAW_SMALLEST, isqrt(RAW_BYTES // (4 * 3 * max(images, 1)))))
 
 
-class Squares(TorchDataset[ReadImages]):
+class Rows(TorchDataset[ReadImages]):
     """Reads files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
     def __init__(self, source: ImageSource, size: int):
@@ -64,19 +63,8 @@ def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU
             batch = split.images.read(places.tolist(), size).pixels
             yield batch.pin_memory() if device.type == "cuda" else batch
     else:
-        squares = Squares(split.images, size)
-        loader = DataLoader(
-            squares,
-            BATCH,
-            num_workers=workers,
-            generator=torch.Generator(),  # what a loader draws for its own use must not move others' numbers
-            worker_init_fn=begin_reader,
-            collate_fn=keep_whole,
-            timeout=LOOK if workers else 0,
-            pin_memory=device.type == "cuda",
-            multiprocessing_context=start_method(workers, device),
-        )
-        for found in from_workers(awaited(loader)):
+        batches = loader(Rows(split.images, size), workers, device, batch_size=BATCH)
+        for found in from_workers(awaited(batches)):
             split.unreadable.reasons |= {split.images.paths[place]: why for place, why in found.unreadable}
             split.images.learn(found.seen)
             yield found.pixels

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch._utils import ExceptionWrapper
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from torch.utils.data._utils import signal_handling
 
 from ..tools.errors import DEAD_READER, READERS_PATIENCE, SIGNALS, DeadReader, UserError, exhausted
@@ -22,6 +22,21 @@ from ..tools.errors import DEAD_READER, READERS_PATIENCE, SIGNALS, DeadReader, U
 T = TypeVar("T")
 LOOK = 5  # seconds between two looks whether all readers are alive
 NOT_SHARED = "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
+
+
+def loader(dataset: Dataset[T], workers: int, device: torch.device, **how: Any) -> DataLoader[T]:
+    """Return a loader whose batches a data set makes itself, read by so many processes; for `awaited`."""
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        collate_fn=keep_whole,
+        worker_init_fn=begin_reader,
+        generator=torch.Generator(),  # what a loader draws for its own use must not move others' numbers
+        timeout=LOOK if workers else 0,
+        pin_memory=device.type == "cuda",
+        multiprocessing_context=start_method(workers, device),
+        **how,
+    )
 
 
 class SpawnedReader(context.SpawnProcess):

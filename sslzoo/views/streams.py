@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..tools.errors import from_workers
-from .loading import LOOK, awaited, begin_reader, keep_whole, start_method
+from .loading import awaited, loader
 from .readers import ReadBatch, Reader, Request
 
 
@@ -25,21 +25,11 @@ class Stream:
         Where ``stop`` says so, a batch that does not come is not waited for.
         """
         self.batches[:] = [[(epoch, place) for place in batch.tolist()] for batch in batches]
-        loader, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
-        yield from from_workers(awaited(loader, stop))
-        self.loader = loader
+        kept, self.loader = self.loader or self.start(), None  # one that is left halfway is not used again
+        yield from from_workers(awaited(kept, stop))
+        self.loader = kept
 
     def start(self) -> DataLoader[ReadBatch]:
         """Return a loader whose processes stay."""
-        return DataLoader(
-            self.reader,
-            batch_sampler=self.batches,
-            collate_fn=keep_whole,
-            num_workers=self.workers,
-            worker_init_fn=begin_reader,
-            persistent_workers=self.workers > 0,
-            generator=Generator(),  # what a loader draws for its own use must not move the run's numbers
-            timeout=LOOK if self.workers else 0,
-            pin_memory=self.device.type == "cuda",
-            multiprocessing_context=start_method(self.workers, self.device),
-        )
+        how = {"batch_sampler": self.batches, "persistent_workers": self.workers > 0}
+        return loader(self.reader, self.workers, self.device, **how)

@@ -30,9 +30,9 @@ class SplitIdentity(Record):
         labels, images, names = split.labels, split.images, None
         if isinstance(images, FileImages):
             names = _hash(os.fsencode(name) + b"\0" for name in relative_names(images))
-        told = labels is not None and _hash([str(tuple(labels.shape)).encode(), labels.numpy().tobytes()])
+        told = None if labels is None else _hash([str(tuple(labels.shape)).encode(), labels.numpy().tobytes()])
         contents = _hash(images.fingerprint()) if read or names is None else None
-        return cls(len(split), names, told or None, contents)
+        return cls(len(split), names, told, contents)
 
     def difference(self, other: "SplitIdentity") -> str | None:
         """Say in what another split differs; None where it does not, as far as it is known."""
