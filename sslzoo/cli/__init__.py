@@ -119,7 +119,7 @@ def main() -> None:
     sslzoo data check DIR                       what a folder of images holds, before a run
     sslzoo ablate simsiam --flip predictor      every combination of some switches, in one table
     sslzoo study stop_gradient                  a table of a paper
-    sslzoo knn runs/RUN raw random              benchmark embeddings
+    sslzoo knn runs/RUN raw random colours      benchmark embeddings
     """
     try:
         os.getcwd()

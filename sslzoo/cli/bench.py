@@ -37,8 +37,9 @@ FORCE = click.option("--force", is_flag=True, help="Replace a file that is there
 PNG = click.Path(path_type=Path)
 SOURCES_HELP = """
     A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
-    untrained), raw (the pixels), timm:NAME or torchvision:NAME (pretrained), weights in a .safetensors or .pt file
-    with --backbone, or features: an .npz that 'sslzoo embed' wrote, or a folder of .npy files.
+    untrained), raw (the pixels), colours (histograms of them), timm:NAME or torchvision:NAME (pretrained), weights in
+    a .safetensors or .pt file with --backbone, or features: an .npz that 'sslzoo embed' wrote, or a folder of .npy
+    files.
 """
 
 

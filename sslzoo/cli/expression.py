@@ -126,6 +126,6 @@ training_options = stacked(
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--precision", default="auto", show_default=True, help="auto, float32, bf16 or fp16."),
     click.option("--no-baselines", "baselines", flag_value=False, default=None, type=bool, help="Leave out kNN of raw "
-                 "pixels and of the untrained backbone."),
+                 "pixels, of colour histograms and of the untrained backbone."),
     PLUGIN,
 )  # fmt: skip

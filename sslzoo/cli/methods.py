@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .. import show
-from ..recipes import algebra, recipe, rules
+from ..recipes import algebra, presets, recipe, rules
 from ..tools import files
 from ..tools.errors import UserError
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, PLUGIN, ExpressionCommand
@@ -82,6 +82,16 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
         emit(summary(found))
     else:
         show.recipe_page(found, parsed.base, about)
+
+
+@methods.command("presets")
+@AS_JSON
+def presets_(as_json: bool) -> None:
+    """Show the presets of views (views.preset=NAME): for which images, why, and their ranges."""
+    if as_json:
+        emit({"presets": {name: vars(preset) for name, preset in presets.PRESETS.items()}})
+    else:
+        show.presets_page(presets.PRESETS)
 
 
 @methods.command()

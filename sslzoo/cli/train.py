@@ -64,6 +64,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     sslzoo train simclr -negatives +predictor +stop_gradient
     sslzoo train "swav - sinkhorn + predictor" --data cifar10
     sslzoo train simsiam batchnorm=hidden optimizer.lr=0.1
+    sslzoo train simclr views.preset=fine --data flowers    'sslzoo methods presets' lists presets of views
     """
     names = {"eval_": "eval", "compile_": "compile"}
     control = {key: flags.pop(key) for key in ("resume", "stop_after", "dry_run", "quiet", "as_json")}

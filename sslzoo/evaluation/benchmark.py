@@ -114,7 +114,7 @@ def check_request(request: Request) -> None:
     """Raise `UserError` for a request that cannot be met, as far as that is known before any source is read."""
     wanted, drawn = request.evaluation, request.pictures
     if not request.sources:
-        raise UserError("Name at least one source: a run directory, random, raw, timm:NAME or features.npz.")
+        raise UserError("Name at least one source: a run directory, random, raw, colours, timm:NAME or features.npz.")
     for name, value, allowed in (
         ("--retrieval", wanted.retrieval, RETRIEVAL),
         ("--map-by", drawn.plane_by, PLANES),

@@ -1,4 +1,4 @@
-"""Sources of features: runs, untrained and pretrained backbones, weights in a file, raw pixels, files of features."""
+"""Sources of features: runs, untrained and pretrained backbones, weights, raw pixels, colours, files of features."""
 
 import os.path
 from collections.abc import Callable, Sequence
@@ -27,7 +27,8 @@ from ..training import checkpoints, contents, runs
 from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device, other_versions
 from ..training.plan import Options, circumstances
-from ..views.features import BATCH, Preprocessing, features, raw_size
+from ..views.colours import Colours, gray
+from ..views.features import BATCH, features, preprocessing, raw_size
 from . import store
 from .embedding import Embedding, holds_features, read_features
 
@@ -129,6 +130,8 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
             arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+    if isinstance(source.net, Colours) and gray(arrays["train_features"]):
+        notes.append("the images are gray, so that its histograms are of brightness alone")
     if dataset.names:
         arrays["classes"] = np.array(dataset.names)
     if runs.is_run(path):
@@ -181,8 +184,8 @@ def features_of(
 
     ``say`` hears of kept ones that were damaged.
     """
-    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
-    how = Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
+    mean, std = source.mean or dataset.mean, source.std or dataset.std
+    how = preprocessing(source.net, dataset.scored, dataset.size, mean, std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:
@@ -212,6 +215,8 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         raise UserError(
             f"{name} is no run, so it has no {options.network} {options.layer}; leave --layer and --network out."
         )
+    if name == "colours":
+        return Source(name, Colours())
     if name.startswith("timm:"):
         return Source(name, *pretrained.pretrained(name.removeprefix("timm:")))
     if name.startswith("torchvision:"):

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..tools.errors import UserError, did_you_mean, listing
-from .knobs import defaults, dotted, expand, read_by, read_knob, read_switch, reason
+from .knobs import defaults, dotted, expand, hold, read_by, read_knob, read_switch, reason
+from .presets import OFF, PRESETS
 from .recipe import Layer, Method, Recipe, build, check_crops, find_method, method_names, switch_values
 from .rules import refuse
 from .schema import SWITCHES, Switches, Value
 from .values import WORDS, switch_of
 
 LONGEST = 10_000  # letters of an expression
+PRESET = "views.preset"
+COLOURS = ("saturation", "hue", "grayscale")  # of a view, which take colours away
 
 
 @dataclass(frozen=True)
@@ -173,18 +176,22 @@ def resolve(
     """Return the recipe of an expression: schema < scale table < layers < the file's plain tables < words < flags.
 
     ``layers`` are what data and device ask for; where they bring an optimiser, the scale table is that which was tuned
-    with it. ``flags`` are dotted knobs. Raises `UserError`.
+    with it. A preset of views comes before the plain tables, which a run's recipe spells out, or where the expression
+    names it before the words. ``flags`` are dotted knobs. Raises `UserError`.
     """
     source = expression.like or expression.base
     table = source.at(scale, tuned=any("optimizer.name" in layer.knobs for layer in layers))
-    inherited = {**table, **source.tables[""]}
+    plain = source.tables[""]
+    inherited = {**table, **plain}
     recipe = build(
         expression.switches,
         scale,
         [
             Layer(f"{Path(source.name).stem} ({scale})", table),
             *layers,
-            Layer(Path(source.name).stem, source.tables[""]),
+            *([] if PRESET in expression.written else preset_of(table, *(one.knobs for one in layers), plain)),
+            Layer(Path(source.name).stem, plain),
+            *preset_of(expression.written),
             Layer("expression", expression.written),
             *(Layer(f"--{k.rpartition('.')[2].replace('_', '-')}", {k: value}) for k, value in (flags or {}).items()),
         ],
@@ -199,6 +206,39 @@ def resolve(
     before = {**switch_values(source.switches), **defaults(scale), **inherited}
     gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
     return replace(recipe, dropped=() if expression.like else tuple(gone))
+
+
+def preset_of(*knobs: Mapping[str, Value]) -> list[Layer]:
+    """Return the layer of the preset that the last of some knobs names; nothing where none does."""
+    name = str({key: value for some in knobs for key, value in some.items()}.get(PRESET, OFF))
+    return [] if name == OFF else [Layer.read(f"preset {name}", {"views": PRESETS[name].views})]
+
+
+def colour_preset(recipe: Recipe) -> str | None:
+    """Return the first preset that keeps colours, where hue, saturation or grayscale of the views go beyond its ranges.
+
+    It is None where they do not, or where the recipe has a preset that keeps colours.
+    """
+    own, knobs = PRESETS.get(recipe.views.preset), recipe.knobs()
+    if own is not None and own.keeps_colour:
+        return None
+    for name in (name for name, preset in PRESETS.items() if preset.keeps_colour):
+        for key, bounds in preset_of({PRESET: name})[0].ranges.items():
+            view, _, what = key.rpartition(".")
+            if what in COLOURS and key in knobs and hold(key, knobs[key], *bounds) != knobs[key]:
+                if what == "grayscale" or knobs[f"{view}.jitter"]:  # which is the chance of the others
+                    return name
+    return None
+
+
+def with_preset(recipe: Recipe, name: str) -> str:
+    """Return a recipe's expression with another preset, without the words that would win over its ranges."""
+    over, kept = {PRESET, *preset_of({PRESET: name})[0].ranges}, []
+    for word in recipe.expression.split():
+        keys = dotted(canonical(word.partition("=")[0])) if "=" in word else []
+        if not over & {one for key in keys for one in expand(key)}:
+            kept.append(word)
+    return " ".join([*kept, f"{PRESET}={name}"])
 
 
 def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) -> Recipe:

@@ -9,7 +9,7 @@ from typing import Any
 
 from .algebra import Expression, resolve
 from .knobs import defaults as schema_defaults
-from .knobs import expand, read_knob
+from .knobs import read_knob
 from .recipe import Knobs, Layer, Recipe
 from .rules import misfit
 from .schema import SMALL_UP_TO, Value
@@ -40,16 +40,7 @@ def _defaults() -> dict[str, Any]:
 
 def asked_by(kind: str, name: str) -> Layer:
     """Return what a data set or a device asks for; ``kind`` is "data" or "device"."""
-    knobs: Knobs = {}
-    ranges: dict[str, tuple[Value, Value]] = {}
-    for table, content in _defaults()[kind].get(name, {}).items():
-        for key, value in content.items():
-            for one in expand(f"{table}.{key}"):
-                if isinstance(value, list):
-                    ranges[one] = (read_knob(one, value[0]), read_knob(one, value[1]))
-                else:
-                    knobs[one] = read_knob(one, value)
-    return Layer(f"{kind} {name}", knobs, ranges)
+    return Layer.read(f"{kind} {name}", _defaults()[kind].get(name, {}))
 
 
 def layer(here: Circumstances) -> Layer:

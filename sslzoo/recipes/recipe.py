@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.places import shipped
@@ -153,6 +153,19 @@ class Layer:
     origin: str
     knobs: Mapping[str, Value] = field(default_factory=dict)
     ranges: Ranges = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, origin: str, tables: Mapping[str, Any]) -> Self:
+        """Return what tables ask for: [low, high] is a range, and any other value sets a knob. Raises `UserError`."""
+        knobs: Knobs = {}
+        ranges: dict[str, tuple[Value, Value]] = {}
+        for key, value in sorted(_flat(tables), key=lambda item: item[0].count(".")):  # those of one view win
+            for one in expand(key):
+                if isinstance(value, list):
+                    ranges[one] = (read_knob(one, value[0]), read_knob(one, value[1]))
+                else:
+                    knobs[one] = read_knob(one, value)
+        return cls(origin, knobs, ranges)
 
 
 def build(switches: Switches, scale: str, layers: Iterable[Layer], **rest: Any) -> Recipe:

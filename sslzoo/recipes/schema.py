@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from .presets import OFF, PRESETS
 from .values import VALUES
 
 SCALES = ("small", "large")  # images up to 64 px (CIFAR recipes), and above (ImageNet recipes)
@@ -232,6 +233,9 @@ class Views:
     pairs: int = knob(1, "pairs of views of an asymmetric loss", bounds=(1, 8))
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", bounds=(0, 16))
     local_size: int = knob(96, "their size in px", bounds=(8, 4096))
+    preset: str = knob(
+        OFF, "named ranges over the views, which 'sslzoo methods presets' lists", choices=(OFF, *PRESETS)
+    )
     together: bool = knob(False, "views of one size pass the encoder as one batch, and all of them the projector")
     first: View = field(default_factory=View)
     second: View = field(default_factory=View)

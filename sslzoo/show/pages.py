@@ -9,6 +9,7 @@ from rich.tree import Tree
 
 from ..recipes.algebra import diff
 from ..recipes.map import Node, reading
+from ..recipes.presets import Preset
 from ..recipes.recipe import Method, Recipe, described
 from ..recipes.rules import collapse_guards, has_others
 from ..recipes.schema import SWITCHES, Switches
@@ -47,6 +48,23 @@ def methods_markdown(methods: Sequence[Method]) -> str:
     rows = [["method", *(name.replace("_", " ") for name in SWITCHES)], ["---"] * (len(SWITCHES) + 1)]
     rows += [[f"[{m.name}]({m.paper})", *(spoken(m.switches, name) for name in SWITCHES)] for m in methods]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def presets_page(presets: Mapping[str, Preset]) -> None:
+    """Print presets: for which images, why, and the ranges that a method's own views are held within."""
+    out = console()
+    for name, preset in presets.items():
+        out.print(f"[bold]{name}[/bold]  {escape(preset.title)}", soft_wrap=True)
+        out.print(f"  {escape(preset.why)} [dim]{escape(preset.paper)}[/dim]", soft_wrap=True)
+        shown = [
+            f"{key} {text(low)}" + (f" to {text(high)}" if low != high else "") for key, low, high in preset.ranges
+        ]
+        out.print(f"  {', '.join(shown) or 'no range'}", soft_wrap=True)
+    out.print()
+    out.print(
+        "[dim]'sslzoo train EXPRESSION views.preset=NAME' holds the method's own views within these ranges.[/dim]",
+        soft_wrap=True,
+    )
 
 
 def map_tree(root: Node) -> None:

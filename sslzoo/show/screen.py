@@ -115,7 +115,7 @@ class Screen(Reporter):
             self.out.print(f"[yellow]Warning: {escape(sentence)}[/yellow]", soft_wrap=True)
 
     def end(self, result: Result) -> None:
-        """Print the kNN table beside raw pixels and the untrained backbone, and what to type next."""
+        """Print the kNN table beside the untrained backbone, raw pixels and colours, and what to type next."""
         self.close()
         if self.quiet:
             return
@@ -124,10 +124,14 @@ class Screen(Reporter):
         if result.knn is not None:
             made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result.knn))
             made.add_row(f"[bold]{escape(result.expression)}[/bold]", *map(score, result.knn.values()))
-            for name, found in (("untrained backbone", result.random_knn), ("raw pixels", result.raw_knn)):
-                if found is None:  # not wanted
-                    continue
-                made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
+            others = {
+                "untrained backbone": result.random_knn,
+                "raw pixels": result.raw_knn,
+                "colour histogram": result.colour_knn,
+            }
+            for name, found in others.items():
+                if found is not None:  # wanted, and there are colours
+                    made.add_row(name, *(score(found) if k == "k20" else "" for k in result.knn))
             out.print(made)
         for sentence in result.notes:
             self.warn(sentence)
@@ -140,7 +144,7 @@ class Screen(Reporter):
             self.warn(sentence)
         out.print(f"{duration(result.seconds)} in all, {result.images_per_second:,.0f} images/s in training")
         out.print(f"run: {escape(result.run)}", soft_wrap=True)
-        words = ["knn", result.run, "random", "raw"]
+        words = ["knn", result.run, "random", "raw", *(["colours"] if result.colour_knn is not None else [])]
         if result.knn is None:  # no labels
             words = ["embed", result.run, "--out", "features.npz"]
         out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)

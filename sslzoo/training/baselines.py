@@ -1,4 +1,4 @@
-"""What a run is compared with: kNN of raw pixels and of the untrained backbone, once for all runs that share them."""
+"""What a run is compared with: kNN of raw pixels, of colours and of the untrained backbone, once for all runs."""
 
 import hashlib
 import json
@@ -18,12 +18,13 @@ from .plan import Plan
 _known: dict[str, float] = {}  # of this process, where nothing can be kept on disk
 
 
-def once(plan: Plan, weights: Mapping[str, Tensor] | None, make: Callable[[], float]) -> float:
-    """Return the kNN accuracy of weights on a plan's data, or of raw pixels where they are None; made where not known.
+def once(plan: Plan, what: str | Mapping[str, Tensor], make: Callable[[], float]) -> float:
+    """Return the kNN accuracy of weights on a plan's data, or of what a word names; made where it is not known.
 
-    It is kept in the cache, by a hash of all that it depends on. All processes have to call this together.
+    The words are "raw" and "colours", whose accuracy is nan where images are gray. It is kept in the cache, by a hash
+    of all that it depends on. All processes have to call this together.
     """
-    key = agree.on_first(lambda: key_of(plan, weights))
+    key = agree.on_first(lambda: key_of(plan, what))
     found = agree.on_first(lambda: _known.get(key) if key in _known else read(key))
     if found is None:
         found = make()
@@ -32,11 +33,11 @@ def once(plan: Plan, weights: Mapping[str, Tensor] | None, make: Callable[[], fl
     return found
 
 
-def key_of(plan: Plan, weights: Mapping[str, Tensor] | None) -> str:
-    """Return a hash of images, labels and how they are read, of the weights, and of the code that embeds them."""
+def key_of(plan: Plan, what: str | Mapping[str, Tensor]) -> str:
+    """Return a hash of images, labels and how they are read, of weights or a word, and of the code that embeds them."""
     data, test, digest = plan.data, plan.data.test, hashlib.sha256()
     about = [__version__, torch.__version__, data.size, data.mean, data.std, plan.device.type, plan.precision]
-    about += ["raw"] if weights is None else [plan.recipe.training.backbone]
+    about += [what] if isinstance(what, str) else [plan.recipe.training.backbone]
     digest.update(json.dumps(about).encode())
     for split in (data.bank, test):
         assert split is not None
@@ -44,7 +45,7 @@ def key_of(plan: Plan, weights: Mapping[str, Tensor] | None) -> str:
         for part in split.images.fingerprint():
             digest.update(part)
         digest.update(split.labels.numpy().tobytes())
-    for name, value in sorted((weights or {}).items()):
+    for name, value in sorted({}.items() if isinstance(what, str) else what.items()):
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
@@ -54,7 +55,7 @@ def read(key: str) -> float | None:
     """Return the number of a key; None where it is not kept, or its file is not as it was written."""
     with suppress(OSError, ValueError, TypeError):
         content = json.loads((cache() / "baselines" / f"{key}.json").read_bytes())
-        if content == stamped(key, content["k20"]):
+        if json.dumps(content) == json.dumps(stamped(key, content["k20"])):  # nan is not equal to itself
             return float(content["k20"])
     return None
 

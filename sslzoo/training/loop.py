@@ -248,5 +248,8 @@ class Training:
             seconds=time.time() - psutil.Process().create_time(), images_per_second=self.images / self.trained_seconds,
             alignment=last.alignment, uniformity=last.uniformity, code_entropy=last.code_entropy,
             code_usage=last.code_usage,
-            advice=[*advice(last.to_json(), largest_rank(self.recipe.heads.dim, self.plan.rows)).values()],
+            advice=[
+                *advice(last.to_json(), largest_rank(self.recipe.heads.dim, self.plan.rows)).values(),
+                *scoring.colour_advice(self.plan, scores),
+            ],
         )  # fmt: skip

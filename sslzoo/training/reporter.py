@@ -47,9 +47,10 @@ class Result(Record):
     ``run`` is the run's directory; ``method`` is the shipped method that the ``switches`` are, or None. ``epochs`` have
     been trained; ``loss`` to ``rank`` and ``alignment`` to ``code_usage`` are the last one's, the codes' None where
     there are none. ``knn`` has the accuracies in [0, 1] on the test split by k ("k1", ...), and beside it stand k = 20
-    of raw pixels and of the untrained backbone; all three are None without labels. ``leaked`` counts the test images
-    that are in the training split too, None without labels, and ``notes`` say what makes kNN mean less than it seems
-    to. ``seconds`` are those since the process began, and ``advice`` is what a person should try.
+    of raw pixels, of the untrained backbone and of colour histograms, the last None where images are gray; all are None
+    without labels. ``leaked`` counts the test images that are in the training split too, None without labels, and
+    ``notes`` say what makes kNN mean less than it seems to. ``seconds`` are those since the process began, and
+    ``advice`` is what a person should try.
     """
 
     run: str
@@ -64,6 +65,7 @@ class Result(Record):
     knn: Mapping[str, float] | None
     raw_knn: float | None
     random_knn: float | None
+    colour_knn: float | None = None
     leaked: int | None = None
     notes: Sequence[str] = ()
     seconds: float

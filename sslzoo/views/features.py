@@ -14,6 +14,7 @@ from torch.utils.data import Dataset as TorchDataset
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
+from .colours import Colours
 from .loading import awaited, loader
 
 BATCH = 256
@@ -37,6 +38,15 @@ def raw_size(images: int, size: int) -> int:
     It is a matter of the data alone and not of a machine, so that the result is one.
     """
     return min(size, max(RAW_SMALLEST, isqrt(RAW_BYTES // (4 * 3 * max(images, 1)))))
+
+
+def preprocessing(
+    encoder: nn.Module | None, images: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Preprocessing:
+    """Return what is done to so many images of a size: for a network, for raw pixels (None) or for `Colours`."""
+    if encoder is None:
+        return Preprocessing(raw_size(images, size), mean, std)
+    return Preprocessing(size, *(((0.0,) * 3, (1.0,) * 3) if isinstance(encoder, Colours) else (mean, std)))
 
 
 class Rows(TorchDataset[ReadImages]):
