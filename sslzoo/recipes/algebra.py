@@ -225,9 +225,9 @@ def colour_preset(recipe: Recipe) -> str | None:
     for name in (name for name, preset in PRESETS.items() if preset.keeps_colour):
         for key, bounds in preset_of({PRESET: name})[0].ranges.items():
             view, _, what = key.rpartition(".")
-            if what in COLOURS and key in knobs and hold(key, knobs[key], *bounds) != knobs[key]:
-                if what == "grayscale" or knobs[f"{view}.jitter"]:  # which is the chance of the others
-                    return name
+            able = what == "grayscale" or knobs.get(f"{view}.jitter")  # which is the chance of the others
+            if able and what in COLOURS and key in knobs and hold(key, knobs[key], *bounds) != knobs[key]:
+                return name
     return None
 
 

@@ -9,6 +9,6 @@ from .survey import survey_page
 
 __all__ = [
     "Bar", "CellsScreen", "Screen", "cells_table", "diff_table", "error", "knn_tables", "left_out", "line", "map_tree",
-    "methods_markdown", "methods_table", "neighbours_table", "presets_page", "recipe_page", "runs_table", "studies_table",
-    "survey_page",
+    "methods_markdown", "methods_table", "neighbours_table", "presets_page", "recipe_page", "runs_table",
+    "studies_table", "survey_page",
 ]  # fmt: skip

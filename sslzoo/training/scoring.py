@@ -14,8 +14,8 @@ from ..core.encoders import build
 from ..data.splits import Dataset, Split, lacking, leak, leaked
 from ..metrics.knn import KS, knn
 from ..processes import agree, collectives
-from ..tools.errors import Diverged
 from ..recipes.algebra import colour_preset, with_preset
+from ..tools.errors import Diverged
 from ..views.colours import Colours, gray
 from ..views.features import features, preprocessing
 from . import baselines
