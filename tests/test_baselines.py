@@ -14,6 +14,7 @@ from sslzoo.training import baselines, scoring
 from sslzoo.training.plan import Options, prepare
 from sslzoo.training.run import resume, train
 from sslzoo.views import features
+from sslzoo.views.colours import Colours
 from sslzoo.views.features import raw_size
 
 WORDS = "dim=8 hidden=8 predictor_hidden=8"
@@ -44,7 +45,7 @@ def asked(monkeypatch):
     found, score = [], scoring.score
 
     def noted(plan, encoder, bank, queries):
-        found.append("raw" if encoder is None else "network")
+        found.append("raw" if encoder is None else "colours" if isinstance(encoder, Colours) else "network")
         return score(plan, encoder, bank, queries)
 
     monkeypatch.setattr(scoring, "score", noted)

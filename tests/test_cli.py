@@ -130,8 +130,8 @@ def test_a_copied_method_is_a_method(invoke: Invoke, tmp_path: Path) -> None:
 def test_the_main_job_on_a_small_scale(invoke: Invoke, tmp_path: Path) -> None:
     result = invoke("train", "byol", "-momentum", *QUICK, "--json", "--quiet")
     found = loaded(result)
-    keys = "run expression method switches data epochs loss std rank knn raw_knn random_knn leaked notes seconds"
-    more = "images_per_second alignment uniformity code_entropy code_usage advice"
+    keys = "run expression method switches data epochs loss std rank knn raw_knn random_knn colour_knn leaked notes"
+    more = "seconds images_per_second alignment uniformity code_entropy code_usage advice"
     assert list(found) == [*keys.split(), *more.split()]
     assert result.stderr == ""
     assert (found["method"], found["data"], found["epochs"]) == ("simsiam", "digits", 1)

@@ -69,7 +69,7 @@ def test_its_records_are_written_as_they_were(run: str) -> None:
     assert (folder / "log.csv").read_text() == log
     result = json.loads((folder / "knn.json").read_text())
     again = Result.from_json(result).to_json()
-    assert again == {**result, "leaked": None, "notes": []}
+    assert again == {**result, "leaked": None, "notes": [], "colour_knn": None}
     assert [key for key in again if key in result] == list(result)
     state = torch.load(folder / "last.pt", weights_only=True)
     assert list({"format": state.pop("format"), **checkpoints.read(folder).to_json()}) == ["format", *state]
