@@ -178,6 +178,8 @@ FILES: dict[str, Content] = {
     "m-knob.toml": recipe("[heads]\nwidth = 8"),
     "m-view.toml": recipe("[views.third]\nflip = 0.5"),
     "m-view-key.toml": recipe("[views.first]\nspin = 0.5"),
+    "m-preset.toml": recipe('[views]\npreset = "flowers"'),
+    "m-preset-kind.toml": recipe("[small.views]\npreset = 3"),
     "m-view-value.toml": recipe("[views]\nfirst = 3"),
     "m-title.toml": recipe(old="title = ", new="title = 3 # "),
     "m-switches.toml": "switches = 'all'",

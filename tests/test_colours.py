@@ -74,15 +74,15 @@ def test_a_histogram_is_that_of_a_loop(size: int, pixels: int) -> None:
 def test_every_value_of_a_pixel_has_its_bin() -> None:
     """All 256 values of a channel, 32 in each of its eight ranges."""
     ramp = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(1, 3, 16, 16)
-    (row,) = Colours()(ramp.float() / 255).square()
+    (row,) = Colours()(ramp).square()
     torch.testing.assert_close(row[row > 0], torch.full((8,), 1 / 8))
     assert row.nonzero().squeeze(1).tolist() == [73 * i for i in range(8)]
 
 
 def test_where_a_colour_lies_does_not_matter() -> None:
-    image = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    image = torch.randint(256, (1, 3, 16, 16), generator=torch.Generator().manual_seed(0))
     moved = image.flatten(2)[:, :, torch.randperm(256, generator=torch.Generator().manual_seed(1))].view_as(image)
-    red, blue = (torch.zeros(1, 3, 16, 16).index_fill(1, torch.tensor(i), 0.9) for i in (0, 2))
+    red, blue = (torch.zeros(1, 3, 16, 16).index_fill(1, torch.tensor(i), 230) for i in (0, 2))
     rows = [Colours()(x) for x in (image, moved, red, blue)]
     assert all(float(row.norm()) == pytest.approx(1) for row in rows)
     assert torch.equal(rows[0], rows[1])
@@ -90,10 +90,10 @@ def test_where_a_colour_lies_does_not_matter() -> None:
 
 
 def test_gray_images_have_no_colours() -> None:
-    pixels = torch.rand(4, 1, 10, 10).expand(-1, 3, -1, -1)
+    pixels = torch.randint(256, (4, 1, 10, 10)).expand(-1, 3, -1, -1)
     assert gray(Colours()(pixels).numpy())
     coloured = pixels.clone()
-    coloured[3, :, 0, 0] = torch.tensor([1.0, 0.0, 0.0])  # one pixel of one image
+    coloured[3, :, 0, 0] = torch.tensor([255, 0, 0])  # one pixel of one image
     assert not gray(Colours()(coloured).numpy())
 
 

@@ -28,7 +28,7 @@ from ..training.guards import enough_memory
 from ..training.machine import evaluation_autocast, find_device, other_versions
 from ..training.plan import Options, circumstances
 from ..views.colours import Colours, gray
-from ..views.features import BATCH, features, preprocessing, raw_size
+from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 from .embedding import Embedding, holds_features, read_features
 
@@ -184,8 +184,8 @@ def features_of(
 
     ``say`` hears of kept ones that were damaged.
     """
-    mean, std = source.mean or dataset.mean, source.std or dataset.std
-    how = preprocessing(source.net, dataset.scored, dataset.size, mean, std)
+    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
+    how = Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
     net = source.net.to(device) if source.net is not None else None
 
     def make() -> store.Floats:

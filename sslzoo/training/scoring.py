@@ -17,7 +17,7 @@ from ..processes import agree, collectives
 from ..recipes.algebra import colour_preset, with_preset
 from ..tools.errors import Diverged
 from ..views.colours import Colours, gray
-from ..views.features import features, preprocessing
+from ..views.features import Preprocessing, features, raw_size
 from . import baselines
 from .machine import evaluation_autocast
 from .plan import Plan
@@ -124,8 +124,8 @@ def _shared(plan: Plan, encoder: nn.Module | None, split: Split) -> "np.ndarray[
     """Return features of what can be read of a split; each process makes a part, and the first one alone has all."""
     data, n = plan.data, len(split)
     precision = evaluation_autocast(plan.device, plan.precision)
-    prepared = preprocessing(encoder, data.scored, data.size, data.mean, data.std)
-    how = (prepared, plan.device, plan.workers, None, precision)
+    size = data.size if encoder is not None else raw_size(data.scored, data.size)
+    how = (Preprocessing(size, data.mean, data.std), plan.device, plan.workers, None, precision)
     if collectives.world() == 1:
         return features(encoder, split, *how)
     mine = split.take(collectives.shard_indices(n))

@@ -10,7 +10,7 @@ SIDE = 64  # px of a side of which the colours are counted, at most
 
 
 class Colours(nn.Module):
-    """Is an encoder without weights: images [N, 3, H, W] in [0, 1] give colour histograms [N, 512].
+    """Is an encoder without weights: images [N, 3, H, W], uint8, give colour histograms [N, 512].
 
     A histogram is joint: red, green and blue have eight equal ranges each, and each of the 512 combinations has its
     part of the pixels, of larger images of every n-th one. The root is taken of it, so that the cosine of two rows is
@@ -22,10 +22,9 @@ class Colours(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the roots of the histograms, float32, whose rows have length 1."""
         step = -(-max(x.shape[-2:]) // SIDE)
-        levels = (x[:, :, ::step, ::step].float() * 255).round().long().clamp(0, 255) * BINS // 256
-        red, green, blue = levels.unbind(1)
-        places = ((red * BINS + green) * BINS + blue).flatten(1)
-        rows = torch.arange(len(x), device=x.device)[:, None] * BINS**3
+        red, green, blue = (x[:, :, ::step, ::step].to(torch.int32) // (256 // BINS)).flatten(2).unbind(1)
+        places = (red * BINS + green) * BINS + blue
+        rows = torch.arange(len(x), dtype=torch.int32, device=x.device)[:, None] * BINS**3
         counts = torch.bincount((rows + places).flatten(), minlength=len(x) * BINS**3).view(len(x), BINS**3)
         return (counts.float() / max(places.shape[1], 1)).sqrt()
 

@@ -40,15 +40,6 @@ def raw_size(images: int, size: int) -> int:
     return min(size, max(RAW_SMALLEST, isqrt(RAW_BYTES // (4 * 3 * max(images, 1)))))
 
 
-def preprocessing(
-    encoder: nn.Module | None, images: int, size: int, mean: tuple[float, ...], std: tuple[float, ...]
-) -> Preprocessing:
-    """Return what is done to so many images of a size: for a network, for raw pixels (None) or for `Colours`."""
-    if encoder is None:
-        return Preprocessing(raw_size(images, size), mean, std)
-    return Preprocessing(size, *(((0.0,) * 3, (1.0,) * 3) if isinstance(encoder, Colours) else (mean, std)))
-
-
 class Rows(TorchDataset[ReadImages]):
     """Reads files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
@@ -92,6 +83,7 @@ def features(
 ) -> "np.ndarray[tuple[int, int], np.dtype[np.float32]]":
     """Return features [N, D] of a split, float32; of the raw pixels in [0, 1], flattened, where ``encoder`` is None.
 
+    `Colours` are given the pixels as they are, on the host.
     Images that cannot be read have no row: the rows are those of ``split.readable()``, asked for afterwards.
     ``progress`` is told how many images are done; ``autocast`` is the block in which the network runs. Raises
     `UserError` where no image can be read.
@@ -105,11 +97,14 @@ def features(
     layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
     if encoder is not None and device.type == "cuda":
         encoder.to(memory_format=torch.channels_last)
-    for batch in images(split, how.size, workers, CPU if encoder is None else device):
+    on_host = encoder is None or isinstance(encoder, Colours)
+    for batch in images(split, how.size, workers, CPU if on_host else device):
         if not len(batch):
             continue
         if encoder is None:
             parts.append(batch.flatten(1).float() / 255)
+        elif isinstance(encoder, Colours):
+            parts.append(encoder(batch))
         else:
             there = batch.to(device, non_blocking=True).to(memory_format=layout)
             with autocast or nullcontext():
