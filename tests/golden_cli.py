@@ -60,6 +60,7 @@ RUNS: dict[str, tuple[str, ...]] = {  # of every command with --json; together t
     "methods show": SHOWN,
     "methods diff": ("byol simsiam", "simclr swav"),
     "methods map": ("",),
+    "methods presets": ("",),
     "protocols": ("",),
     "data check": ("photos", "labelled.npz", "flat.npz"),
     "train --dry-run": ("simsiam --data labelled.npz --device cpu", "simsiam - predictor --data flat.npz --device cpu"),
@@ -86,6 +87,7 @@ RUNS: dict[str, tuple[str, ...]] = {  # of every command with --json; together t
 STARRED = {  # where keys are names of what there is: of knobs, protocols, classes, ...
     "methods show": ("knobs", "origins"),
     "methods diff": ("switches", "knobs"),
+    "methods presets": ("presets[].ranges",),
     "train --dry-run": ("knobs", "origins"),
     "data check": ("kinds", "skipped", "splits.train.classes", "splits.test.classes"),
     "ablate": ("flip",),

@@ -144,8 +144,9 @@ def test_the_pages_show_it(run_cli: Callable[..., Any]) -> None:
     assert "hue 0 to 0.02" in page
     assert "local.scale_max 0 to 0.5" in page or "local.scale_max 0.5 to 1" in page
     found = json.loads(run_cli("methods", "presets", "--json").stdout)["presets"]
-    assert list(found) == list(PRESETS)
-    assert found["fine"]["views"]["hue"] == [0, 0.02]
+    assert [one["name"] for one in found] == list(PRESETS)
+    assert found[1]["ranges"]["views.hue"] == [0, 0.02]
+    assert [one["name"] for one in found if one["keeps_colour"]] == ["fine", "medical"]
     refused = run_cli("train", "simclr", "views.preset=fien")
     assert refused.exit_code == 2
     assert "did you mean 'fine'" in refused.output

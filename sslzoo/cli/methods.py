@@ -89,7 +89,7 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
 def presets_(as_json: bool) -> None:
     """Show the presets of views (views.preset=NAME): for which images, why, and their ranges."""
     if as_json:
-        emit({"presets": {name: vars(preset) for name, preset in presets.PRESETS.items()}})
+        emit({"presets": [preset.to_json(name) for name, preset in presets.PRESETS.items()]})
     else:
         show.presets_page(presets.PRESETS)
 
