@@ -175,7 +175,7 @@ def test_it_is_said_beyond_chance_alone(queries: int, colours: float, learned: f
     if said:
         assert f"{colours:.3f}" in found[0]
         assert f"{learned:.3f}" in found[0]
-        assert found[0].endswith(f"sslzoo train {WORDS} views.preset=fine.")
+        assert f"try 'sslzoo train {WORDS} views.preset=fine' with the flags" in found[0]
     assert not scoring.colour_advice(plan, replace(scores, colour_knn=None))
     assert not scoring.colour_advice(plan, Scores())
 

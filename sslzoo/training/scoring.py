@@ -89,8 +89,8 @@ def colour_advice(plan: Plan, scores: Scores) -> list[str]:
         return []
     return [
         f"Colours alone tell these kinds apart better than what was learned (kNN {colours:.3f} of colour histograms, "
-        f"{learned:.3f} of the features), and the views take colours away; try views that keep them: "
-        f"sslzoo train {with_preset(plan.recipe, preset)}."
+        f"{learned:.3f} of the features), and the views take colours away; try "
+        f"'sslzoo train {with_preset(plan.recipe, preset)}' with the flags of this run."
     ]
 
 
