@@ -169,7 +169,8 @@ def _resumed(
 
 def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
     """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
-    options = replace(about.options, init=None)
+    kept = about.precision if about.precision in ("float32", "bf16") else about.options.precision
+    options = replace(about.options, init=None, precision=kept)  # "auto" may mean another one on this machine
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
     if os.path.isabs(options.data) and not os.path.exists(options.data):
