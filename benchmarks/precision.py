@@ -58,9 +58,9 @@ def page(rows: list[dict]) -> str:
         "",
         f"{first['processor']}; {first['threads']} threads a run; commit {first['commit']}; "
         f"{', '.join(f'{name} {number}' for name, number in first['versions'].items())}.",
-        f"Protocol: `{first['command']}`, with `--precision float32` and `--precision bf16` in turns; kNN on the test",
-        "split, k = 20, last epoch, evaluated in float32. Mean ± sample deviation over the seeds; the difference is the",
-        "mean over the seeds ± its standard error.",
+        f"Protocol: `{first['command']}`, with `--precision float32` and `--precision bf16` in turns; kNN on the",
+        "test split, k = 20, last epoch, evaluated in float32. Mean ± sample deviation over the seeds; the",
+        "difference is the mean over the seeds ± its standard error.",
         "",
         "| expression | seeds | float32 | bf16 | difference | images/s, bf16 / float32 |",
         "|---|---|---|---|---|---|",

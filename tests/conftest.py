@@ -70,7 +70,9 @@ def true_run(tmp_path_factory):
     (folder / "tiny.npz").write_bytes(bad_files.images())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu --precision float32 dim=8 hidden=8"
+        words = (
+            "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu --precision float32 dim=8 hidden=8"
+        )
         words += " predictor_hidden=8"
         result = CliRunner().invoke(main, words.split())
         assert result.exit_code == 0, result.output

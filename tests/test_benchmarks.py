@@ -114,7 +114,9 @@ def test_a_name_that_is_no_script_is_refused() -> None:
     assert b"spede" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["kills", "soak", "results digits", "precision", "embeddings digits", "ranks", "million"])
+@pytest.mark.parametrize(
+    "name", ["kills", "soak", "results digits", "precision", "embeddings digits", "ranks", "million"]
+)
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:
     """So that it never writes over a committed result."""
     script, *rest = name.split()

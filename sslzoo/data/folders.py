@@ -16,23 +16,24 @@ from .images import FileImages, Held, Packed
 from .layout import NO_LABELS, Listing, list_folder
 from .picture import Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
-from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
+from .splits import MAX_VIEW_SIZE, Dataset, Shapes, Split, hold_out
 
 AUTO, ALWAYS, NEVER = MEMORY = ("auto", "always", "never")  # whether images of files are kept in memory
 MEMORY_SHARE = 0.25  # of what is available, for images that are kept without being asked for
 MEASURED = 256  # images whose pixels give a data set's mean and deviation
 
 
-def read_folder(root: Path, image_size: int | None, shown: Range | None = None) -> Dataset:
+def read_folder(root: Path, shown: Range | None = None) -> Dataset:
     """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
     Images that are in no folders of classes have no labels. ``shown`` are the values that are black and white where
-    images have more than 8 bits. Raises `UserError`.
+    images have more than 8 bits. The size is the images' own, at most 224 px, until `sized` gives another one. Raises
+    `UserError`.
     """
-    return of_listing(list_folder(root, shown), image_size)
+    return of_listing(list_folder(root, shown))
 
 
-def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | None = None) -> Dataset:
+def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
     """Return the data set of a folder that was listed, with what is decided about it, and nothing of it in memory.
 
     ``digests`` are the hashes of its training images where somebody has them. Raises `UserError`.
@@ -49,15 +50,21 @@ def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | 
     notes += looked_at.decisions()
     if not len(sizes := looked_at.shapes):
         raise unreadable.none_readable(train.images.paths)
-    size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     width, height = np.median(sizes, axis=0).astype(int).tolist()
-    squares = bool((sizes == sizes[0, 0]).all()) and width <= 1.5 * size
-    usual = f"{width} x {height} px"
-    notes.append(f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so")
+    shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), bool((sizes == sizes[0, 0]).all()))
     return Dataset(
-        root.resolve().name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names),
-        whole=None if squares else (width, height), shown=shown, val=listing.val,
+        root.resolve().name, train, train, test, min(shapes.shorter, MAX_VIEW_SIZE), len(names), own=True,
+        notes=tuple(notes), names=tuple(names), shapes=shapes, shown=shown, val=listing.val,
     )  # fmt: skip
+
+
+def sized(dataset: Dataset, size: int) -> Dataset:
+    """Return a data set of files whose views have a size in px, with a note on what they are cut out of."""
+    assert dataset.shapes is not None
+    usual = f"{dataset.shapes.width} x {dataset.shapes.height} px"
+    squares = dataset.shapes.squares(size)
+    note = f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so"
+    return replace(dataset, size=size, notes=(*dataset.notes, note))
 
 
 def measured(dataset: Dataset) -> Dataset:
