@@ -12,9 +12,9 @@ from torch import Tensor
 from ..processes.launched import local_world_size
 from .depth import Range
 from .home import count
-from .images import FileImages, Held, Packed
+from .images import FileImages, Held, Opened, Packed
 from .layout import NO_LABELS, Listing, list_folder
-from .picture import Picture, UnreadableImage, square
+from .picture import COPY, Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Dataset, Shapes, Split, hold_out
 
@@ -89,25 +89,25 @@ def measured(dataset: Dataset) -> Dataset:
 
 def _fine_square(split: Split, path: Path, size: int) -> Tensor | None:
     try:
-        return square(_opened(split, path).fine(size)[None], size)[0]
+        return square(_opened(split, path, size).copy()[None], size)[0]
     except UnreadableImage as error:
         split.unreadable.reasons[path] = error.reason
         return None
 
 
-def _opened(split: Split, path: Path) -> Picture:
+def _opened(split: Split, path: Path, size: int) -> Opened:
     """Return a picture of a split, which learns its hash. Raises `UnreadableImage`."""
     assert isinstance(split.images, FileImages)
-    picture = Picture(path, split.images.shown)
-    if split.images.hashes.known(path) is None:
-        split.images.hashes.learn(path, picture.stamp)
-    return picture
+    image = split.images.opened(path, size)
+    if image.stamp is not None and split.images.hashes.known(path) is None:
+        split.images.hashes.learn(path, image.stamp)
+    return image
 
 
 def held(dataset: Dataset, memory: str) -> Dataset:
     """Return a data set of files that is kept in memory, too, where it is to be: always, never or if it fits ("auto").
 
-    Of a squared image its pixels are kept at the view's size; of others the whole, and a square for evaluation.
+    Of a squared image its pixels are kept at the view's size; of others a copy, and a square for evaluation.
     """
     keep, note = placed(dataset, memory)
     if not keep:
@@ -128,7 +128,9 @@ def held(dataset: Dataset, memory: str) -> Dataset:
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:
     """Return whether the images of a data set of files are to be kept in memory, and a note that says so."""
     taken = sum(map(len, dataset.splits.values())) * 3 * dataset.size**2
-    taken += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
+    if dataset.whole is not None and dataset.shapes is not None:  # copies
+        scale = min(1, COPY * dataset.size / dataset.shapes.shorter)
+        taken += round(len(dataset.train) * 3 * int(np.prod(dataset.whole)) * scale**2)
     free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
     how = f"{taken / 1e6:,.0f} MB (--memory {memory})"
     if memory == NEVER or (memory == AUTO and taken > free):
@@ -141,10 +143,9 @@ def _held(split: Split, size: int, whole: bool) -> Split:
 
     def read(path: Path) -> tuple[Tensor | None, Held | None]:
         try:
-            picture = _opened(split, path)
-            pixels = picture.pixels()
-            fine = picture.fine(size) if whole else None
-            return square(pixels[None], size)[0], None if fine is None else Held(picture.height, picture.width, fine)
+            image = _opened(split, path, size)
+            pixels = image.copy()
+            return square(pixels[None], size)[0], Held(image.height, image.width, pixels) if whole else None
         except UnreadableImage as error:
             split.unreadable.reasons[path] = error.reason
             return None, None
