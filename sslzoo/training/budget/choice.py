@@ -7,7 +7,8 @@ from ...recipes.algebra import Expression, parse
 from ...recipes.layers import resolve_here
 from ...recipes.schema import SMALL_UP_TO
 from ...tools.errors import UserError
-from ..plan import Choice, Options, Surroundings, circumstances, is_named, view_size
+from ..guards import SMALLER_MODEL, enough_memory
+from ..plan import Choice, Options, Surroundings, check, check_parts, circumstances, is_named, view_size
 from .costs import Costs
 from .kept import place, steady
 from .timing import measure
@@ -34,7 +35,10 @@ def choose(words: str | Sequence[str], options: Options, around: Surroundings) -
     below = BELOW["small" if first <= SMALL_UP_TO else "large"] if origin in ("data", "device cpu") else ()
     for size in (first, *(one for one in below if one < first)):
         recipe = resolve_here(expression, circumstances(replace(around.data, size=size), around.device), options.flags)
-        now = measure(expression, options, around, size)
+        check(recipe, len(around.data.train))
+        check_parts(recipe, options.accumulate)
+        with enough_memory(f"a {recipe.training.backbone} and its optimiser", SMALLER_MODEL):
+            now = measure(expression, recipe, options, around, size)
         known = steady(now, place(recipe, options, around, size))
         here, usual = (
             Costs(one, recipe, around.data, size, options.baselines, options.knn_every) for one in (now, known)

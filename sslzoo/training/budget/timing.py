@@ -13,13 +13,13 @@ from ...data import sets
 from ...data.folders import ALWAYS, NEVER, placed, sized
 from ...processes import collectives
 from ...recipes.algebra import Expression
-from ...recipes.layers import resolve_here
+from ...recipes.recipe import Recipe
 from ...tools.records import Record
 from ...views.batches import Batches
 from ...views.features import CPU, Preprocessing, features
 from ..learner import Learner
 from ..machine import evaluation_autocast, fast_products, restored_generators
-from ..plan import Options, Plan, Surroundings, circumstances
+from ..plan import Options, Plan, Surroundings
 
 READ = 256  # images, at least a batch, that are read to be trained on
 WARM, STEPS, PATIENCE = 3, 16, 4.0  # steps before those that are timed, of these at most, and seconds for them
@@ -43,13 +43,12 @@ class Speed(Record):
     width: int
 
 
-def measure(expression: Expression, options: Options, around: Surroundings, size: int) -> Speed:
-    """Return how fast an expression trains here with views of a size in px. Raises `UserError`; leaves no trace.
+def measure(expression: Expression, recipe: Recipe, options: Options, around: Surroundings, size: int) -> Speed:
+    """Return how fast the recipe of an expression trains here with views of a size in px; nothing of it stays.
 
-    Of many processes one measures its own part of a batch, and none of what they send each other.
+    Raises `UserError`. Of many processes one measures its own part of a batch, and none of what they send each other.
     """
     data = around.data
-    recipe = resolve_here(expression, circumstances(replace(data, size=size), around.device), options.flags)
     rows = recipe.training.batch_size // collectives.world()
     recipe = replace(recipe, training=replace(recipe.training, batch_size=rows))
     kept = not data.train.images.paths or placed(sized(data, size), options.memory)[0]
@@ -58,8 +57,8 @@ def measure(expression: Expression, options: Options, around: Surroundings, size
         some, seconds = timed(lambda: sets.ready(some, size, ALWAYS if kept else NEVER), around.device)
         n = len(some.train)
         enough = torch.arange(rows * (WARM + STEPS)) % n  # the same images again and again
-        plan = Plan(expression, recipe, replace(some, train=some.train.take(enough)), options, around.device,
-                    around.precision)  # fmt: skip
+        some = replace(some, train=some.train.take(enough))
+        plan = Plan(expression, recipe, some, options, around.device, around.precision)
         batches = Batches(plan.data, recipe, around.device, options.seed, plan.workers)
         learner = Learner(plan, batches)
         learner.model.train()
@@ -67,7 +66,7 @@ def measure(expression: Expression, options: Options, around: Surroundings, size
             step = step_seconds(learner, batches)
             how = (Preprocessing(size, some.mean, some.std), around.device, plan.workers, None)
             precision = evaluation_autocast(around.device, around.precision)
-            found, embed = timed(lambda: features(learner.encoder, some.train, *how, precision), around.device)
+            found, embed = timed(lambda: features(learner.encoder, some.bank, *how, precision), around.device)
         _, save = timed(lambda: torch.save(vars(learner.state()), io.BytesIO()), around.device)
         square = torch.rand(SIDE, SIDE)
         _, product = timed(lambda: square @ square, CPU)
