@@ -59,7 +59,7 @@ def run(expression: str, data: str, seed: int, threads: int, more: list[str]) ->
         result = json.loads(done.stdout)
         about = json.loads((Path(result["run"]) / "run.json").read_text())
     result |= {"knn": result["knn"]["k20"], "seed": seed, "expression": expression}
-    row = {key: result[key] for key in ("seed", "expression", "data", "epochs", *COLUMNS)}
+    row = {key: result[key] for key in ("seed", "expression", "data", "epochs", "images_per_second", *COLUMNS)}
     row |= {key: about[key] for key in ("batch_size", "device", "versions")}
     return {**row, "machine": f"{platform.machine()}, {os.cpu_count()} cores"}
 

@@ -46,6 +46,12 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def plain_processor(monkeypatch):
+    """Figures of tests are those of every processor: "auto" is float32, also where there are instructions for bf16."""
+    monkeypatch.setattr("sslzoo.training.machine.multiplies_bf16", lambda: False)
+
+
 def tiny(expression, scale="small", dtype=torch.float32, encoder=None, samples=40):
     """A tiny seeded model of an expression, for images of any size; words of the expression win over `TINY`."""
     recipe = resolve(parse(expression), scale, [Layer("data tiny", TINY)])
@@ -64,7 +70,10 @@ def true_run(tmp_path_factory):
     (folder / "tiny.npz").write_bytes(bad_files.images())
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        words = "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu dim=8 hidden=8 predictor_hidden=8"
+        words = (
+            "train simsiam --data tiny.npz --epochs 2 --stop-after 1 --device cpu --precision float32 dim=8 hidden=8"
+        )
+        words += " predictor_hidden=8"
         result = CliRunner().invoke(main, words.split())
         assert result.exit_code == 0, result.output
     run = next((folder / "runs").iterdir())

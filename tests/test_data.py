@@ -322,9 +322,9 @@ def test_folders_with_two_splits(album, held):
         "3 classes, by folder: ant, bee, cow",
         "classes are the 2 folders of the first level; 1 folder lies below them",
         f"classes in one split alone: bee ({held}), cow (train)",
-        "pictures are squares of 32 x 32 px",
         "3 of 6 queries are of classes that the bank has no row of, and none of these can be right; give both splits "
         "the same classes.",
+        "pictures are squares of 32 x 32 px",
     )
     for split, path in ((found.train, "train/cow/00.png"), (found.test, f"{held}/bee/02.png")):
         assert torch.equal(split.images.pixels[5].permute(1, 2, 0), torch.tensor(np.array(Image.open(root / path))))

@@ -137,7 +137,7 @@ from sslzoo.data import images
 from sslzoo.tools import errors
 from sslzoo.views import loading
 
-def stuck(self, place):
+def stuck(self, place, size):
     time.sleep(1000)
 
 images.FileImages.open = stuck

@@ -151,11 +151,3 @@ def test_arrays_are_in_memory_and_that_is_said(tmp_path):
 def test_other_words_are_refused(tmp_path):
     with pytest.raises(UserError, match="--memory cannot be 'much'; it is auto, always or never"):
         sets.load("digits", memory="much")
-
-
-def test_how_finely_a_picture_is_decoded_does_not_depend_on_the_crop(tmp_path):
-    """A twelfth of a crop's area at the least, and pixels that a view of the picture's finest crop has use for."""
-    x, y = np.meshgrid(np.linspace(0, 255, 1600), np.linspace(0, 255, 1200))
-    Image.fromarray(np.dstack([x, y, (x + y) / 2]).astype(np.uint8)).save(tmp_path / "x.jpg")
-    assert Picture(tmp_path / "x.jpg").fine(64).shape == (3, 300, 400)  # 1200 / (4 * 64) = 4.7: a quarter
-    assert Picture(tmp_path / "x.jpg").fine(224).shape == (3, 1200, 1600)

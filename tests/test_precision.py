@@ -1,5 +1,6 @@
 """The precision of a run: which one a device gets, and fp16, whose gradients are scaled so that they do not vanish."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,11 @@ from sslzoo.core.siamese import Siamese
 from sslzoo.recipes.algebra import load
 from sslzoo.tools.errors import Diverged
 from sslzoo.training.loop import Training
-from sslzoo.training.machine import autocast, find_precision
+from sslzoo.training.machine import BF16_INSTRUCTIONS, autocast, find_precision
 from sslzoo.training.optim import optimizer
 from sslzoo.training.plan import Options, Plan, prepare
 from sslzoo.training.reporter import Reporter
+from sslzoo.training.run import resume, train
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 NAMES = ("sgd", "lars", "adamw")
@@ -37,6 +39,50 @@ def test_auto_is_what_the_gpu_computes_in(
     assert find_precision("auto", CUDA) == expected
     assert find_precision("auto", CPU) == find_precision("float32", CUDA) == "float32"
     assert find_precision("fp16", CUDA) == "fp16"
+
+
+@pytest.mark.parametrize(
+    ("bf16", "amx", "capability", "expected"),
+    [
+        (True, False, "AVX512", "bf16"), (False, True, "AVX512", "bf16"), (True, True, "AVX512", "bf16"),
+        (False, False, "AVX512", "float32"), (True, True, "AVX2", "float32"),
+    ],
+)  # fmt: skip
+def test_auto_on_a_cpu_is_bf16_where_it_has_instructions_for_it(
+    bf16: bool, amx: bool, capability: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without them oneDNN computes bf16 by way of float32, in more time; kept to AVX2, torch leaves them alone."""
+    monkeypatch.undo()  # of what stands in for the processor in other tests
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert find_precision("auto", CPU) == expected
+    assert find_precision("auto", torch.device("mps")) == "float32"
+    assert find_precision("float32", CPU) == "float32"
+
+
+def test_a_torch_that_does_not_say_what_the_processor_has_is_left_at_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names are torch's own, which may go."""
+    monkeypatch.undo()
+    for name in BF16_INSTRUCTIONS:
+        monkeypatch.delattr(torch.cpu, name, raising=False)
+    assert find_precision("auto", CPU) == "float32"
+
+
+@pytest.mark.parametrize(("first", "then"), [(True, False), (False, True)])
+def test_a_run_goes_on_in_the_precision_that_it_began_with(
+    first: bool, then: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor with other instructions: bit for bit as if it had never left the first one."""
+    options = {"limit": 32, "batch_size": 8, "image_size": 8, "epochs": 2, "device": "cpu", "baselines": False}
+    words = "simsiam dim=8 hidden=8 predictor_hidden=8"
+    monkeypatch.setattr("sslzoo.training.machine.multiplies_bf16", lambda: first)
+    whole = train(words, **options, out=str(tmp_path / "whole"))
+    part = train(words, **options, out=str(tmp_path / "part"), stop_after=1)
+    monkeypatch.setattr("sslzoo.training.machine.multiplies_bf16", lambda: then)
+    assert resume(part.run).loss == whole.loss
+    assert json.loads((Path(part.run) / "run.json").read_text())["precision"] == ("bf16" if first else "float32")
+    assert train(words, **options, out=str(tmp_path / "other")).loss != whole.loss  # else this tells nothing
 
 
 def test_autocast_is_in_the_precision() -> None:

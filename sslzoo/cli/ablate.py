@@ -9,7 +9,7 @@ import click
 from .. import show
 from ..processes.launched import world_size
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, stacked, training_options
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, stacked, training_options
 from .interrupt import at_work
 from .output import emit
 from .train import STOPPED
@@ -54,6 +54,7 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
 @click.option("--flip", multiple=True, help="Switches, values or knobs, e.g. predictor,momentum,'tau=0.9|0.99'.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="Runs of each cell, with seeds 0, 1, ...")
 @click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@MINUTES
 @training_options
 @table_options
 def ablate(

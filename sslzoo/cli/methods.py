@@ -72,11 +72,10 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
     else:
         if scale is not None:
             raise UserError("--scale follows from --data; give one of the two.")
-        from ..training.machine import find_device
-        from ..training.plan import recipe_for_data
+        from ..training.plan import Options
+        from ..training.run import recipe_for_data
 
-        device = find_device("auto")
-        found = recipe_for_data(parsed, data, device)
+        found, device = recipe_for_data(list(expression), Options(data=data))
         about = {"data": data, "device": str(device)}
     if as_json:
         emit(summary(found))

@@ -10,7 +10,7 @@ import click
 from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, ExpressionCommand, training_options
+from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, training_options
 from .interrupt import at_work
 from .methods import summary
 from .output import emit
@@ -22,6 +22,7 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @click.command(cls=ExpressionCommand)
 @EXPRESSION
 @click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@MINUTES
 @training_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", default="runs", show_default=True, help="The folder of run directories.")
@@ -80,7 +81,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     from ..training import run as training
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory
-    from ..training.plan import Options, prepare
+    from ..training.plan import Options
 
     at_work()
     keep_memory()
@@ -100,11 +101,12 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
             more = {"data": moved, "max_bad": flags["max_bad"]}
             result = training.resume(control["resume"], screen, control["stop_after"], **more)
         elif control["dry_run"]:
-            plan = prepare(list(expression), Options(**options))
+            plan = training.planned(list(expression), Options(**options))
             about = {"data": plan.data.name, "device": str(plan.device), "precision": plan.precision}
             if control["as_json"]:
-                emit({**summary(plan.recipe), **about})
+                emit({**summary(plan.recipe), **about, "seconds": plan.seconds})
             else:
+                about |= {} if plan.seconds is None else {"time": f"about {show.duration(plan.seconds)}"}
                 show.recipe_page(plan.recipe, plan.expression.base, about, [*plan.data.notes, *plan.notes])
             return
         else:

@@ -12,27 +12,28 @@ from torch import Tensor
 from ..processes.launched import local_world_size
 from .depth import Range
 from .home import count
-from .images import FileImages, Held, Packed
+from .images import FileImages, Held, Opened, Packed
 from .layout import NO_LABELS, Listing, list_folder
-from .picture import Picture, UnreadableImage, square
+from .picture import COPY, Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
-from .splits import MAX_VIEW_SIZE, Dataset, Split, hold_out
+from .splits import MAX_VIEW_SIZE, Dataset, Shapes, Split, hold_out
 
 AUTO, ALWAYS, NEVER = MEMORY = ("auto", "always", "never")  # whether images of files are kept in memory
 MEMORY_SHARE = 0.25  # of what is available, for images that are kept without being asked for
 MEASURED = 256  # images whose pixels give a data set's mean and deviation
 
 
-def read_folder(root: Path, image_size: int | None, shown: Range | None = None) -> Dataset:
+def read_folder(root: Path, shown: Range | None = None) -> Dataset:
     """Read a folder: train/ and test/ (or val/) with a folder per class, a folder per class, or images at any depth.
 
     Images that are in no folders of classes have no labels. ``shown`` are the values that are black and white where
-    images have more than 8 bits. Raises `UserError`.
+    images have more than 8 bits. The size is the images' own, at most 224 px, until `sized` gives another one. Raises
+    `UserError`.
     """
-    return of_listing(list_folder(root, shown), image_size)
+    return of_listing(list_folder(root, shown))
 
 
-def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | None = None) -> Dataset:
+def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
     """Return the data set of a folder that was listed, with what is decided about it, and nothing of it in memory.
 
     ``digests`` are the hashes of its training images where somebody has them. Raises `UserError`.
@@ -49,15 +50,21 @@ def of_listing(listing: Listing, image_size: int | None, digests: list[bytes] | 
     notes += looked_at.decisions()
     if not len(sizes := looked_at.shapes):
         raise unreadable.none_readable(train.images.paths)
-    size = image_size or min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE)
     width, height = np.median(sizes, axis=0).astype(int).tolist()
-    squares = bool((sizes == sizes[0, 0]).all()) and width <= 1.5 * size
-    usual = f"{width} x {height} px"
-    notes.append(f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so")
+    shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), bool((sizes == sizes[0, 0]).all()))
     return Dataset(
-        root.resolve().name, train, train, test, size, len(names), own=True, notes=tuple(notes), names=tuple(names),
-        whole=None if squares else (width, height), shown=shown, val=listing.val,
+        root.resolve().name, train, train, test, min(shapes.shorter, MAX_VIEW_SIZE), len(names), own=True,
+        notes=tuple(notes), names=tuple(names), shapes=shapes, shown=shown, val=listing.val,
     )  # fmt: skip
+
+
+def sized(dataset: Dataset, size: int) -> Dataset:
+    """Return a data set of files whose views have a size in px, with a note on what they are cut out of."""
+    assert dataset.shapes is not None
+    usual = f"{dataset.shapes.width} x {dataset.shapes.height} px"
+    squares = dataset.shapes.squares(size)
+    note = f"pictures are squares of {usual}" if squares else f"views are cut out of pictures of {usual} or so"
+    return replace(dataset, size=size, notes=(*dataset.notes, note))
 
 
 def measured(dataset: Dataset) -> Dataset:
@@ -82,25 +89,25 @@ def measured(dataset: Dataset) -> Dataset:
 
 def _fine_square(split: Split, path: Path, size: int) -> Tensor | None:
     try:
-        return square(_opened(split, path).fine(size)[None], size)[0]
+        return square(_opened(split, path, size).copy()[None], size)[0]
     except UnreadableImage as error:
         split.unreadable.reasons[path] = error.reason
         return None
 
 
-def _opened(split: Split, path: Path) -> Picture:
+def _opened(split: Split, path: Path, size: int) -> Opened:
     """Return a picture of a split, which learns its hash. Raises `UnreadableImage`."""
     assert isinstance(split.images, FileImages)
-    picture = Picture(path, split.images.shown)
-    if split.images.hashes.known(path) is None:
-        split.images.hashes.learn(path, picture.stamp)
-    return picture
+    image = split.images.opened(path, size)
+    if image.stamp is not None and split.images.hashes.known(path) is None:
+        split.images.hashes.learn(path, image.stamp)
+    return image
 
 
 def held(dataset: Dataset, memory: str) -> Dataset:
     """Return a data set of files that is kept in memory, too, where it is to be: always, never or if it fits ("auto").
 
-    Of a squared image its pixels are kept at the view's size; of others the whole, and a square for evaluation.
+    Of a squared image its pixels are kept at the view's size; of others a copy, and a square for evaluation.
     """
     keep, note = placed(dataset, memory)
     if not keep:
@@ -121,7 +128,9 @@ def held(dataset: Dataset, memory: str) -> Dataset:
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:
     """Return whether the images of a data set of files are to be kept in memory, and a note that says so."""
     taken = sum(map(len, dataset.splits.values())) * 3 * dataset.size**2
-    taken += len(dataset.train) * 3 * int(np.prod(dataset.whole)) if dataset.whole else 0
+    if dataset.whole is not None and dataset.shapes is not None:  # copies
+        scale = min(1, COPY * dataset.size / dataset.shapes.shorter)
+        taken += round(len(dataset.train) * 3 * int(np.prod(dataset.whole)) * scale**2)
     free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
     how = f"{taken / 1e6:,.0f} MB (--memory {memory})"
     if memory == NEVER or (memory == AUTO and taken > free):
@@ -134,10 +143,9 @@ def _held(split: Split, size: int, whole: bool) -> Split:
 
     def read(path: Path) -> tuple[Tensor | None, Held | None]:
         try:
-            picture = _opened(split, path)
-            pixels = picture.pixels()
-            fine = picture.fine(size) if whole else None
-            return square(pixels[None], size)[0], None if fine is None else Held(picture.height, picture.width, fine)
+            image = _opened(split, path, size)
+            pixels = image.copy()
+            return square(pixels[None], size)[0], Held(image.height, image.width, pixels) if whole else None
         except UnreadableImage as error:
             split.unreadable.reasons[path] = error.reason
             return None, None

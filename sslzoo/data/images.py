@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import readers
+from .contents import copies
+from .contents.copies import Copy
 from .contents.hashes import Hashes, Stamp
 from .depth import Range
 from .picture import Picture, UnreadableImage, square
@@ -28,7 +30,7 @@ class ReadImages(NamedTuple):
 
 
 class Opened(Protocol):
-    """An image whose size is known, in px, and whose pixels can be had."""
+    """An image whose size is known, in px, and whose pixels can be had; ``stamp`` is its file's, if one was read."""
 
     @property
     def height(self) -> int: ...
@@ -36,8 +38,11 @@ class Opened(Protocol):
     @property
     def width(self) -> int: ...
 
-    def fine(self, size: int) -> Tensor:
-        """Return uint8 [3, H, W], fine enough for views of a size that are cut out of it."""
+    @property
+    def stamp(self) -> Stamp | None: ...
+
+    def copy(self) -> Tensor:
+        """Return uint8 [3, H, W], fine enough for views that are cut out of it. Raises `UnreadableImage`."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,26 @@ class Held:
     height: int
     width: int
     pixels: Tensor
+    stamp: Stamp | None = None
 
-    def fine(self, size: int) -> Tensor:
-        """Return the pixels, which were made for this size."""
+    def copy(self) -> Tensor:
+        """Return the pixels."""
         return self.pixels
+
+
+class OpenedFile:
+    """A picture whose header is read, and of which a copy is made when it is asked for, and perhaps kept."""
+
+    def __init__(self, path: Path, size: int, shown: Range | None, keep: bool):
+        self.picture, self.size, self.keep = Picture(path, shown), size, keep
+        self.height, self.width, self.stamp = self.picture.height, self.picture.width, self.picture.stamp
+
+    def copy(self) -> Tensor:
+        """Return uint8 [3, H, W], fine enough for views of the size. Raises `UnreadableImage`."""
+        pixels, picture = self.picture.copy(self.size), self.picture
+        if self.keep:
+            copies.keep(picture.path, self.size, picture.shown, Copy(self.height, self.width, self.stamp, pixels))
+        return pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,8 +152,8 @@ class ImageSource(ABC):
         """Return the images at these places as squares, uint8 [M, 3, size, size], and those that cannot be read."""
 
     @abstractmethod
-    def open(self, place: int) -> Opened:
-        """Return an image. Raises `UnreadableImage`."""
+    def open(self, place: int, size: int) -> Opened:
+        """Return an image, for views of a size in px. Raises `UnreadableImage`."""
 
     @abstractmethod
     def digests(self) -> list[bytes]:
@@ -174,7 +195,7 @@ class MemoryImages(ImageSource):
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         return ReadImages(square(self.tensor[torch.as_tensor(places, dtype=torch.long)], size))
 
-    def open(self, place: int) -> Held:
+    def open(self, place: int, size: int) -> Held:
         return Held(self.tensor.shape[-2], self.tensor.shape[-1], self.tensor[place])
 
     def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
@@ -230,16 +251,23 @@ class FileImages(ImageSource):
         made, unreadable, seen = [torch.empty(0, 3, size, size, dtype=torch.uint8)], [], []
         for place in places:
             try:
-                picture = Picture(self.files[place], self.shown)
-                made.append(square(picture.pixels()[None], size))
-                if self.hashes.known(self.files[place]) is None:
-                    seen.append((place, picture.stamp))
+                image = self.opened(self.files[place], size, keep=False)  # it may never be read again
+                made.append(square(image.copy()[None], size))
+                if image.stamp is not None and self.hashes.known(self.files[place]) is None:
+                    seen.append((place, image.stamp))
             except UnreadableImage as error:
                 unreadable.append((place, error.reason))
         return ReadImages(torch.cat(made), unreadable, seen)
 
-    def open(self, place: int) -> Opened:
-        return Picture(self.files[place], self.shown) if self.whole is None else self.whole.open(place)
+    def open(self, place: int, size: int) -> Opened:
+        return self.opened(self.files[place], size) if self.whole is None else self.whole.open(place)
+
+    def opened(self, path: Path, size: int, keep: bool = True) -> Opened:
+        """Return what is in a file, or in a copy that was kept, for views of a size in px. Raises `UnreadableImage`."""
+        known = copies.find(path, size, self.shown)
+        if known is None:
+            return OpenedFile(path, size, self.shown, keep)
+        return Held(known.height, known.width, known.pixels, known.stamp)
 
     def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
         """Take up what was read of files at some places."""

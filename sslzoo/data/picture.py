@@ -27,7 +27,7 @@ LARGE = 89_478_485  # pixels of which Pillow warns
 MAX_PIXELS = 2 * LARGE  # an image whose header says more is taken for a bomb, as Pillow does
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")  # whose decoders may open a file, whatever its name
 USUAL_SCANS, SCANNED_PIXELS = 16, 1_000_000_000  # of a JPEG that is refined: more scans of more pixels take too long
-FINE = 4  # times a view's size: the shorter side of what a crop of a sixteenth of the area loses nothing by
+COPY = 2  # times a view's size: the shorter side of a copy, by which a crop of a quarter of the area loses nothing
 OF_A_FILE = (  # errors of the system that are a file's own: it stays so, whenever it is read
     errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EINVAL,
     errno.EFBIG, errno.ENXIO,
@@ -141,12 +141,19 @@ class Picture:
         with self.reading():
             return read_values(self.open, self.shown is not None)
 
-    def fine(self, size: int) -> Tensor:
+    def copy(self, size: int) -> Tensor:
         """Return uint8 [3, H, W], fine enough for views of a size in px that are cut out of it.
 
-        How fine depends on the picture and the size alone, and not on the cut, so that it can be kept.
+        The shorter side is at most twice that. What it is depends on the picture and the size alone, so that it can be
+        kept.
         """
-        return self.pixels(min(self.height, self.width) / (FINE * size))
+        side = COPY * size
+        pixels = self.pixels(min(self.height, self.width) / side)
+        if min(pixels.shape[1:]) <= side:
+            return pixels
+        scale = side / min(pixels.shape[1:])
+        shape = (max(round(pixels.shape[1] * scale), side), max(round(pixels.shape[2] * scale), side))
+        return resized(pixels[None], shape)[0]
 
     @property
     def stamp(self) -> Stamp:
@@ -207,12 +214,13 @@ def square(images: Tensor, size: int) -> Tensor:
     if min(height, width) != size:
         scale = size / min(height, width)
         shape = (max(round(height * scale), size), max(round(width * scale), size))
-        images = torch.cat([_resized(part, shape) for part in torch.split(images, CHUNK)])
+        images = torch.cat([resized(part, shape) for part in torch.split(images, CHUNK)])
         height, width = shape
     top, left = (height - size) // 2, (width - size) // 2
     return images[..., top : top + size, left : left + size].contiguous()
 
 
-def _resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+def resized(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Return uint8 [N, 3, H, W] at another height and width in px, antialiased."""
     found = F.interpolate(images.float(), shape, mode="bilinear", antialias=True, align_corners=False)
     return found.round().clamp(0, 255).to(torch.uint8)

@@ -6,24 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from ..recipes import plugins
 from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
-from ..tools.labels import NOBODY, NOT_BINARY, SEVERAL, columns, read_labels, read_names
+from ..tools.labels import NOBODY
 from . import digits
-from .depth import Extent, Range
+from .depth import Range
 from .downloads import TORCHVISION
-from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder
-from .home import count, some
+from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder, sized
+from .formats.arrays import from_arrays, own_arrays
+from .home import count
 from .images import MemoryImages
 from .layout import NO_LABELS, ONE_CLASS
 from .picture import square
-from .sample import flat_note, flat_places, range_note
-from .splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out, lacking
+from .splits import Dataset, Split, count_classes, lacking
 
 KNOWN = {  # size in px and training images of the sets that have names
     "digits": (32, 5748),
@@ -43,41 +41,78 @@ def load(
 ) -> Dataset:
     """Load a data set by name, folder or .npz file. Raises `UserError`.
 
-    ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``limit`` keeps the first N
-    training images of a seeded shuffle, for a quick try; ``memory`` says whether images of files are kept in memory:
-    "always", "never", or where they fit ("auto"). Nothing else depends on it. ``range`` are the values that are black
-    and white in images of more than 8 bits, as in "0,4095".
+    ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``memory`` says whether images
+    of files are kept in memory: "always", "never", or where they fit ("auto"). Nothing else depends on it. ``limit``
+    and ``range`` are those of `find`.
     """
+    check_memory(memory)
+    found = find(name, limit, range)
+    return ready(found, image_size or found.size, memory)
+
+
+def check_memory(memory: str) -> None:
+    """Raise `UserError` for what --memory cannot be."""
     if memory not in MEMORY:
         raise UserError(f"--memory cannot be {memory!r}; it is {listing(MEMORY)}.")
+
+
+def find(name: str, limit: int | None = None, range: str | None = None) -> Dataset:
+    """Return a data set by name, folder or .npz file, its images as they are, of which `ready` makes views of a size.
+
+    No files are read but to find out what they are. ``limit`` keeps the first N training images of a seeded shuffle,
+    for a quick try; ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095".
+    Raises `UserError`.
+    """
     shown = Range.parse(range)
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
     if name == "digits":
-        dataset = _from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, image_size, shown=shown)
+        dataset = from_arrays(name, {**digits.load(), "classes": [*"0123456789"]}, shown=shown)
     elif name in TORCHVISION:
-        dataset = _from_arrays(name, TORCHVISION[name](), image_size, shown=shown)
+        dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
-        dataset = _from_arrays(name, dict(own_data()), image_size, shown=shown)
+        dataset = from_arrays(name, dict(own_data()), shown=shown)
     elif name and os.path.isdir(path):
-        dataset = read_folder(path, image_size, shown)
+        dataset = read_folder(path, shown)
     elif path.suffix in FORMATS:
-        dataset = _from_arrays(path.stem, FORMATS[path.suffix](path), image_size, own=True, shown=shown)
+        dataset = from_arrays(path.stem, FORMATS[path.suffix](path), own=True, shown=shown)
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
             f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder or an .npz file."
         )
     dataset = _scored(dataset)
-    if limit is not None:
-        dataset = _limited(dataset, limit)
-    if dataset.size < SMALLEST:
-        raise UserError(f"{name} has images of {dataset.size} px; give --image-size {SMALLEST} or more.")
+    return dataset if limit is None else _limited(dataset, limit)
+
+
+def ready(dataset: Dataset, size: int, memory: str = AUTO) -> Dataset:
+    """Return a data set that was found as one whose views have a size in px, with the mean and deviation of its pixels.
+
+    ``memory`` is that of `load`. Raises `UserError`.
+    """
+    if size < SMALLEST:
+        raise UserError(f"{dataset.name} has images of {size} px; give --image-size {SMALLEST} or more.")
     if dataset.train.images.paths:
-        return held(measured(dataset), memory)
+        return held(measured(sized(dataset, size)), memory)
     notes = ("arrays are in memory, whatever --memory says",) if memory == NEVER and dataset.own else ()
+    made: dict[int, Split] = {}  # of one split that plays two parts, once
+
+    def squared(split: Split) -> Split:
+        pixels = split.images.pixels
+        assert pixels is not None  # of arrays
+        return made.setdefault(id(split), replace(split, images=MemoryImages(square(pixels, size))))
+
+    train, bank = squared(dataset.train), squared(dataset.bank)
+    val, test = (split and squared(split) for split in (dataset.val, dataset.test))
+    dataset = replace(dataset, train=train, bank=bank, val=val, test=test, size=size)
     return replace(_normalised(dataset), notes=(*dataset.notes, *notes))
+
+
+def few(dataset: Dataset, n: int) -> Dataset:
+    """Return a data set that was found with at most n of its training images alone, drawn as ``--limit`` does."""
+    train = _first_rows(dataset.train, n)
+    return replace(dataset, train=train, bank=train, val=None, test=None, notes=())
 
 
 def _scored(dataset: Dataset) -> Dataset:
@@ -119,16 +154,17 @@ def _scored(dataset: Dataset) -> Dataset:
 def _limited(dataset: Dataset, limit: int) -> Dataset:
     """Return the data set with the first training images of a seeded shuffle, so many."""
 
-    def first_rows(split: Split) -> Split:
-        order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-        return split.take(order[:limit])
-
-    train = first_rows(dataset.train)
-    bank = train if dataset.bank is dataset.train else first_rows(dataset.bank)
+    train = _first_rows(dataset.train, limit)
+    bank = train if dataset.bank is dataset.train else _first_rows(dataset.bank, limit)
     if train.images.paths:
         others = [path for name, one in dataset.splits.items() if name != "train" for path in one.images.paths]
         dataset.unreadable.restrict_to([*train.images.paths, *others])
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
+
+
+def _first_rows(split: Split, n: int) -> Split:
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return split.take(order[:n])
 
 
 def _normalised(dataset: Dataset) -> Dataset:
@@ -140,152 +176,4 @@ def _normalised(dataset: Dataset) -> Dataset:
     return replace(dataset, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
-# ---- arrays ----------------------------------------------------------------------------------------------------------
-
-
-def _from_arrays(
-    name: str, arrays: dict[str, Any], image_size: int | None, own: bool = False, shown: Range | None = None
-) -> Dataset:
-    """Return a resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (or val_images, ...)."""
-    if "train_images" not in arrays:
-        raise UserError(
-            f"{name} has no array 'train_images', only {listing(arrays) if arrays else 'nothing'}; "
-            "name them as MedMNIST does."
-        )
-    notes: list[str] = []
-    if shown is not None:
-        deep = [np.asarray(array) for key, array in arrays.items() if key.endswith("_images")]
-        deep = [array for array in deep if array.dtype != np.uint8]
-        notes.append(range_note(shown, any(_has_gaps(array) for array in deep), bool(deep)))
-    held = "test" if "test_images" in arrays else "val"
-    pixels: dict[str, Tensor] = {}
-    given: dict[str, Any] = {}
-    for split in ("train", "val", "test"):
-        if f"{split}_images" in arrays:
-            pixels[split] = _as_images(f"{split}_images", arrays[f"{split}_images"], shown)
-            given[split] = _as_table(f"{split}_labels", arrays.get(f"{split}_labels"), len(pixels[split]))
-    labels = _as_labels(given, notes)
-    size = image_size or min(min(pixels["train"].shape[-2:]), MAX_VIEW_SIZE)
-    splits = {
-        split: Split(MemoryImages(square(images, size)), labels.get(split), arrays.get(f"{split}_groups"))
-        for split, images in pixels.items()
-    }
-    train, test = splits["train"], splits.get(held)
-    if test is None and train.labels is not None:
-        train, test, note = hold_out(train, train.images.digests())
-        notes.append(note)
-    bank, val = train, splits.get("val") if held == "test" else None
-    if own and val is not None:
-        notes.append("val_images are the validation split, for kNN while a run goes on")
-    if "extra_images" in arrays:  # images without labels, for training alone
-        labelled, extra = train.images.pixels, _as_images("extra_images", arrays["extra_images"], shown)
-        assert labelled is not None  # it was made above
-        train = Split(MemoryImages(torch.cat([labelled, square(extra, size)])))
-    classes, names = count_classes(bank, test), read_names(name, arrays) if bank.labels is not None else ()
-    notes += [f"names of the classes: {some(names)}"] if names and own else []
-    if own:
-        flat = [f"{split}:{place}" for split, images in pixels.items() for place in flat_places(images)]
-        notes += flat_note(flat, sum(map(len, pixels.values())), shown)
-    return Dataset(name, train, bank, test, size, classes, own, notes=tuple(notes), names=names, shown=shown, val=val)
-
-
-def _own_arrays(path: Path) -> dict[str, Any]:
-    """Return a person's arrays, by MedMNIST's keys."""
-    arrays = read_npz(path, "give a folder, an .npz file or a data set's name")
-    return {key: array for key, array in arrays.items() if not key.endswith("_groups")}
-
-
-def read_npz(path: Path, recovery_hint: str) -> dict[str, Any]:
-    """Return the arrays of an .npz file; pickled ones are refused. Raises `UserError`."""
-    if not os.path.isfile(path):
-        raise UserError(f"There is no file {path}; {recovery_hint}.")
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {key: np.asarray(file[key]) for key in file.files}  # what is no array at all becomes one
-    except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
-        kind = type(error).__name__
-        raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
-
-
-def read_npy(path: Path) -> Any:
-    """Return the array of an .npy file, memory-mapped; a pickled one is refused. Raises `UserError`."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # as above
-        kind = type(error).__name__
-        raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None
-
-
-def _as_images(key: str, array: Any, shown: Range | None = None) -> Tensor:
-    """Return uint8 [N, 3, H, W] of [N, H, W], [N, H, W, 1 or 3] or [N, 3, H, W]; 28 px are padded to 32."""
-    pixels = np.asarray(array)
-    if pixels.dtype != np.uint8:
-        if pixels.dtype.kind not in "iufb" or not pixels.size:
-            raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
-        if shown is None:
-            found = Extent.of(pixels)
-            raise UserError(
-                f"{key} is {pixels.dtype}; it has to be uint8, or --range LOW,HIGH has to say which of its values are "
-                f"black and white: they go from {found.low:.6g} to {found.high:.6g}."
-            )
-        pixels = shown.to_8_bits(pixels)
-    images = torch.from_numpy(np.ascontiguousarray(pixels))
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or 0 in images.shape or not (images.shape[-1] in (1, 3) or images.shape[1] == 3):
-        raise UserError(f"{key} has shape {list(images.shape)}; it has to be [N, H, W] or [N, H, W, 3], N at least 1.")
-    if images.shape[-1] in (1, 3):
-        images = images.permute(0, 3, 1, 2)
-    if tuple(images.shape[-2:]) == (28, 28):
-        images = torch.nn.functional.pad(images, (2, 2, 2, 2))
-    return images.expand(-1, 3, -1, -1).contiguous()
-
-
-def _has_gaps(array: Any) -> bool:
-    return bool(array.dtype.kind == "f" and np.isnan(array).any())
-
-
-def _as_table(key: str, array: Any, n: int) -> Any:
-    """Return labels as a table [N, C], a row an image; None where there are none. Raises `UserError`."""
-    if array is None:
-        return None
-    labels = np.asarray(array)
-    if labels.shape[:1] != (n,):
-        rows = len(labels) if labels.ndim else "no"
-        raise UserError(f"{key} has {rows} rows for {n} images; give one label per image.")
-    if not labels.size:
-        raise UserError(f"{key} has shape {list(labels.shape)}; give one label per image, or leave it out.")
-    return labels.reshape(n, -1)
-
-
-def _as_labels(given: dict[str, Any], notes: list[str]) -> dict[str, Tensor]:
-    """Return the labels of splits from their tables: all of them classes, or all of them several labels a row."""
-    tables = {split: table for split, table in given.items() if table is not None}
-    widths = {split: table.shape[1] for split, table in tables.items()}
-    one_hot = {split: _is_one_hot(table) for split, table in tables.items()}
-    if all(one_hot[split] or width == 1 for split, width in widths.items()):
-        for split in tables:
-            if one_hot[split]:
-                note = f"{widths[split]} columns of labels with one 1 in each row are taken for as many classes"
-                notes += [] if note in notes else [note]
-                tables[split] = tables[split].argmax(axis=1)
-        classes = {split: read_labels(f"{split}_labels", table) for split, table in tables.items()}
-        return {split: torch.from_numpy(found).clamp(min=-1) for split, found in classes.items()}
-    if len({*widths.values()}) > 1:
-        said = ", ".join(f"{split}_labels {width}" for split, width in widths.items())
-        raise UserError(f"Labels have different numbers of columns ({said}); give all splits the same.")
-    several = {split: columns(table) for split, table in tables.items()}
-    width = max(widths.values())
-    if any(found is None for found in several.values()):
-        notes.append(f"{width} {NOT_BINARY}: kNN is left out; give one label, or 0 and 1")
-        return {}
-    notes.append(f"{width} labels, of which an image may have several: kNN is {SEVERAL}")
-    return {split: torch.from_numpy(found) for split, found in several.items()}
-
-
-def _is_one_hot(table: Any) -> bool:
-    """Return whether each row of several columns has one 1, and 0 elsewhere."""
-    return table.shape[1] > 1 and set(np.unique(table)) <= {0, 1} and bool((table.sum(axis=1) == 1).all())
-
-
-FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": _own_arrays}  # of a person's file, by its suffix
+FORMATS: dict[str, Callable[[Path], dict[str, Any]]] = {".npz": own_arrays}  # of a person's file, by its suffix

@@ -64,14 +64,33 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A data set at one image size; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
+class Shapes:
+    """What files of images look like, in px: their usual width and height, and their usual shorter side.
 
-    ``val`` are the queries of kNN while a run goes on, where the data have a split for it beside the test split.
-    ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are none where nobody gave them.
-    Views are cut out of whole images of files where these are not squares of about the view's size, all of one size;
-    ``whole`` is their usual width and height in px then, else None. ``shown`` are the values that are black and white
-    in images of more than 8 bits, where somebody says so.
+    ``equal`` says that all are squares of one size.
+    """
+
+    width: int
+    height: int
+    shorter: int
+    equal: bool
+
+    def squares(self, size: int) -> bool:
+        """Return whether views of a size are cut out of squares of that size, and not out of whole images.
+
+        They are where these are squares of about the view's size, all of one size.
+        """
+        return self.equal and self.width <= 1.5 * size
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set; ``bank`` is kNN's labelled training split, ``own`` says that a person gave it.
+
+    ``size`` is that of a view in px. ``val`` are the queries of kNN while a run goes on, where the data have a split
+    for it beside the test split. ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are
+    none where nobody gave them. ``shapes`` are those of files. ``shown`` are the values that are black and white in
+    images of more than 8 bits, where somebody says so.
     """
 
     name: str
@@ -85,9 +104,15 @@ class Dataset:
     std: tuple[float, ...] = IMAGENET[1]
     notes: tuple[str, ...] = field(default_factory=tuple)
     names: tuple[str, ...] = ()
-    whole: tuple[int, ...] | None = None
+    shapes: Shapes | None = None
     shown: Range | None = None
     val: Split | None = None
+
+    @property
+    def whole(self) -> tuple[int, int] | None:
+        """The usual width and height in px of files out of whose whole images views are cut; else None."""
+        shapes = self.shapes
+        return None if shapes is None or shapes.squares(self.size) else (shapes.width, shapes.height)
 
     @property
     def splits(self) -> dict[str, Split]:

@@ -18,7 +18,7 @@ from ..tools.records import Record
 from . import sets
 from .contents.hashes import NOTHING
 from .depth import Range
-from .folders import AUTO, of_listing, placed
+from .folders import AUTO, of_listing, placed, sized
 from .layout import NO_LABELS, Listing, list_folder
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
 from .sample import flat_note, is_flat
@@ -200,7 +200,8 @@ def verdict(
     train, unreadable, nothing = listing.train, listing.train.unreadable, bytes.fromhex(NOTHING)
     decisions: Sequence[str] = [*listing.notes, *[NO_LABELS] * (not listing.names)]
     try:
-        found = of_listing(listing, image_size, [seen[one].digest or nothing for one in train.images.paths])
+        found = of_listing(listing, [seen[one].digest or nothing for one in train.images.paths])
+        found = sized(found, image_size or found.size)
         decisions = [*found.notes, placed(found, AUTO)[1]]
         for split in (listing.train, listing.val, listing.test):
             if split is not None and not len(split.readable()):

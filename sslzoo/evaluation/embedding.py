@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..data import sets
+from ..data.formats.arrays import read_npy, read_npz
 from ..data.splits import Dataset
 from ..tools import files
 from ..tools.errors import UserError
@@ -58,9 +58,9 @@ def read_features(path: Path) -> Embedding:
     With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
     """
     if path.suffix == ".npz":
-        arrays = sets.read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
+        arrays = read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     else:
-        arrays = {one.stem: sets.read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}
+        arrays = {one.stem: read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}
     if "features" in arrays and "train_features" not in arrays:
         arrays = {key if key == "classes" else f"train_{key}": arrays[key] for key in ALONE if key in arrays}
     if "train_features" not in arrays:

@@ -5,15 +5,31 @@ rows, or the same number everywhere; gradients are averaged over processes. So o
 same loss and gradients.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_alone: list[bool] = []  # holds something in a block of `alone`
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process do what is in the block as if there were no others, who wait for it elsewhere."""
+    _alone.append(True)
+    try:
+        yield
+    finally:
+        _alone.pop()
+
 
 def world() -> int:
     """Return the number of processes of the run."""
+    if _alone:
+        return 1
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 

@@ -1,7 +1,7 @@
 """What data and devices change of every recipe, and the recipe that an expression has where it is trained."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,12 +20,18 @@ CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What a recipe is resolved for: the data's name, a view's size in px, the training images, torch's device type."""
+    """What a recipe is resolved for: the data's name, a view's size in px, the training images, torch's device type.
+
+    ``size_from`` says who decides the size, and ``more`` are layers of whoever knows more of these than data and
+    device do, as how long a run may take.
+    """
 
     data: str
     size: int
     samples: int
     device: str
+    size_from: str = "data"
+    more: Sequence[Layer] = ()
 
     @property
     def scale(self) -> str:
@@ -58,17 +64,27 @@ def layer(here: Circumstances) -> Layer:
 def resolve_here(
     expression: Expression, here: Circumstances, flags: Mapping[str, Value | None] | None = None
 ) -> Recipe:
-    """Return the recipe of an expression in these circumstances. Raises `UserError`.
+    """Return the recipe of an expression in these circumstances, whose size is that of `size_asked` if there is one.
 
-    ``flags`` are dotted knobs that the command line sets; those that are None are not set.
+    Raises `UserError`. ``flags`` are dotted knobs that the command line sets; those that are None are not set.
     """
     written = {key: read_knob(key, value) for key, value in (flags or {}).items() if value is not None}
     asked = layer(here)
-    recipe = resolve(expression, here.scale, [asked], written)
+    rest = [*here.more, Layer(here.size_from, {"views.size": here.size})]
+    recipe = resolve(expression, here.scale, [asked, *rest], written)
     if misfit(recipe, here.samples) is not None or queue_too_long(recipe, here.samples):
         asked = replace(asked, knobs={**asked.knobs, **fitting(recipe, here.samples)})
-        recipe = resolve(expression, here.scale, [asked], written)  # the expression still has the last word
+        recipe = resolve(expression, here.scale, [asked, *rest], written)  # the expression still has the last word
     return recipe
+
+
+def size_asked(expression: Expression) -> tuple[int, str] | None:
+    """Return the size of a view in px that an expression or its file asks for, and which of the two; None for none."""
+    source = expression.like or expression.base
+    for origin, knobs in (("expression", expression.written), (Path(source.name).stem, source.tables[""])):
+        if size := knobs.get("views.size"):
+            return int(size), origin
+    return None
 
 
 def fitting(recipe: Recipe, samples: int) -> Knobs:

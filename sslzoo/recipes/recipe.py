@@ -233,6 +233,8 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
         written[f"{scale}.tuned"] = own.pop("tuned") if isinstance(own.get("tuned"), dict) else {}
         written[scale] = own
     tables = {place: _read_tables(table) for place, table in written.items()}
+    if any("views.size" in table for place, table in tables.items() if place):
+        raise UserError("views.size says which scale a run has, and cannot depend on it; write it into [views].")
     method = Method(name, switches, tables, **header)
     merged = {
         f"{s}.tuned" if tuned else s: {**switch_values(switches), **defaults(s), **method.at(s, tuned), **tables[""]}

@@ -229,6 +229,7 @@ class View:
 class Views:
     """How many views, and how each is augmented. A key of the views beside these sets it for all views."""
 
+    size: int = knob(0, "their size in px; 0 is the images' own, or what the device has time for", bounds=(0, 4096))
     targets: int = knob(2, "views that serve as targets, each to all others", bounds=(2, 8))
     pairs: int = knob(1, "pairs of views of an asymmetric loss", bounds=(1, 8))
     local_crops: int = knob(0, "further small views that are queries only (multi-crop)", bounds=(0, 16))

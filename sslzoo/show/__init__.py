@@ -3,12 +3,12 @@
 from .bench import Bar, knn_tables, left_out, neighbours_table, runs_table
 from .cells import CellsScreen, cells_table, studies_table
 from .pages import diff_table, map_tree, methods_markdown, methods_table, presets_page, recipe_page
-from .plain import error, line
+from .plain import duration, error, line
 from .screen import Screen
 from .survey import survey_page
 
 __all__ = [
-    "Bar", "CellsScreen", "Screen", "cells_table", "diff_table", "error", "knn_tables", "left_out", "line", "map_tree",
-    "methods_markdown", "methods_table", "neighbours_table", "presets_page", "recipe_page", "runs_table",
+    "Bar", "CellsScreen", "Screen", "cells_table", "diff_table", "duration", "error", "knn_tables", "left_out", "line",
+    "map_tree", "methods_markdown", "methods_table", "neighbours_table", "presets_page", "recipe_page", "runs_table",
     "studies_table", "survey_page",
 ]  # fmt: skip

@@ -7,21 +7,23 @@ import hashlib
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TypedDict, TypeVar
 
 import torch
 
+from ..data import sets
 from ..data.contents.identity import Identity
 from ..data.sets import KNOWN
 from ..recipes import plugins
 from ..recipes.algebra import Expression
-from ..recipes.layers import Circumstances, resolve_here
+from ..recipes.layers import Circumstances, resolve_here, size_asked
 from ..recipes.recipe import Recipe, dump
 from ..tools.errors import UserError
 from ..tools.records import Record
+from ..training.budget import choice as budget
 from ..training.machine import versions
-from ..training.plan import Options, check, surroundings
+from ..training.plan import Options, check, surroundings, view_size
 from .lattice import Cell
 from .results import Protocol
 
@@ -37,6 +39,7 @@ class Given(TypedDict, total=False):
 
     data: str | None
     epochs: int | None
+    minutes: float | None
     batch_size: int | None
     backbone: str | None
     image_size: int | None
@@ -72,26 +75,42 @@ class Facts(Record):
 
 @dataclass(frozen=True)
 class Setting:
-    """Describes what all cells share: the options of their runs, and the data and device that these mean."""
+    """Describes what all cells share: the options of their runs, and the data and device that these mean.
+
+    ``notes`` say what was chosen for all of them.
+    """
 
     options: Options
     data: str
     device: torch.device
     facts: Facts
+    notes: Sequence[str] = ()
 
     @staticmethod
-    def of(options: Options) -> "Setting":
-        """Return the setting that options make. Raises `UserError` where that cannot be."""
-        data, device, precision = surroundings(options)
+    def of(options: Options, words: Sequence[str] | None = None) -> "Setting":
+        """Return the setting that options make. Raises `UserError` where that cannot be.
+
+        Where nobody says how many epochs there are, all cells have as many as the expression ``words`` has time for.
+        """
+        around = surroundings(options)
+        choice = None if not words else budget.choose(words, options, around)
+        notes = () if choice is None else choice.notes
+        if choice is not None:
+            options = replace(options, epochs=choice.epochs, image_size=choice.size, minutes=None)
+        size, _, why = view_size(options, around)
+        notes = notes or why
+        data, device, precision = sets.ready(around.data, size, options.memory), around.device, around.precision
+        data.unreadable.check_share(options.max_bad)
         shipped = data.name in KNOWN and not data.own  # what a plugin gives may change, and its name stay
         name = data.name if shipped else Identity.of(data, read=True).digest()
         own = {key: version for key, version in versions().items() if key != "python"}
         facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision, own)
-        return Setting(options, data.name, device, facts)
+        return Setting(options, data.name, device, facts, notes)
 
     def resolved(self, expression: Expression) -> Recipe:
         """Return the recipe of an expression here, whether or not it can train. Raises `UserError`."""
-        here = Circumstances(self.data, self.facts.image_size, self.facts.images, self.device.type)
+        size, _ = size_asked(expression) or (self.facts.image_size, "")
+        here = Circumstances(self.data, size, self.facts.images, self.device.type)
         return resolve_here(expression, here, self.options.flags)
 
     def recipe(self, expression: Expression) -> Recipe:

@@ -13,6 +13,7 @@ from ..processes import collectives
 from ..processes.agree import is_peer_lost
 from ..tools.errors import DEAD_READER, SIGNALS, DeadReader, UserError, no_memory
 
+SMALLER_MODEL = "end what else uses it, or take a smaller --backbone or another --device"
 PATIENCE = 1.0  # seconds in which further signals are the same one
 
 

@@ -18,7 +18,7 @@ from ..views.batches import Batches
 from . import checkpoints, runs, scoring
 from .checkpoints import Checkpoint
 from .contents import Keeper
-from .guards import Interrupted, enough_memory, guarded, signals
+from .guards import SMALLER_MODEL, Interrupted, enough_memory, guarded, signals
 from .learner import Learner
 from .machine import fast_products
 from .plan import Plan, interval
@@ -26,7 +26,6 @@ from .reporter import LogRow, Reporter, Result
 
 HEALTH_BATCHES = 10  # an epoch
 NOTHING, SAVE, STOP, DIVERGED = range(4)  # what a process asks for after a step; the largest is what all do
-SMALLER_MODEL = "end what else uses it, or take a smaller --backbone or another --device"
 
 
 class Training:

@@ -21,6 +21,7 @@ from ..tools.version import __version__
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # of mallopt(3)
 PACKAGES = ("torch", "torchvision", "timm", "faiss-cpu", "numpy")
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
+BF16_INSTRUCTIONS = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -60,7 +61,8 @@ def find_device(name: str) -> torch.device:
 def find_precision(name: str, device: torch.device) -> str:
     """Return "bf16", "fp16" or "float32". Raises `UserError`.
 
-    "auto" is on a GPU bf16 where it computes in it, not where that is emulated, else fp16; elsewhere it is float32.
+    "auto" is on a GPU bf16 where it computes in it, not where that is emulated, else fp16; on a CPU it is bf16 where
+    there are instructions for it, else float32, as on other devices.
     """
     if name not in PRECISIONS:
         raise UserError(f"--precision cannot be {name!r}; it is {listing(PRECISIONS)}.")
@@ -68,9 +70,18 @@ def find_precision(name: str, device: torch.device) -> str:
         raise UserError(f"--precision fp16 is for CUDA, and the device is {device.type}; use bf16 or float32.")
     if name != "auto":
         return name
+    if device.type == "cpu":
+        return "bf16" if multiplies_bf16() else "float32"
     if device.type != "cuda":
         return "float32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def multiplies_bf16() -> bool:
+    """Return whether this processor has instructions that multiply bf16 (AVX512-BF16, AMX), and torch uses them."""
+    usable = torch.backends.cpu.get_cpu_capability() == "AVX512"  # also where ATEN_CPU_CAPABILITY says less
+    asked = (getattr(torch.cpu, name, bool) for name in BF16_INSTRUCTIONS)  # names that torch keeps for itself
+    return usable and any(has() for has in asked)
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

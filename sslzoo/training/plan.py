@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Self, get_args, get_type_hints
 
 import torch
@@ -14,8 +14,8 @@ from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
 from ..processes.launched import readers
 from ..recipes.algebra import Expression, parse
-from ..recipes.layers import Circumstances, notes, resolve_here
-from ..recipes.recipe import Recipe, switch_values
+from ..recipes.layers import Circumstances, notes, resolve_here, size_asked
+from ..recipes.recipe import Layer, Recipe, switch_values
 from ..recipes.rules import misfit
 from ..recipes.schema import Value
 from ..recipes.values import value_of
@@ -25,6 +25,9 @@ from ..tools.records import Misfit, Record, fitted
 from ..views.features import raw_size
 from .machine import find_device, find_precision
 
+CPU_VIEW = 64  # px of a view on a CPU, at most, unless asked for more
+MOST_MINUTES = 60 * 24 * 30
+
 
 @dataclass(frozen=True)
 class Options(Record):
@@ -32,6 +35,7 @@ class Options(Record):
 
     data: str = "digits"
     epochs: int | None = None
+    minutes: float | None = field(default=None, metadata={"optional": True})
     batch_size: int | None = None
     backbone: str | None = None
     image_size: int | None = None
@@ -72,8 +76,36 @@ class Options(Record):
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """Holds what a run has whatever its recipe: its data as they were found, device and precision."""
+
+    data: Dataset
+    device: torch.device
+    precision: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Describes what somebody chose who knows how fast the device is: a view's size in px, and the epochs.
+
+    ``seconds`` are those that the whole run is to take, ``origin`` says what it was chosen for, and ``notes`` why.
+    """
+
+    size: int
+    epochs: int
+    seconds: float
+    origin: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def layer(self) -> Layer:
+        """What a recipe takes of it."""
+        return Layer(self.origin, {"training.epochs": self.epochs})
+
+
+@dataclass(frozen=True)
 class Plan:
-    """Describes everything that a run needs."""
+    """Describes everything that a run needs; ``seconds`` are those that it is to take, where somebody measured that."""
 
     expression: Expression
     recipe: Recipe
@@ -81,6 +113,7 @@ class Plan:
     options: Options
     device: torch.device
     precision: str
+    seconds: float | None = None
 
     @property
     def workers(self) -> int:
@@ -106,17 +139,30 @@ class Plan:
         return self.recipe.training.batch_size // self.options.accumulate
 
 
-def prepare(words: str | Sequence[str], options: Options) -> Plan:
-    """Resolve an expression for the data and the device. Raises `UserError`; writes nothing."""
-    expression = parse(words)
-    dataset, device, precision = surroundings(options)
-    recipe = resolve_here(expression, circumstances(dataset, device), options.flags)
+def prepare(
+    words: str | Sequence[str], options: Options, choice: Choice | None = None, around: Surroundings | None = None
+) -> Plan:
+    """Resolve an expression for the data and the device. Raises `UserError`; writes nothing.
+
+    Without a ``choice`` no time is measured: the plan follows from what is given alone. ``around`` are the
+    surroundings where somebody has them.
+    """
+    expression, around = parse(words), around or surroundings(options)
+    size, origin, why = view_size(options, around, expression)
+    if choice is not None:
+        size, origin, why = choice.size, origin if choice.size == size else choice.origin, choice.notes
+    dataset = sets.ready(around.data, size, options.memory)
+    dataset.unreadable.check_share(options.max_bad)
+    dataset = replace(dataset, notes=(*dataset.notes, *why))
+    here = circumstances(dataset, around.device, origin, choice)
+    recipe = resolve_here(expression, here, options.flags)
     check(recipe, len(dataset.train))
     check_parts(recipe, options.accumulate)
-    return Plan(expression, recipe, dataset, options, device, precision)
+    seconds = None if choice is None else choice.seconds
+    return Plan(expression, recipe, dataset, options, around.device, around.precision, seconds)
 
 
-def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
+def surroundings(options: Options) -> Surroundings:
     """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
     check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
     check_kinds(options)
@@ -131,11 +177,35 @@ def surroundings(options: Options) -> tuple[Dataset, torch.device, str]:
     interval(options.checkpoint_every)
     if not 0 <= options.max_bad <= 1:
         raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
+    if options.minutes is not None and not 0 < options.minutes <= MOST_MINUTES:
+        raise UserError(f"--minutes cannot be {options.minutes:g}; it is above 0, and at most {MOST_MINUTES:,}.")
+    sets.check_memory(options.memory)
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    dataset = sets.load(options.data, options.image_size, options.limit, options.memory, options.range)
-    dataset.unreadable.check_share(options.max_bad)
-    return dataset, device, precision
+    return Surroundings(sets.find(options.data, options.limit, options.range), device, precision)
+
+
+def view_size(
+    options: Options, around: Surroundings, expression: Expression | None = None
+) -> tuple[int, str, tuple[str, ...]]:
+    """Return a view's size in px, who decides it, and sentences on why it is not the images' own."""
+    if options.image_size is not None:
+        return options.image_size, "--image-size", ()
+    if expression is not None and (asked := size_asked(expression)) is not None:
+        return *asked, ()
+    own = around.data.size
+    if around.device.type != "cpu" or own <= CPU_VIEW or is_named(around.data):
+        return own, "data", ()
+    why = (
+        f"views have {CPU_VIEW} px: in the same minutes on a CPU, many small views teach more than few large ones "
+        f"(--image-size {own} for views of the pictures' size)"
+    )
+    return CPU_VIEW, "device cpu", (why,)
+
+
+def is_named(data: Dataset) -> bool:
+    """Return whether data are a named set, whose plan is fixed and no matter of time."""
+    return data.name in sets.KNOWN and not data.own
 
 
 def check_kinds(options: Options) -> None:
@@ -150,9 +220,12 @@ def check_kinds(options: Options) -> None:
             raise UserError(f"--{name.replace('_', '-')} cannot be {value!r:.80}; it is {word}.") from None
 
 
-def circumstances(dataset: Dataset, device: torch.device) -> Circumstances:
-    """Return what a recipe depends on of a data set and a device."""
-    return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type)
+def circumstances(
+    dataset: Dataset, device: torch.device, size_from: str = "data", choice: Choice | None = None
+) -> Circumstances:
+    """Return what a recipe depends on of a data set, a device and a choice."""
+    more = () if choice is None else (choice.layer,)
+    return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type, size_from, more)
 
 
 def check(recipe: Recipe, samples: int) -> None:
@@ -197,10 +270,3 @@ def interval(text: str) -> tuple[int, float | None]:
     if not (epochs or minutes):
         raise UserError(f"--checkpoint-every cannot be {text!r}; it is a number of epochs, or minutes as in 10m.")
     return epochs, minutes * 60 or None
-
-
-def recipe_for_data(expression: Expression, data: str, device: torch.device) -> Recipe:
-    """Return the recipe of an expression for data that need not be at hand where its size is known."""
-    if data in sets.KNOWN:
-        return resolve_here(expression, Circumstances(data, *sets.KNOWN[data], device.type))
-    return resolve_here(expression, circumstances(sets.load(data), device))

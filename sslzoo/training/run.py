@@ -7,21 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..data.contents.identity import Identity
+from ..data.sets import KNOWN
 from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
+from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.plugins import require
-from ..recipes.recipe import read_method
+from ..recipes.recipe import Recipe, read_method
 from ..tools import files
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import write_json
 from . import checkpoints, contents, runs
+from .budget import choice as budget
 from .loop import Training
-from .machine import other_versions, restored_generators
-from .plan import Options, Plan, prepare
+from .machine import find_device, other_versions, restored_generators
+from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
 from .reporter import Reporter, Result
 
 
@@ -30,6 +34,7 @@ def train(
     *,
     data: str = "digits",
     epochs: int | None = None,
+    minutes: float | None = None,
     batch_size: int | None = None,
     backbone: str | None = None,
     image_size: int | None = None,
@@ -66,7 +71,9 @@ def train(
     .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels; ``range``
     are the values that are black and white in images of more than 8 bits, as in "0,4095";
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
-    ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest.
+    ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest. Without
+    ``epochs`` there are as many as fit ``minutes``, from the command to its end: by default 5 on a CPU and 30 on a GPU,
+    while "digits" and other named sets have a fixed number of epochs.
 
     How: ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``precision`` is "auto", "float32", "bf16" or "fp16";
     ``workers`` is the number of processes that read image files, and ``memory`` says whether images of files are kept
@@ -82,16 +89,43 @@ def train(
     ``stop_after`` ends the run after that epoch, on the same schedule.
     """
     asked = Options(
-        data=_text(data), epochs=epochs, batch_size=batch_size, backbone=backbone, image_size=image_size, limit=limit,
-        device=device, precision=precision, seed=seed, out=_text(out), init=_text(init), knn_every=knn_every, eval=eval,
+        data=_text(data), epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
+        image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
+        init=_text(init), knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
         accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range,
     )  # fmt: skip
     with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
             return _resumed(begun, reporter, stop_after)
-        plan = alike(lambda: prepare(expression, asked))
+        plan = planned(expression, asked)
         return Training(plan).run(reporter or Reporter(), stop_after)
+
+
+def planned(expression: str | Sequence[str], asked: Options) -> Plan:
+    """Return the plan of a run, whose epochs fit its minutes where nobody says how many; the same in all processes.
+
+    The first process measures how fast it is, and tells the others what it chose. Raises `UserError`.
+    """
+    found: list[Surroundings] = []
+
+    def choose() -> Choice | None:
+        found.append(surroundings(asked))
+        return budget.choose(expression, asked, found[0])
+
+    choice = agree.on_first(choose)
+    return alike(lambda: prepare(expression, asked, choice, *found))
+
+
+def recipe_for_data(words: Sequence[str], options: Options) -> tuple[Recipe, torch.device]:
+    """Return the recipe of an expression and its device, on data that need not be at hand where they have a name.
+
+    Raises `UserError`.
+    """
+    device = find_device(options.device)
+    if options.data in KNOWN:
+        return resolve_here(parse(words), Circumstances(options.data, *KNOWN[options.data], device.type)), device
+    return planned(words, options).recipe, device
 
 
 def _text(name: Any) -> Any:
@@ -169,7 +203,8 @@ def _resumed(
 
 def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
     """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
-    options = replace(about.options, init=None)
+    kept = about.precision if about.precision in ("float32", "bf16") else about.options.precision
+    options = replace(about.options, init=None, precision=kept, image_size=about.image_size)  # whatever it is here
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
     if os.path.isabs(options.data) and not os.path.exists(options.data):

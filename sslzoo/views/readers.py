@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from ..data.contents.hashes import Stamp
 from ..data.images import ImageSource, Opened
-from ..data.picture import Picture, UnreadableImage
+from ..data.picture import UnreadableImage
 from ..recipes.schema import View
 from ..tools.errors import UserError
 from .augment import ALONE, Draw, Share, draw_boxes
@@ -126,11 +126,11 @@ class Crops(Reader):
         """Yield an image with its place, then those that stand in for it."""
         for other in self.candidates(epoch, place):
             try:
-                image = self.images.open(other)
+                image = self.images.open(other, self.size)
             except UnreadableImage as error:
                 self.unreadable[other] = error.reason
                 continue
-            if other not in self.seen and isinstance(image, Picture):
+            if other not in self.seen and image.stamp is not None:
                 self.seen[other] = image.stamp
             yield other, image
 
@@ -144,7 +144,7 @@ class Crops(Reader):
     def cut(self, place: int, image: Opened, boxes: list[list[float]], views: list[Tensor]) -> bool:
         """Decode an image and fill its views with its crops; return False where that cannot be."""
         try:
-            pixels = image.fine(self.size)
+            pixels = image.copy()
         except UnreadableImage as error:
             self.unreadable[place] = error.reason
             return False

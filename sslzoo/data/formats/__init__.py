@@ -1,0 +1,1 @@
+"""What people's files of data look like, one file a format."""

@@ -1,0 +1,68 @@
+"""What a machine is known to reach, so that it makes one plan of one command, whatever else it does just now."""
+
+import hashlib
+import json
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from ...processes.launched import cores
+from ...recipes.recipe import Recipe, dump
+from ...tools.errors import UserError
+from ...tools.places import cache
+from ...tools.records import write_json
+from ..machine import device_name, versions
+from ..plan import Options, Surroundings
+from .timing import Speed
+
+NEAR = 1.3  # times slower or faster than what is kept: another load of the machine, and no other machine
+
+
+def steady(now: Speed, path: Path) -> Speed:
+    """Return what is kept in a file where it is near to what was measured now; else that, which is kept from now on.
+
+    Images that were read before are read faster, and their first reading is what counts.
+    """
+    known = read(path)
+    if known is not None and now.an_image <= NEAR * known.an_image + 1e-3 and _near(now.a_step / known.a_step):
+        return known
+    with suppress(OSError, UserError):  # no room, or not ours to write: it is measured each time
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, now)
+    return now
+
+
+def _near(ratio: float) -> bool:
+    return 1 / NEAR <= ratio <= NEAR
+
+
+def read(path: Path) -> Speed | None:
+    """Return what is kept in a file; None where it is none, or damaged."""
+    if not path.is_file():
+        return None
+    with suppress(UserError):
+        found = Speed.read(path, "It is damaged.")
+        if all(number >= 0 for number in vars(found).values()) and found.a_step > 0:
+            return found
+    return None
+
+
+def place(recipe: Recipe, options: Options, around: Surroundings, size: int) -> Path:
+    """Return the cache's file for the speed of a recipe with views of a size, on these data and this machine."""
+    data = str(Path(options.data).resolve()) if around.data.own else options.data
+    machine = [processor(), cores(), torch.get_num_threads(), device_name(around.device), versions()]
+    run = [dump(recipe), size, around.precision, options.workers, options.memory, options.accumulate]
+    about = [*machine, *run, data, len(around.data.train)]
+    return cache() / "speeds" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+
+
+def processor() -> str:
+    """Return the processor's model."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
