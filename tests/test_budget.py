@@ -97,7 +97,7 @@ def test_all_that_takes_time_is_counted(data: str, speed: Callable[..., list[int
     looks = -(-epochs // -(-epochs // 8))
     search = 100 * 10 * 1e-5
     by_hand = START + 0.01 * (110 + 110) + epochs * (10 * 0.1 + 0.5) + looks * (0.02 * 110 + search * 100)
-    by_hand += 2 * (0.02 * 110 + search * 100) + search * 3 * 12 * 12
+    by_hand += 2 * (0.02 * 110 + search * 100) + search * (3 * 12 * 12 + 8**3)  # raw pixels, and colours
     assert plan(data).seconds == pytest.approx(by_hand)
     assert by_hand <= 300
     less = plan(data, baselines=False, epochs=None).seconds
