@@ -245,6 +245,6 @@ def test_weights_of_the_small_net_fit_no_other_stride(tmp_path: Path) -> None:
     about = {"backbone": "small", "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "expression": "simsiam"}
     for first, second in ((32, 64), (64, 32)):
         save_encoder(tmp_path / "encoder.safetensors", build("small", first), about)
-        with pytest.raises(UserError, match="encoder.safetensors"):
+        with pytest.raises(UserError, match=r"encoder\.safetensors"):
             load_weights(build("small", second), tmp_path / "encoder.safetensors")
         load_weights(build("small", first), tmp_path / "encoder.safetensors")
