@@ -368,6 +368,7 @@ TABLE: dict[str, list[Any]] = {
         ("train --resume r-recipe-empty", "There is no table [switches]"),
         ("train --resume r-recipe-other", "is damaged; 'sslzoo train --resume r-recipe-other/last-1.pt' goes on"),
         ("train --resume r-recipe-broken", "recipe.toml"),
+        ("train --resume r-recipe-knob", "The checkpoint of r-recipe-knob belongs to another recipe or is damaged"),
         ("train --resume r-last-cut", "last.pt is cut off or no checkpoint of sslzoo"),
         ("train --resume r-last-text", "last.pt is cut off or no checkpoint of sslzoo"),
         ("train --resume r-last-empty", "last.pt is cut off or no checkpoint of sslzoo"),

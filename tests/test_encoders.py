@@ -3,6 +3,7 @@
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 
 import sslzoo
 from sslzoo import UserError
+from sslzoo.core.encoders import build
+from sslzoo.exchange.weights import load_weights, save_encoder
 
 TINY = " batchnorm=hidden hidden=16 dim=8 predictor_hidden=8"
 
@@ -225,3 +228,23 @@ def test_a_sentence_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="One image"):
         sslzoo.Siamese(convolution(), sslzoo.load("simsiam" + TINY))([torch.rand(1, 3, 8, 8)] * 2)
     assert issubclass(UserError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [(8, 8), (32, 32), (45, 45), (46, 23), (64, 32), (96, 24), (128, 32), (224, 28)]
+)
+def test_the_small_net_sees_about_32_px_after_its_first_convolution(size: int, side: int) -> None:
+    net = build("small", size)
+    images = torch.rand(2, 3, size, size)
+    assert net.layers[0](images).shape == (2, 16, side, side)
+    assert net(images).shape == (2, 2048)
+
+
+def test_weights_of_the_small_net_fit_no_other_stride(tmp_path: Path) -> None:
+    """They have the same shapes, and would give other features; so had those of versions without a stride."""
+    about = {"backbone": "small", "image_size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "expression": "simsiam"}
+    for first, second in ((32, 64), (64, 32)):
+        save_encoder(tmp_path / "encoder.safetensors", build("small", first), about)
+        with pytest.raises(UserError, match=r"encoder\.safetensors"):
+            load_weights(build("small", second), tmp_path / "encoder.safetensors")
+        load_weights(build("small", first), tmp_path / "encoder.safetensors")

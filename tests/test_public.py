@@ -42,11 +42,11 @@ def test_train_hands_each_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that all differ arrive under their own names."""
     seen = []
 
-    def prepare(expression: str, options: Options) -> None:
+    def planned(expression: str, options: Options) -> None:
         seen.append((expression, options))
         raise sslzoo.UserError("Enough.")
 
-    monkeypatch.setattr("sslzoo.training.run.prepare", prepare)
+    monkeypatch.setattr("sslzoo.training.run.planned", planned)
     given = {field.name: f"value of {field.name}" for field in fields(Options)}
     with pytest.raises(sslzoo.UserError, match="Enough"):
         sslzoo.train("simsiam", **given)  # type: ignore[arg-type]

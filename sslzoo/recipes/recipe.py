@@ -292,3 +292,17 @@ def _flat(tables: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 def dump(recipe: Recipe, **header: str) -> str:
     """Return a recipe as the text of a method file, which loads to the same values on any data."""
     return to_toml({**header, "switches": switch_values(recipe.switches), **nested(recipe.knobs())})
+
+
+def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether two recipes' tables, as `dump` writes them, differ in what both or the first alone has.
+
+    The second may be of a later version, which has more knobs.
+    """
+    for key, value in one.items():
+        if isinstance(value, Mapping):
+            if differ(value, other.get(key, {})):
+                return True
+        elif key not in HEADER and other.get(key) != value:
+            return True
+    return False

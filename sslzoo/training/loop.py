@@ -10,7 +10,7 @@ import torch
 
 from ..metrics.health import advice, average, health, largest_rank
 from ..processes import agree, collectives
-from ..recipes.recipe import dump, switch_values
+from ..recipes.recipe import differ, dump, switch_values
 from ..tools.bounds import check_numbers
 from ..tools.errors import Diverged, SaidElsewhere, UserError
 from ..tools.records import write_json
@@ -74,7 +74,7 @@ class Training:
         """Take up a state. Raises `UserError` where it belongs to another model."""
         assert self.path is not None
         try:
-            if tomllib.loads(checkpoint.recipe)["switches"] != switch_values(self.recipe.switches):
+            if differ(tomllib.loads(checkpoint.recipe), tomllib.loads(dump(self.recipe))):
                 raise ValueError
             self.learner.restore(checkpoint)
             torch.set_rng_state(checkpoint.random["torch"])

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -73,7 +74,8 @@ class Reader(Dataset[ReadBatch]):
         Raises `UserError` where none of them can be read.
         """
         n = len(self.images)
-        yield from (one for one in (place, *stand_ins(self.seed, epoch, place, n)) if one not in self.unreadable)
+        others = stand_ins(self.seed, epoch, place, n)  # of which nearly always none is asked for
+        yield from (one for one in chain([place], others) if one not in self.unreadable)
         name, why = self.images.names[place], self.unreadable[place]
         raise UserError(f"None of {n} images can be read, {name} ({why}) among them; mend them.")
 

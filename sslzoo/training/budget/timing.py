@@ -55,6 +55,7 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
     with collectives.alone(), restored_generators():
         some = sets.few(data, max(READ, rows))
         some, seconds = timed(lambda: sets.ready(some, size, ALWAYS if kept else NEVER), around.device)
+        some.unreadable.check_share(options.max_bad)
         n = len(some.train)
         enough = torch.arange(rows * (WARM + STEPS)) % n  # the same images again and again
         some = replace(some, train=some.train.take(enough))
