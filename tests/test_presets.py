@@ -19,7 +19,8 @@ DIGITS = Circumstances("digits", 32, 1437, "cpu")
 
 BY_HAND = {  # the method's own value, within the preset's range
     ("simclr fine", "small"): {
-        "hue": 0.02, "saturation": 0.2, "grayscale": 0, "solarize": 0, "jitter": 0.8, "brightness": 0.4, "flip": 0.5,
+        "hue": 0.02, "saturation": 0.2, "grayscale": 0, "solarize": 0, "jitter": 0.8, "brightness": 0.2,
+        "contrast": 0.2, "flip": 0.5, "scale_min": 0.4, "scale_max": 1,
     },
     ("byol fine", "large"): {
         "first.blur": 1.0, "second.blur": 0.1, "second.solarize": 0, "hue": 0.02, "saturation": 0.2,
@@ -181,7 +182,7 @@ def test_a_preset_is_suggested_where_views_take_colours_away(words: str, suggest
         ("simclr", "simclr views.preset=fine"),
         ("simclr - negatives + predictor", "simclr - negatives + predictor views.preset=fine"),
         ("simclr preset=document lr=0.1", "simclr lr=0.1 views.preset=fine"),
-        ("simclr hue=0.4 views.first.grayscale=1 scale_min=0.3", "simclr scale_min=0.3 views.preset=fine"),
+        ("simclr hue=0.4 views.first.grayscale=1 flip=0.3 scale_min=0.3", "simclr flip=0.3 views.preset=fine"),
         ("byol - momentum like=simsiam", "byol - momentum like=simsiam views.preset=fine"),
     ],
 )  # fmt: skip
