@@ -77,8 +77,8 @@ def page(rows: list[dict]) -> str:
     lines += [
         *(f"Versions: {one}." for one in versions),
         f"Protocol: `sslzoo train METHOD --data DATA --seed SEED{rows[0]['more']}` and no other option; the last",
-        "epoch, test split, kNN with k = 20, or recall at 1 within the test split where its classes are no others' (R@1).",
-        "Mean ± sample deviation over the seeds; `above` is the mean distance from the better one of the untrained",
+        "epoch, test split, kNN with k = 20, or recall at 1 within the test split where its classes are no others'",
+        "(R@1). Mean ± sample deviation over the seeds; `above` is the mean distance from the better one of the untrained",
         "net and raw pixels.",
         "",
         "| data | method | seeds | epochs, px | trained | untrained | raw | above | seconds | said |",
