@@ -1,0 +1,137 @@
+"""A folder of very many image files: seconds and memory until a run knows what it holds, at its first start and later.
+
+    python benchmarks/listing.py                    # a million files, made in a temporary folder and removed
+    python benchmarks/listing.py --quick --out DIR  # a few thousand
+
+The files are hard links of a few small JPEGs, in train/CLASS and test/CLASS. ``sslzoo train --dry-run`` looks at the
+whole, where nothing of most files is read, and at train/ alone, where a test split is held out by the hash of each
+file's content: these are read at the first start, and later their sizes and times are looked at. "No files" is the same
+command on the embedded digits, and the system's file cache is warm, as the files have just been made. Results go to
+benchmarks/results/listing.json and listing.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from commit import commit
+from compact import compact
+from PIL import Image
+
+from sslzoo.training.machine import versions
+
+RESULTS = Path(__file__).parent / "results"
+PICTURES = 50  # of which the files are links
+MOST_LINKS = 50_000  # of one file; a file system has a bound
+TESTED = 20  # one in so many files lies in test/
+LATER = 3  # later starts, of which the median counts
+SETTLED = 3  # seconds after which a file's times are believed
+
+
+def make(folder: Path, files: int, classes: int) -> None:
+    """Write train/ and test/ with a folder a class, and so many files in all."""
+    rng, source = np.random.default_rng(0), folder / "pictures"
+    source.mkdir(parents=True)
+    for split in ("train", "test"):
+        for number in range(classes):
+            (folder / "set" / split / f"class{number:04}").mkdir(parents=True)
+    for i in range(files):
+        picture = source / f"{i // (PICTURES * MOST_LINKS)}-{i % PICTURES}.jpg"
+        if not picture.exists():
+            noise = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(picture)
+        split = "train" if i // classes % TESTED else "test"
+        os.link(picture, folder / "set" / split / f"class{i % classes:04}" / f"image_{i:07}.jpg")
+    time.sleep(SETTLED)
+
+
+def start(data: str | Path, cache: Path) -> dict[str, Any]:
+    """Wall and CPU seconds and MiB of a command that says what a run would be, and its notes on the data."""
+    words = ["train", "simsiam", "--data", str(data), "--memory", "never", "--device", "cpu", "--dry-run", "--json"]
+    began = time.perf_counter()
+    environment = {**os.environ, "SSLZOO_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-m", "sslzoo", *words], stdout=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, code, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(code)
+    if process.returncode:
+        sys.exit(f"The command ended with {process.returncode}.")
+    json.loads(said)
+    seconds, cpu = time.perf_counter() - began, used.ru_utime + used.ru_stime
+    return {"seconds": round(seconds, 2), "cpu": round(cpu, 2), "memory": round(used.ru_maxrss / 2**10)}
+
+
+def walked(folder: Path) -> dict[str, Any]:
+    """Wall and CPU seconds of `os.walk`, which only lists."""
+    began, cpu = time.perf_counter(), time.process_time()
+    found = sum(len(names) for _, _, names in os.walk(folder))
+    return {
+        "seconds": round(time.perf_counter() - began, 2),
+        "cpu": round(time.process_time() - cpu, 2),
+        "files": found,
+    }
+
+
+def median(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row of the median seconds."""
+    return sorted(rows, key=lambda row: row["seconds"])[len(rows) // 2]
+
+
+def page(result: dict[str, Any]) -> str:
+    """The results as a page."""
+    walk = result["walk"]
+    lines = [
+        f"# A folder of {result['files']:,} image files", "",
+        f"`{result['command']}`, commit {result['commit']}, torch {result['versions']['torch']}, "
+        f"{result['cores']} CPU cores, load {result['load']:.1f} at the end. `sslzoo train simsiam --data DIR --memory "
+        f"never --dry-run` as a whole, with {result['classes']:,} classes; of {LATER} later starts the median one. "
+        f"`os.walk` alone takes {walk['seconds']:.2f} s ({walk['cpu']:.2f} s of CPU).", "",
+        "| folder | start | seconds | CPU seconds | peak memory, MiB |", "|---|---|---:|---:|---:|",
+    ]  # fmt: skip
+    for name, starts in result["starts"].items():
+        for word, row in starts.items():
+            lines.append(f"| {name} | {word} | {row['seconds']:.1f} | {row['cpu']:.1f} | {row['memory']:,} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Make the files, start, and write what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=1_000_000)
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--out", type=Path, help="the folder of the results, benchmarks/results by default")
+    parser.add_argument("--quick", action="store_true", help="5,000 files of 10 classes")
+    given = parser.parse_args()
+    if given.quick and given.out is None:
+        parser.error("--quick needs --out DIR: its results are none to keep")
+    files, classes = (5000, 10) if given.quick else (given.files, given.classes)
+    out = given.out or RESULTS
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        make(folder, files, classes)
+        walk = walked(folder / "set")
+        starts: dict[str, dict[str, Any]] = {"no files": {"any": start("digits", folder / "cache")}}
+        for name, data in (("train/ and test/", folder / "set"), ("train/ alone", folder / "set" / "train")):
+            rows = [start(data, folder / "cache") for _ in range(1 + LATER)]
+            starts[name] = {"first": rows[0], "later": median(rows[1:])}
+    result = {
+        "files": files, "classes": classes, "commit": commit(), "versions": versions(), "cores": os.cpu_count(),
+        "command": " ".join(["python benchmarks/listing.py", *([] if given.quick else sys.argv[1:])]),
+        "load": round(os.getloadavg()[0], 1), "walk": walk, "starts": starts,
+    }  # fmt: skip
+    (out / "listing.json").write_text(compact(result) + "\n")
+    (out / "listing.md").write_text(page(result))
+    print(page(result))
+
+
+if __name__ == "__main__":
+    main()
