@@ -10,7 +10,8 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from .contents.hashes import Hashes, Stamp
+from .contents.hashes import Hashes
+from .contents.kept import Stamp
 from .depth import Range
 from .listed.paths import taken, texts_of
 from .picture import Picture, UnreadableImage, square

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from ...processes.launched import readers
 from ...tools import files
@@ -16,7 +15,7 @@ from ...tools.errors import UserError
 from ...tools.places import cache
 from ...tools.progress import Work
 from ..listed.paths import relative
-from .kept import Kept, State, fits
+from .kept import NO_STATE, SHA1, Kept, Stamp, holds, state_of
 
 SETTLED = 2_000_000_000  # nanoseconds after a change in which a file system may give another change the same time
 NOTHING = hashlib.sha1(b"").hexdigest()  # of a file that cannot be read
@@ -24,26 +23,13 @@ MOST_BYTES = 2**31  # of a picture
 CHUNK = 256  # files that a thread reads one after another
 
 
-class Stamp(NamedTuple):
-    """Holds the hash of a file's content (SHA-1, hexadecimal), with its inode, its size in bytes and its times in ns.
+def stamp_of(content: bytes, state: os.stat_result) -> Stamp:
+    """Return the stamp of a content that was read from a file in this state.
 
-    ``changed`` is that of its inode, which nobody sets back as ``modified`` can be. Both are 0 of a file that had only
-    just changed when it was read, since another change might leave the same times: such a stamp holds for no state.
-    The inode tells apart what was written in one tick of the clock, as when two folders of an archive swap names.
+    It holds for no state where the file had only just changed, since another change might leave the same times.
     """
-
-    sha1: str
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, content: bytes, state: os.stat_result) -> "Stamp":
-        """Return the stamp of a content that was read from a file in this state."""
-        times = (state.st_mtime_ns, state.st_ctime_ns)
-        settled = time.time_ns() - max(times) > SETTLED
-        return cls(hashlib.sha1(content).hexdigest(), state.st_ino, state.st_size, *(times if settled else (0, 0)))
+    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED
+    return Stamp(hashlib.sha1(content).digest() + (state_of(state) if settled else NO_STATE))
 
 
 @dataclass
@@ -68,17 +54,13 @@ class Hashes:
         """Take up what was read of a file."""
         text = str(path)
         self.read.add(text)
-        if self._stamp(text) != stamp:
+        known = self.stamps.get(text)
+        if known is None and self.kept:
+            (known,) = self.kept.among(relative([text], self.root))
+        if known != stamp:
             self.stamps[text] = stamp
-            if stamp.changed and fits(stamp[1:]):
+            if not stamp.endswith(NO_STATE):
                 self.new.add(text)
-
-    def _stamp(self, text: str) -> Stamp | None:
-        """Return what is known of a file, whether it still holds or not."""
-        if (found := self.stamps.get(text)) is None and self.kept:
-            (sha1,), (state,) = self.kept.among(relative([text], self.root))
-            return None if state is None else Stamp(sha1.hex(), *state)
-        return found
 
     def known(self, path: Path | str) -> str | None:
         """Return a file's hash, as its times say that it still holds; None where nobody has read it so."""
@@ -87,31 +69,26 @@ class Hashes:
 
     def known_among(self, texts: Sequence[str]) -> list[bytes | None]:
         """Return the hash of each of many files, in bytes, as `known` does."""
-        sha1s, states = self.kept.among(relative(texts, self.root) if self.kept else texts)
-        found: list[bytes | None] = []
-        for text, sha1, state in zip(texts, sha1s, states, strict=True):
-            if (stamp := self.stamps.get(text)) is not None:
-                found.append(bytes.fromhex(stamp.sha1) if stamp[1:] == _state(text) else None)
-            else:
-                found.append(sha1 if state is not None and state == _state(text) else None)
-        return found
+        stamps = zip(texts, self._stamps(texts), strict=True)
+        return [None if stamp is None or not holds(stamp, text) else stamp[:SHA1] for text, stamp in stamps]
+
+    def _stamps(self, texts: Sequence[str]) -> Sequence[Stamp | None]:
+        """Return what is known of each of many files, whether it still holds or not."""
+        found = self.kept.among(relative(texts, self.root)) if self.kept else [None] * len(texts)
+        if not self.stamps:
+            return found
+        return [self.stamps.get(text, kept) for text, kept in zip(texts, found, strict=True)]
 
     def seen_among(self, texts: Sequence[str]) -> list[str | None]:
         """Return the hash of each of many files as this process has read it, or as its times say that it still holds.
 
         It is None of the others.
         """
-        unread = [text for text in texts if text not in self.read]
-        known = dict(zip(unread, self.known_among(unread), strict=True))
-        sha1s, _ = self.kept.among(relative(texts, self.root) if self.kept else texts)
-        found: list[str | None] = []
-        for text, sha1 in zip(texts, sha1s, strict=True):
-            if text in self.read:
-                found.append(self.stamps[text].sha1 if text in self.stamps else sha1.hex())
-            else:
-                holds = known[text]
-                found.append(None if holds is None else holds.hex())
-        return found
+        stamps = zip(texts, self._stamps(texts), strict=True)
+        return [
+            None if stamp is None or not (text in self.read or holds(stamp, text)) else stamp[:SHA1].hex()
+            for text, stamp in stamps
+        ]
 
     def of(self, path: Path | str) -> str:
         """Return a file's hash, which is read where it is not known; the hash of nothing where that cannot be."""
@@ -137,19 +114,19 @@ class Hashes:
 
     def _read(self, text: str) -> bytes:
         try:
-            stamp = Stamp.of(*files.read_with_state(text, MOST_BYTES))
+            stamp = stamp_of(*files.read_with_state(text, MOST_BYTES))
         except OSError:
             return bytes.fromhex(NOTHING)
         self.learn(text, stamp)
-        return bytes.fromhex(stamp.sha1)
+        return stamp[:SHA1]
 
     def save(self) -> None:
         """Add what is new to what the cache has, if it can be written."""
         if self.root is None or not self.new:
             return
-        path, texts = _file(self.root), [*self.new]
-        rows = [(bytes.fromhex(stamp.sha1), stamp[1:]) for stamp in map(self.stamps.__getitem__, texts)]
-        new = Kept.of(dict(zip(relative(texts, self.root), rows, strict=True)))
+        path, texts = _file(self.root), [text for text in self.stamps if text in self.new]  # as they were read
+        stamps = [self.stamps[text] for text in texts]
+        new = Kept.of(dict(zip(relative(texts, self.root), stamps, strict=True)))
         self.new, self.kept = set(), self.kept.joined(new)
         for text in texts:
             del self.stamps[text]
@@ -158,15 +135,6 @@ class Hashes:
             Kept.read(path).joined(new).write(path)
 
 
-def _state(text: str) -> State | None:
-    """Return in which state a file is; None where there is none."""
-    try:
-        found = os.stat(text)
-    except (OSError, ValueError):
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
 def _file(root: Path) -> Path:
     """Return the cache's file of a folder's hashes."""
-    return cache() / "hashes" / f"{hashlib.sha1(os.fsencode(root.resolve())).hexdigest()}.bin"
+    return cache() / "hashes" / f"{hashlib.sha1(os.fsencode(root.resolve())).hexdigest()}.stamps"
