@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import compact  # noqa: E402
 import embeddings  # noqa: E402
 import kills  # noqa: E402
+import listing  # noqa: E402
 import page as speed_page  # noqa: E402
 import ranks_page  # noqa: E402
 import results  # noqa: E402
@@ -36,6 +37,7 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     "ranks.json": ("ranks.md", ranks_page.page),
     "kills.json": ("kills.md", kills.page),
     "soak.json": ("soak.md", soak.page),
+    "listing.json": ("listing.md", listing.page),
     **{f"{name}.json": (f"{name}.md", table(name)) for name in ("zoo", "digits", "cifar")},
     **{
         f"embeddings-{data}.json": (f"embeddings-{data}.md", lambda found: embeddings.markdown(found, found["about"]))
@@ -112,7 +114,9 @@ def test_a_name_that_is_no_script_is_refused() -> None:
     assert b"spede" in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", ["kills", "soak", "results digits", "embeddings digits", "ranks", "million"])
+@pytest.mark.parametrize(
+    "name", ["kills", "soak", "listing", "results digits", "embeddings digits", "ranks", "million"]
+)
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:
     """So that it never writes over a committed result."""
     script, *rest = name.split()
