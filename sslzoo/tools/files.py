@@ -16,7 +16,7 @@ from .errors import UserError
 SIGNATURES = (b"sslzoo", b"<title>The map of methods")  # of which a picture of ours has one in its first bytes
 UNFINISHED = re.compile(r"\.(\d+)\.\d+\.tmp")  # of `temporary`
 READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-MOST_AT_ONCE = 2**30  # bytes that are asked for at a time, of which some systems give no 2**31
+MOST_AT_ONCE, MORE = 2**30, 2**16  # bytes that are asked for at first, of which no system gives 2**31, and then
 MAKE_ROOM = "make room or give --out another folder"
 
 
@@ -56,9 +56,10 @@ def read_with_state(path: Path | str, most: int) -> tuple[bytes, os.stat_result]
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if state.st_size > most:
             raise OSError(errno.EFBIG, f"it is larger than {most:,} bytes", str(path))
-        parts, size = [], state.st_size + 1
-        while part := os.read(number, min(size, MOST_AT_ONCE)):
+        parts, size = [], min(state.st_size + 1, MOST_AT_ONCE)
+        while part := os.read(number, size):
             parts.append(part)
+            size = MORE  # of a file that grows, or whose size nobody knows, as in /proc
         return b"".join(parts), state
     finally:
         os.close(number)
