@@ -53,11 +53,12 @@ def make(folder: Path, files: int, classes: int) -> None:
 
 
 CHILD = """
-import json, resource, sys, time
+import json, re, sys, time
+from pathlib import Path
 from sslzoo.data import sets
 
-def memory():
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+def memory():  # the most so far; what `resource` says counts the parent's
+    return round(int(re.search(r"VmHWM:\\s+([0-9]+) kB", Path("/proc/self/status").read_text())[1]) / 2**10)
 
 libraries, began, cpu = memory(), time.perf_counter(), time.process_time()
 data = sets.load(sys.argv[1], memory="never")
@@ -98,8 +99,8 @@ def page(result: dict[str, Any]) -> str:
     lines = [
         f"# A folder of {result['files']:,} image files", "",
         f"`{result['command']}`, commit {result['commit']}, torch {result['versions']['torch']}, "
-        f"{result['cores']} CPU cores, of which other work had its part (load {result['load']:.1f}). What a run does until "
-        f"it knows its data, of {result['classes']:,} classes, with `--memory never`; libraries are loaded before. Of "
+        f"{result['cores']} CPU cores, load {result['load']:.1f} at the end. What a run does until it "
+        f"knows its data, of {result['classes']:,} classes, with `--memory never`; libraries are loaded before. Of "
         f"{LATER} later starts the median one. Files of train/ alone have to be read at the first start, since a test "
         f"split is held out by their hash. `os.walk` takes {walk['seconds']:.2f} s ({walk['cpu']:.2f} s of CPU).", "",
         "| folder | images | start | seconds | CPU seconds | MiB, beside libraries |", "|---|---:|---|---:|---:|---:|",
