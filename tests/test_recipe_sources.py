@@ -30,8 +30,8 @@ SOURCES = [  # method, scale, knob, the source's value, what digits and CPUs hol
     ("dino", "small", "views.second.scale_min", 0.4, 0.2),  # dino_transform.py:99
     ("dino", "large", "optimizer.decay_all", False, True),
     ("dino", "large", "optimizer.clip_grad", 3.0, 0),
-    ("swav", "small", "views.first.contrast", 0.4, 0.8),  # cj_strength 0.5, cifar10_benchmark.py:194
-    ("swav", "small", "views.second.hue", 0.1, 0.2),
+    ("swav", "small", "views.first.contrast", 0.4, 0.4),  # cj_strength 0.5, cifar10_benchmark.py:194
+    ("swav", "small", "views.second.hue", 0.1, 0.1),
     ("instdisc", "small", "optimizer.lr", 0.06, 0.24),  # 0.03 at 128, cifar.py:30
     ("instdisc", "small", "views.first.flip", 0, 0.5),
     ("nnsiam", "small", "heads.layers", 3, 2),  # nnsiam.py:60
