@@ -219,8 +219,9 @@ def test_every_size_of_a_view_is_tried_before_anything_is_written(
     np.savez(tmp_path / "d.npz", train_images=images)
     with refused(f"no images of {size} px", "local_crops=0", "--backbone"):
         sslzoo.train(
-            method, data=str(tmp_path / "d.npz"), backbone=backbone, epochs=1, batch_size=8, out=str(tmp_path / "runs")
-        )
+            method, data=str(tmp_path / "d.npz"), image_size=160, backbone=backbone, epochs=1, batch_size=8,
+            out=str(tmp_path / "runs"),
+        )  # fmt: skip
     assert not (tmp_path / "runs").exists()
 
 
