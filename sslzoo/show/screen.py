@@ -69,7 +69,7 @@ class Screen(Reporter):
         if plan.seconds is not None and not epoch:
             own = ["--image-size", data.size, "--epochs", training.epochs, "--batch-size", training.batch_size]
             asked = f"{shlex.join(map(str, own))} --precision {plan.precision}"
-            out.print(f"It takes about {duration(plan.seconds)}; {asked} is the same anywhere.", soft_wrap=True)
+            out.print(f"It takes about {duration(plan.seconds)}; the same plan elsewhere: {asked}", soft_wrap=True)
         for note in data.notes:
             out.print(f"note: {escape(note)}", soft_wrap=True)
         out.print(f"run: {escape(str(run))}" + (f", going on after epoch {epoch}" if epoch else ""), soft_wrap=True)
