@@ -20,7 +20,9 @@ import kills  # noqa: E402
 import newcomer  # noqa: E402
 import page as speed_page  # noqa: E402
 import precision  # noqa: E402
+import race  # noqa: E402
 import ranks_page  # noqa: E402
+import record  # noqa: E402
 import results  # noqa: E402
 import soak  # noqa: E402
 
@@ -40,12 +42,15 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     "soak.json": ("soak.md", soak.page),
     "precision.json": ("precision.md", precision.page),
     "newcomer.json": ("newcomer.md", newcomer.page),
+    "records.json": ("../RECORDS.md", record.page),
     **{f"{name}.json": (f"{name}.md", table(name)) for name in ("zoo", "digits", "cifar")},
     **{
         f"embeddings-{data}.json": (f"embeddings-{data}.md", lambda found: embeddings.markdown(found, found["about"]))
         for data in ("digits", "cifar10_part", "fashion-mnist")
     },
 }
+
+PAGES |= {name: made for name, made in {"race.json": ("race.md", race.page)}.items() if (RESULTS / name).is_file()}
 
 
 def listed() -> tuple[set[str], set[str]]:
@@ -117,8 +122,12 @@ def test_a_name_that_is_no_script_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["kills", "soak", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million"]
-)
+    "name",
+    [
+        "kills", "soak", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million", "race x",
+        "record x",
+    ],
+)  # fmt: skip
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:
     """So that it never writes over a committed result."""
     script, *rest = name.split()
