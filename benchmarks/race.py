@@ -27,6 +27,7 @@ from math import isfinite
 from pathlib import Path
 
 import numpy as np
+import torch
 from commit import commit
 from compact import compact, digits
 from matplotlib.figure import Figure
@@ -199,14 +200,16 @@ class Watch(Reporter):
 def ours(method: str, data: str, seed: int, setting: dict) -> dict:
     """A run of ours, in whole epochs; the clock goes from before its images are read."""
     with tempfile.TemporaryDirectory() as out:
+        os.environ["SSLZOO_CACHE"] = f"{out}/planned"  # images are read anew on the clock, whatever was kept of them
         began = time.perf_counter()
-        plan = prepare(method, options(data, seed, 1, setting["precision"], out))
+        plan = prepare(method, options(data, seed, 1, setting["asked"], out))
         reading = time.perf_counter() - began
         each = step_seconds(our_steps(plan), 60 * setting["minutes"] * TIMED)
         an_epoch = len(plan.data.train) // plan.recipe.training.batch_size
         epochs = max(1, int((60 * setting["minutes"] * SHARE - reading) / each / an_epoch))
+        os.environ["SSLZOO_CACHE"] = f"{out}/run"
         clock = Clock()
-        plan = prepare(method, options(data, seed, epochs, setting["precision"], out))
+        plan = prepare(method, options(data, seed, epochs, setting["asked"], out))
         run = Training(plan)
         colours = (plan.data.mean, plan.data.std)
         curve = Curve(
@@ -283,7 +286,7 @@ def same(plan: Plan) -> dict:
     return {
         "size": plan.data.size, "batch": training.batch_size, "backbone": training.backbone,
         "train": len(plan.data.train), "test": len(plan.data.test or ()),
-        "files": bool(plan.data.train.images.paths),
+        "files": bool(plan.data.train.images.paths), "threads": torch.get_num_threads(),
     }  # fmt: skip
 
 
@@ -340,8 +343,9 @@ def page(rows: list[dict]) -> str:
     """The tables, their protocol above them."""
     one = rows[0]
     reads, minutes = one["reads"], one["minutes"]
+    option = "" if one["asked"] == "auto" else f" --precision {one['asked']}"
     lines = ["# The same minutes: ours and lightly's loop", ""]
-    lines += [f"{said}." for said in dict.fromkeys(f"{row['processor']}; commit {row['commit']}" for row in rows)]
+    lines += dict.fromkeys(f"{row['processor']}, {row['threads']} threads; commit {row['commit']}." for row in rows)
     lines += [
         f"Versions: {said}."
         for said in dict.fromkeys(", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows)
@@ -365,10 +369,11 @@ def page(rows: list[dict]) -> str:
         f"steps. Both train the net `{one['backbone']}`, with the same batch. Mean ± sample deviation over the seeds.",
         "",
         *(f"- {said}." for said in shown),
-        "- Ours: `sslzoo train METHOD --epochs N`, no other option.",
+        f"- Ours: `sslzoo train METHOD --data DATA --seed SEED --epochs N{option}`, and no other option.",
         f"- lightly: its transforms in a DataLoader with {one['workers']} workers, its heads, losses, optimisers and "
         "learning rates as its",
-        "  own CIFAR-10 benchmark has them (cifar10_benchmark.py; [rival.py](../rival.py) lists them), in float32.",
+        "  own CIFAR-10 benchmark has them (cifar10_benchmark.py; [rival.py](../rival.py) lists them), in float32. Its",
+        "  heads are as wide as for its ResNet-18: SimSiam 2048-2048 and 512, BYOL 1024-256 twice, the others 512-128.",
         "",
         "![kNN against the clock](race.png)",
         "",
@@ -470,18 +475,18 @@ def main() -> None:
         vars(args).update(QUICK)
     if max(args.reads) > args.minutes or min(args.reads) <= 0:
         parser.error("--reads are minutes above 0, and at most --minutes")
-    setting = {key: getattr(args, key) for key in ("minutes", "reads", "workers")}
+    setting = {"asked": args.precision, **{key: getattr(args, key) for key in ("minutes", "reads", "workers")}}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{args.name}.json"
     rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
     if any({key: row[key] for key in setting} != setting for row in rows):
-        parser.error(f"{path} has runs of other --minutes, --reads or --workers; give another --name")
+        parser.error(f"{path} has runs of other --minutes, --reads, --workers or --precision; give another --name")
     done = {(row["side"], row["method"], row["data"], row["seed"]) for row in rows}
     for side, method, data, seed in jobs(args.seeds, args.data, args.methods):
         key = {"data": Path(data).stem, "method": method, "side": side, "seed": seed}
         if (side, method, key["data"], seed) in done:
             continue
-        found = alone(side, method, os.path.abspath(data), seed, {**setting, "precision": args.precision})
+        found = alone(side, method, os.path.abspath(data), seed, setting)
         rows.append({**key, **setting, **found, "processor": processor(), "commit": commit()})
         write(path, rows)
         print(*key.values(), {f"{at:g} min": read(found["points"], at) for at in args.reads}, flush=True)

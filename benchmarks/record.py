@@ -35,7 +35,7 @@ HERE = Path(__file__).parent
 OURS = "sslzoo"
 IMAGES = 50_000  # of CIFAR-10's training split
 CORES = 2
-FAILED, LATE = 2, -1  # how a run ends: as sslzoo does where the loss is not finite, and at its limit
+FAILED = 2  # how sslzoo ends where the loss is not finite
 ENDING = "--no-baselines --knn-every 1000"  # of each command: nothing is measured that the record does not ask for
 
 
@@ -206,20 +206,20 @@ def run(command: str, data: str, seed: int, limit: float) -> dict:
     words = [{"DATA": data, "SEED": str(seed)}.get(word, word) for word in shlex.split(command)[1:]]
     with tempfile.TemporaryDirectory() as out:
         words = [sys.executable, "-m", "sslzoo", *words, "--out", out, "--quiet", "--json"]
-        began = time.perf_counter()
+        began, late = time.perf_counter(), False
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         try:
             said, error = process.communicate(timeout=60 * limit)
         except subprocess.TimeoutExpired:
+            late = True
             process.kill()
             said, error = process.communicate()
-            process.returncode = LATE
         seconds = time.perf_counter() - began
         kept = next(Path(out).glob("*/run.json"), None)
-        if kept is None or process.returncode not in (0, FAILED, LATE):
+        if kept is None or not (late or process.returncode in (0, FAILED)):
             raise SystemExit(f"{' '.join(words)}\n{error}")
         about = json.loads(kept.read_text())
-    found = json.loads(said)["knn"]["k20"] if process.returncode == 0 else None
+    found = json.loads(said)["knn"]["k20"] if process.returncode == 0 and not late else None
     keys = {"net": "backbone", **{key: key for key in ("precision", "epochs", "images", "versions")}}
     return {"seconds": seconds, "knn": found, **{key: about[name] for key, name in keys.items()}, "on": about["device"]}
 
@@ -297,7 +297,8 @@ def main() -> None:
         found = run(command, data, seed, entry.limit)
         if not args.quick and found["images"] != IMAGES:
             raise SystemExit(f"{data} has {found['images']:,} training images, and a record is of all {IMAGES:,}.")
-        on = {"processor": processor() if args.device == "cpu" else found["on"], "cores": cores, "commit": commit()}
+        where = f"{processor()}, {found['on']}" if args.device == "cpu" else found["on"]
+        on = {"processor": where, "cores": cores, "commit": commit()}
         key = {"who": args.who, "device": args.device, "threshold": entry.threshold, "seed": seed, "command": command}
         kept = {name: value for name, value in found.items() if name not in ("on", "images")}
         runs.append(digits({**key, "limit": entry.limit, **kept, **on}))

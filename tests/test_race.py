@@ -33,7 +33,8 @@ def row(side: str, points: list[race.Point], **keys: Any) -> dict:
     """A run as the file has it."""
     return {
         "data": "cifar10", "method": "simclr", "side": side, "seed": 0, "minutes": 10.0, "reads": [2.0, 10.0],
-        "workers": 2, "points": points, "trained_minutes": 9.8, "images_per_second": 2000.0, "of_schedule": 1.0,
+        "workers": 2, "asked": "auto", "threads": 2, "points": points,
+        "trained_minutes": 9.8, "images_per_second": 2000.0, "of_schedule": 1.0,
         "knn_minutes": 3.0, "epochs": 24, "lr": 0.12, "precision": "bf16" if side == "ours" else "float32",
         "size": 32, "batch": 128, "backbone": "small", "train": 50_000, "test": 10_000, "files": False,
         "versions": {"torch": "2.0"}, "processor": "a CPU, 2 cores", "commit": "abc", **keys,
@@ -185,9 +186,9 @@ def test_both_sides_run_next_to_each_other_and_take_turns() -> None:
     assert order == [("ours", 0), ("lightly", 0), ("lightly", 1), ("ours", 1)]
 
 
-def test_other_minutes_do_not_join_a_file(tmp_path: Path) -> None:
+def test_other_settings_do_not_join_a_file(tmp_path: Path) -> None:
     race.write(tmp_path / "race.json", [row("ours", [(0.0, 0.3), (9.9, 0.5)])])
-    words = [sys.executable, "benchmarks/race.py", "x", "--minutes", "5", "--reads", "5", "--out", str(tmp_path)]
+    words = [sys.executable, "benchmarks/race.py", "x", "--precision", "bf16", "--out", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "--name" in done.stderr

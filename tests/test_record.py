@@ -1,5 +1,6 @@
 """benchmarks/record.py: what counts as reached, what is still to be run, and the page of hand-written runs."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,57 @@ def test_words_belong_to_somebody_and_to_one_threshold(capsys: pytest.CaptureFix
 def test_a_command_that_does_not_begin_is_no_miss(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="nowhere"):
         record.run(record.command_line("simclr --epochs 1", "cpu"), str(tmp_path / "nowhere"), 0, 1.0)
+
+
+ABOUT = {
+    "backbone": "small", "precision": "bf16", "epochs": 1, "images": 50_000, "versions": {},
+    "device": "cpu (2 threads)",
+}  # fmt: skip
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What stands for Python: it begins a run and then does what it is told to."""
+
+    def make(end: str) -> None:
+        path = tmp_path / "stub"
+        lines = [
+            "#!/usr/bin/env bash",
+            'while [ "$1" != --out ]; do shift; done',
+            'mkdir "$2/run"',
+            f"echo '{json.dumps(ABOUT)}' > \"$2/run/run.json\"",
+            end,
+        ]
+        path.write_text("\n".join(lines) + "\n")
+        path.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(path))
+
+    return make
+
+
+COMMAND = record.command_line("simclr --epochs 1", "cpu")
+
+
+def test_a_run_that_ends_has_its_final_knn(stub) -> None:
+    stub("""echo '{"knn": {"k1": 0.4, "k20": 0.55}}'""")
+    found = record.run(COMMAND, "data", 0, 1.0)
+    assert (found["knn"], found["net"], found["on"]) == (0.55, "small", "cpu (2 threads)")
+    assert 0 < found["seconds"] < 60
+
+
+def test_a_run_that_fails_and_one_that_is_late_are_misses(stub) -> None:
+    """The loss not finite: exit code 2. A limit of half a second: stopped, and no longer waited for."""
+    stub("exit 2")
+    assert record.run(COMMAND, "data", 0, 1.0)["knn"] is None
+    stub("exec sleep 60")
+    found = record.run(COMMAND, "data", 0, 0.5 / 60)
+    assert found["knn"] is None
+    assert 0.5 <= found["seconds"] < 30
+    assert not record.reached({**found, "threshold": 0.5, "limit": 0.5 / 60})
+
+
+@pytest.mark.parametrize("end", ["exit 75", "kill -9 $$", "kill -1 $$", "exit 130"])
+def test_a_run_that_somebody_stopped_is_no_miss(stub, end: str) -> None:
+    stub(end)
+    with pytest.raises(SystemExit):
+        record.run(COMMAND, "data", 0, 1.0)
