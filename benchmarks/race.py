@@ -330,13 +330,17 @@ def average(rows: list[dict], minute: float) -> float | None:
 
 
 def overtaken(mine: list[dict], theirs: list[dict], minutes: float) -> str:
-    """The first minute at which ours, on average, has what lightly has at the end."""
+    """The minute from which on ours, on average, is never below what lightly has at the end."""
     goal = average(theirs, minutes)
     if goal is None or not mine:
         return "-"
-    times = sorted({at for row in mine for at, _ in row["points"]})
-    first = next((at for at in times if (value := average(mine, at)) is not None and value >= goal), None)
-    return "not reached" if first is None else f"{first:.1f}"
+    since = None
+    for at in sorted({at for row in mine for at, _ in row["points"]}, reverse=True):
+        value = average(mine, at)
+        if value is None or value < goal:
+            break
+        since = at
+    return "not reached" if since is None else f"{since:.1f}"
 
 
 def page(rows: list[dict]) -> str:
@@ -379,7 +383,7 @@ def page(rows: list[dict]) -> str:
         "",
     ]
     heads = [f"{side}, {minute:g} min" for minute in reads for side in SIDES]
-    lines += [f"| data | method | seeds | {' | '.join(heads)} | ours has lightly's last after, min |"]
+    lines += [f"| data | method | seeds | {' | '.join(heads)} | ours keeps above lightly's last from, min |"]
     lines += ["|---|---|---|" + "---|" * (len(heads) + 1)]
     for data, method in dict.fromkeys((row["data"], row["method"]) for row in rows):
         mine, theirs = (pick(rows, data=data, method=method, side=side) for side in SIDES)

@@ -146,6 +146,8 @@ def test_when_ours_has_what_lightly_has_at_the_end() -> None:
     mine = [row("ours", [(0.0, 0.3), (1.0, 0.4), (2.0, 0.5), (9.9, 0.6)])]
     theirs = [row("lightly", [(0.0, 0.3), (9.9, 0.45)])]
     assert race.overtaken(mine, theirs, 10.0) == "2.0"
+    back = [row("ours", [(0.0, 0.3), (1.0, 0.5), (2.0, 0.4), (3.0, 0.5), (9.9, 0.6)])]
+    assert race.overtaken(back, theirs, 10.0) == "3.0"
     assert race.overtaken(theirs, mine, 10.0) == "not reached"
     assert race.overtaken(mine, [], 10.0) == "-"
 
