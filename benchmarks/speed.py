@@ -31,12 +31,13 @@ from compact import compact
 
 import sslzoo
 from sslzoo.data import sets
-from sslzoo.data.home import image_paths
 from sslzoo.data.images import FileImages, MemoryImages
+from sslzoo.data.listed.tree import Folder
 from sslzoo.data.sample import sample
-from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Split
+from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Shapes, Split
 from sslzoo.metrics.knn import knn
 from sslzoo.metrics.rows import unit_rows
+from sslzoo.tools.progress import Work
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
@@ -326,12 +327,14 @@ def stream(bench: Bench) -> dict:
     found = {}
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
-        paths = sorted(image_paths(folder))
+        paths = [Path(text) for run in Folder(folder, Work("files listed")).runs() for text in run]
         sizes = sample(paths, None, {}).shapes
-        size, whole = min(int(np.median(sizes.min(axis=1))), MAX_VIEW_SIZE), tuple(map(int, np.median(sizes, axis=0)))
+        width, height = map(int, np.median(sizes, axis=0))
+        shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), equal=False)
+        size = min(shapes.shorter, MAX_VIEW_SIZE)
         split = Split(FileImages(tuple(paths[: len(paths) if not bench.quick else 20 * batch])))
         recipe = sslzoo.load("simsiam", batch_size=batch, jitter=0, grayscale=0, blur=0)
-        ours = Batches(Dataset("files", split, split, None, size, whole=whole), recipe, bench.device, 0, workers)
+        ours = Batches(Dataset("files", split, split, None, size, shapes=shapes), recipe, bench.device, 0, workers)
         theirs = peers.loader(peers.Files(list(split.images.paths), size), batch, workers, bench.device)
         works = {"ours": through(lambda ours=ours: ours.epoch(0)), "torchvision": through(lambda theirs=theirs: theirs)}
         seconds = bench.race(works, turns=3)

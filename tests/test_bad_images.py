@@ -453,14 +453,14 @@ def test_two_images_train(tmp_path):
 
 
 def test_a_folder_that_may_not_be_listed_is_refused(classes, refused, monkeypatch, run_cli):
-    root, usual = classes(), Path.iterdir
+    root, usual = classes(), os.scandir
 
-    def denied(self):
-        if self.name == "b":
-            raise PermissionError(13, "Permission denied", str(self))
-        return usual(self)
+    def denied(folder):
+        if Path(folder).name == "b":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return usual(folder)
 
-    monkeypatch.setattr(Path, "iterdir", denied)
+    monkeypatch.setattr(os, "scandir", denied)
     with refused(str(root / "train" / "b"), "Permission denied"):
         sets.load(str(root))
     result = run_cli("data", "check", str(root), "--json")

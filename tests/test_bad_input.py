@@ -685,7 +685,7 @@ def test_what_is_locked_is_named(words: str, part: str, tmp_path: Path, monkeypa
     for name in ("locked.toml", "locked.npz", "locked.pt", "tiny.npz", "folder/locked.png"):
         Path(name).write_bytes(images())
     before = tree(tmp_path)
-    for module, name in ((io, "open"), (builtins, "open"), (os, "listdir")):
+    for module, name in ((io, "open"), (builtins, "open"), (os, "open"), (os, "listdir"), (os, "scandir")):
         lock(module, name)
     monkeypatch.setattr(os, "replace", lambda _, path: Path(path).read_bytes())  # of what is written whole
     result = CliRunner().invoke(main, words.split())

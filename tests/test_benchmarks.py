@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import compact  # noqa: E402
 import embeddings  # noqa: E402
 import kills  # noqa: E402
+import listing  # noqa: E402
 import newcomer  # noqa: E402
 import page as speed_page  # noqa: E402
 import precision  # noqa: E402
@@ -43,6 +44,7 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     "precision.json": ("precision.md", precision.page),
     "newcomer.json": ("newcomer.md", newcomer.page),
     "records.json": ("../RECORDS.md", record.page),
+    "listing.json": ("listing.md", listing.page),
     **{f"{name}.json": (f"{name}.md", table(name)) for name in ("zoo", "digits", "cifar")},
     **{
         f"embeddings-{data}.json": (f"embeddings-{data}.md", lambda found: embeddings.markdown(found, found["about"]))
@@ -124,8 +126,8 @@ def test_a_name_that_is_no_script_is_refused() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "kills", "soak", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million", "race x",
-        "record x",
+        "kills", "soak", "listing", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million",
+        "race x", "record x",
     ],
 )  # fmt: skip
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:

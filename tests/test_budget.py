@@ -86,7 +86,7 @@ def test_epochs_are_the_most_of_the_ladder_that_fit(
     found = plan(data, minutes=minutes)
     assert found.recipe.training.epochs == epochs
     assert found.seconds == START + 10 * epochs
-    assert found.recipe.origins["training.epochs"] == f"{minutes or 5:g} minutes"
+    assert found.recipe.origins["training.epochs"] == f"{minutes or 5:g} minute{'' if minutes == 1 else 's'}"
 
 
 def test_all_that_takes_time_is_counted(data: str, speed: Callable[..., list[int]]) -> None:

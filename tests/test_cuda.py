@@ -18,7 +18,7 @@ from torch import nn
 
 from sslzoo.core.siamese import Siamese
 from sslzoo.data.images import FileImages, MemoryImages
-from sslzoo.data.splits import Dataset, Split
+from sslzoo.data.splits import Dataset, Shapes, Split
 from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.evaluate import Evaluation, evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
@@ -76,7 +76,9 @@ def planned(
     """A run on noise, or on a split."""
     asked = Options(device="cuda", checkpoint_every="100", **options)  # type: ignore[arg-type]
     split = noise(size, 1) if split is None else split
-    data = Dataset("noise", split, split, split, size, 5, whole=(44, 40) if split.images.paths else None)
+    data = Dataset(
+        "noise", split, split, split, size, 5, shapes=Shapes(44, 40, 40, False) if split.images.paths else None
+    )
     found = parse(expression)
     given = {} if asked.backbone is None else {"training.backbone": asked.backbone}
     recipe = resolve(found, "small" if size <= 64 else "large", [Layer("tiny", {**knobs, **given})])

@@ -735,10 +735,13 @@ def boxes(monkeypatch):
     return drawn
 
 
-@pytest.mark.parametrize("size", [24, 64])
+@pytest.mark.parametrize("size", [45, 64])
 @pytest.mark.parametrize("name", ["x.png", "x.jpg"])
 def test_streamed_crops_equal_torchvisions(album, boxes, size, name):
-    """Crop, then resize with antialiasing: a crop shows nothing of what lies around it."""
+    """Crop, then resize with antialiasing: a crop shows nothing of what lies around it.
+
+    Of a picture whose shorter side is twice the view's: a copy of it is itself.
+    """
     path = album(name, size=(120, 90)) / name
     view = (
         View(flip=0, scale_min=0.1, scale_max=0.15) if name == "x.jpg" else View(flip=0)
@@ -761,8 +764,8 @@ def test_a_large_jpeg_is_decoded_as_coarsely_whatever_its_crop(tmp_path, boxes, 
     for epoch in range(10):
         made = crops([tmp_path / "x.jpg"], views, [(epoch, 0)])
         pair = [box[0] for box in boxes[-2:]]
-        assert asked[-1] == 320 / (4 * 32)
-        assert Picture(tmp_path / "x.jpg").pixels(asked[-1]).shape == (3, 160, 200)
+        assert asked[-1] == 320 / (2 * 32)
+        assert Picture(tmp_path / "x.jpg").pixels(asked[-1]).shape == (3, 80, 100)
         for view, box in zip(made, pair, strict=True):
             with Image.open(tmp_path / "x.jpg") as image:
                 expected = F.pil_to_tensor(F.resized_crop(image, *box.int().tolist(), [32, 32]))

@@ -50,7 +50,7 @@ def test_files_that_cannot_be_read_are_named_by_place(files):
     pixels, unreadable, seen = files.read([4, 1, 2], 24)
     assert torch.equal(pixels, torch.tensor(PIXELS[1:2]).permute(0, 3, 1, 2))
     assert unreadable == [(4, "no such file or directory"), (2, "it is empty")]
-    assert [(place, stamp.sha1) for place, stamp in seen] == [
+    assert [(place, stamp[:20].hex()) for place, stamp in seen] == [
         (1, hashlib.sha1(files.paths[1].read_bytes()).hexdigest())
     ]
     nothing, unreadable, _ = files.read([2], 24)

@@ -16,6 +16,7 @@ from .. import show
 from ..processes.launched import in_process_group, rank
 from ..recipes import plugins
 from ..tools.errors import SaidElsewhere, UserError, did_you_mean, exhausted, listing
+from ..tools.progress import listening
 from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
@@ -83,7 +84,8 @@ class Zoo(click.Group):
     def code(self, args: Sequence[str] | None, prog_name: str | None, **extra: Any) -> int:
         """Run a command and return the exit code that it comes to."""
         try:
-            code = super().main(args, prog_name or "sslzoo", standalone_mode=False, **extra)
+            with show.Waiting() as waiting, listening(waiting.at if rank() == 0 else lambda *_: None):
+                code = super().main(args, prog_name or "sslzoo", standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             click.echo(error.format_message())
             code = 0

@@ -9,6 +9,7 @@ import click
 from .. import show
 from ..processes.launched import world_size
 from ..tools.errors import UserError
+from ..tools.progress import listening
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, stacked, training_options
 from .interrupt import at_work
 from .output import emit
@@ -36,7 +37,8 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
     keep_memory()
     screen = show.CellsScreen(as_json, quiet)
     try:
-        table = train(screen)
+        with listening(screen.work):
+            table = train(screen)
     except (Interrupted, KeyboardInterrupt):
         screen.close()
         show.line("Stopped; what was trained is kept, and the same command goes on.", stderr=True)

@@ -10,6 +10,7 @@ import click
 from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
+from ..tools.progress import listening
 from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, training_options
 from .interrupt import at_work
 from .methods import summary
@@ -86,6 +87,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     at_work()
     keep_memory()
     screen = show.Screen(as_json=control["as_json"], quiet=control["quiet"])
+    if rank() == 0:
+        ctx.with_resource(listening(screen.work))
     try:
         if control["stop_after"] is not None:
             check_numbers(stop_after=control["stop_after"])

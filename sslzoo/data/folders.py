@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import local_world_size
+from ..tools.progress import Work
 from .depth import Range
 from .home import count
 from .images import FileImages, Held, Opened, Packed
@@ -150,8 +151,11 @@ def _held(split: Split, size: int, whole: bool) -> Split:
             split.unreadable.reasons[path] = error.reason
             return None, None
 
-    with ThreadPoolExecutor() as pool:
-        found = [*pool.map(read, split.images.paths)]
+    found = []
+    with Work("images read", len(split)) as work, ThreadPoolExecutor() as pool:
+        for one in pool.map(read, split.images.paths):
+            found.append(one)
+            work.add(1)
     if all(one is None for one, _ in found):
         raise split.unreadable.none_readable(split.images.paths)
     black = torch.zeros(3, size, size, dtype=torch.uint8)

@@ -3,7 +3,6 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -11,11 +10,12 @@ from typing import NamedTuple, Protocol, Self
 import torch
 from torch import Tensor
 
-from ..processes.launched import readers
 from .contents import copies
 from .contents.copies import Copy
-from .contents.hashes import Hashes, Stamp
+from .contents.hashes import Hashes
+from .contents.kept import Stamp
 from .depth import Range
+from .listed.paths import taken, texts_of
 from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
@@ -122,7 +122,7 @@ class ImageSource(ABC):
         return None
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> Sequence[Path]:
         """The files that the images come from; none of arrays."""
         return ()
 
@@ -219,7 +219,7 @@ class FileImages(ImageSource):
     those that cannot be read are black.
     """
 
-    files: tuple[Path, ...] = field(repr=False)
+    files: Sequence[Path] = field(repr=False)
     hashes: Hashes = field(default_factory=Hashes, repr=False)
     shown: Range | None = None
     squares: Tensor | None = field(default=None, repr=False)
@@ -230,18 +230,18 @@ class FileImages(ImageSource):
         return self.squares
 
     @property
-    def paths(self) -> tuple[Path, ...]:
+    def paths(self) -> Sequence[Path]:
         return self.files
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(map(str, self.files))
+        return tuple(texts_of(self.files))
 
     def __len__(self) -> int:
         return len(self.files)
 
     def take(self, index: Tensor) -> Self:
-        files = tuple(self.files[i] for i in index.tolist())
+        files = taken(self.files, index.tolist())
         squares = None if self.squares is None else self.squares[index]
         return replace(self, files=files, squares=squares, whole=self.whole and self.whole.take(index))
 
@@ -275,13 +275,10 @@ class FileImages(ImageSource):
             self.hashes.learn(self.files[place], stamp)
 
     def digests(self) -> list[bytes]:
-        with ThreadPoolExecutor(readers()) as pool:
-            found = [bytes.fromhex(one) for one in pool.map(self.hashes.of, self.files)]
-        self.hashes.save()
-        return found
+        return self.hashes.digests(texts_of(self.files))
 
     def hashed(self) -> bool:
-        return all(self.hashes.known(path) is not None for path in self.files)
+        return None not in self.hashes.known_among(texts_of(self.files))
 
     def fingerprint(self) -> Iterator[bytes]:
         """Yield the range that is shown, and the hash of each file's content."""

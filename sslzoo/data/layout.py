@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..tools.errors import UserError, listing
+from ..tools.progress import Work
 from .contents.hashes import Hashes
 from .depth import Range
-from .home import BROKEN, Home, count, folders_in, home, image_paths, natural, some
-from .picture import is_image
+from .home import Home, count, home, in_natural_order, natural, some
+from .listed.tree import BROKEN, Folder
 from .splits import Split
 from .unreadable import UnreadableImages
 
@@ -59,33 +60,35 @@ def _listed() -> Iterator[None]:
         ) from None
 
 
-def split_folders(root: Path) -> dict[str, Path]:
+def split_folders(root: Folder) -> dict[str, Folder]:
     """Return the folders that are splits: none where they are classes, or where there are none.
 
     Raises `UserError` where two folders are the same split, and where there is no training split beside others.
     """
-    folders = folders_in(root)
-    found: dict[str, Path] = {}
+    folders = in_natural_order(root.folders)
+    found: dict[str, Folder] = {}
     for folder in folders:
         split = next((split for split, names in SPLITS.items() if folder.name.lower() in names), None)
         if split is not None and split in found:
-            raise UserError(f"{root} has both {found[split].name}/ and {folder.name}/; keep one of them there.")
+            raise UserError(f"{root.text} has both {found[split].name}/ and {folder.name}/; keep one of them there.")
         if split is not None:
             found[split] = folder
-    beside = [folder for folder in folders if folder not in found.values() and any(image_paths(folder))]
+    beside = [folder for folder in folders if folder not in found.values() and folder.has_images()]
     if not found:
         return _spelled_splits(beside)
     if "train" not in found:
         if len(found) > 1 and not beside:
-            raise UserError(f"{root} has {listing(f.name + '/' for f in found.values())} and no train/; name one so.")
+            raise UserError(
+                f"{root.text} has {listing(f.name + '/' for f in found.values())} and no train/; name one so."
+            )
         return {}
-    loose = any(map(is_image, found["train"].iterdir()))
+    loose = found["train"].images
     return {} if len(found) == 1 and beside and loose else found  # a class of trains among other classes
 
 
-def _spelled_splits(folders: Sequence[Path]) -> dict[str, Path]:
+def _spelled_splits(folders: Sequence[Folder]) -> dict[str, Folder]:
     """Return folders as splits whose names differ in that word alone, as cars_train and cars_test; none elsewhere."""
-    found: dict[str, Path] = {}
+    found: dict[str, Folder] = {}
     rests: set[tuple[str, ...]] = set()
     for folder in folders:
         words = re.findall(r"[^\W\d_]+", folder.name.lower())
@@ -98,15 +101,15 @@ def _spelled_splits(folders: Sequence[Path]) -> dict[str, Path]:
     return found if several and "train" in found else {}
 
 
-def _check_inside(root: Path) -> None:
+def _check_inside(root: Folder) -> None:
     """Raise `UserError` where all there is lies in one folder that has the splits."""
-    folders = [folder for folder in folders_in(root) if any(image_paths(folder))]
-    if len(folders) != 1 or any(map(is_image, root.iterdir())):
+    folders = [folder for folder in root.folders if folder.has_images()]
+    if len(folders) != 1 or root.images:
         return
     inside = split_folders(folders[0])
     if len(inside) > 1:
         names = " and ".join(f"{folder.name}/" for folder in inside.values())
-        raise UserError(f"{root} holds {folders[0].name}/ alone, which has {names}; give {folders[0]}.")
+        raise UserError(f"{root.text} holds {folders[0].name}/ alone, which has {names}; give {folders[0].text}.")
 
 
 @_listed()
@@ -115,35 +118,43 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
 
     Raises `UserError` where there are no images.
     """
-    splits = split_folders(root)
+    with Work("files listed") as work:
+        return _of_tree(Folder(root, work), root, shown)
+
+
+def _of_tree(tree: Folder, root: Path, shown: Range | None) -> Listing:
+    """Return what a tree holds."""
+    splits = split_folders(tree)
     if not splits:
-        _check_inside(root)
-    start = splits.get("train", root)
+        _check_inside(tree)
+    start = splits.get("train", tree)
     held = splits.get("test", splits.get("val"))
     own = home(start)
     other = home(held) if held is not None and own.sorted_out else None
     third = home(splits["val"]) if "val" in splits and held != splits["val"] and own.sorted_out else None
     third = third if third is not None and third.classes else None
     homes = [one for one in (own, third, other) if one is not None]
-    names = sorted({name for one in homes for name in one.classes}, key=natural) if own.sorted_out else []
+    names = sorted(sorted({name for one in homes for name in one.classes}), key=natural) if own.sorted_out else []
     unreadable, hashes = UnreadableImages(root, shown=shown), Hashes(root)
     train = own.split(names, unreadable, hashes)
     test = other.split(names, unreadable, hashes) if other is not None else None
     val = third.split(names, unreadable, hashes) if third is not None else None
     if not len(train):
         why = f" ({_convert(own)})" if own.others else ""
-        raise UserError(f"{start} holds no images{why}; give a folder with .jpg, .png or other pictures.")
+        raise UserError(f"{start.text} holds no images{why}; give a folder with .jpg, .png or other pictures.")
     if test is not None and other is not None and not other.classes:
-        raise UserError(f"{held} holds no images in folders of classes, as {start} does; sort them or remove it.")
+        raise UserError(
+            f"{other.folder.text} holds no images in folders of classes, as {start.text} does; sort them or remove it."
+        )
     unreadable.total = len(train) + len(test or ()) + len(val or ())
     empty = sorted({name for one in homes for name in one.empty} - {*names}, key=natural) if names else []
     lone = {
-        name: start.name if name in own.classes else other.path.name
+        name: start.name if name in own.classes else other.folder.name
         for name in names if other is not None and (name in own.classes) != (name in other.classes)
     }  # fmt: skip
-    used = [one.path for one in homes]
+    used = [one.folder for one in homes]
     decisions = [
-        *_splits(root, splits, held if other is not None else None, used),
+        *_splits(tree, splits, held if other is not None else None, used),
         *_classes(own, names),
         *map(_convert, homes),
     ]
@@ -151,10 +162,11 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
     return Listing(train, test, names, val, held.name if held else "", empty, lone, said)
 
 
-def _splits(root: Path, splits: dict[str, Path], held: Path | None, used: Sequence[Path]) -> Iterator[str]:
+def _splits(root: Folder, splits: dict[str, Folder], held: Folder | None, used: Sequence[Folder]) -> Iterator[str]:
     """Yield what is decided about the folders of splits."""
     if not splits:
-        named = [folder.name for folder in folders_in(root) if any(folder.name.lower() in s for s in SPLITS.values())]
+        folders = in_natural_order(root.folders)
+        named = [folder.name for folder in folders if any(folder.name.lower() in s for s in SPLITS.values())]
         if named:
             yield f"taken for classes and no splits: {', '.join(name + '/' for name in named)}"
         return
@@ -164,12 +176,12 @@ def _splits(root: Path, splits: dict[str, Path], held: Path | None, used: Sequen
     if "val" in splits and splits["val"] != held and splits["val"] in used:
         yield f"{splits['val'].name}/ is the validation split, for kNN while a run goes on"
     for folder in splits.values():
-        if folder not in (*used, held) and (unused := len(list(image_paths(folder)))):
+        if folder not in (*used, held) and (unused := folder.count()):
             yield f"{folder.name}/ is not used: {count(unused, 'image')}"
-    beside = [folder.name for folder in folders_in(root) if folder not in splits.values() and any(image_paths(folder))]
-    if beside:
-        yield f"folders beside the splits are left out: {some(beside)}"
-    if loose := sum(map(is_image, root.iterdir())):
+    beside = [folder for folder in in_natural_order(root.folders) if folder not in splits.values()]
+    if left_out := [folder.name for folder in beside if folder.has_images()]:
+        yield f"folders beside the splits are left out: {some(left_out)}"
+    if loose := len(root.images):
         yield f"images beside the splits are left out: {loose}"
 
 
@@ -182,9 +194,10 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
         return
     yield f"{count(len(names), 'class', 'classes')}, by folder: {some(names)}"
     if own.strays:
-        shown = some([path.name for path in sorted(own.strays)])
+        shown = some(own.strays)
         yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"
-    below = [path.parent.relative_to(own.path).parts for paths in own.classes.values() for path in paths]
+    inside = (one for folders in own.classes.values() for folder in folders for one in folder.below())
+    below = {one.path.relative_to(own.folder.path).parts for one in inside if one.images}
     deep = {parts for parts in below if len(parts) > 1}
     if deep:
         lying = count(len(deep), "folder lies", "folders lie")
@@ -197,9 +210,9 @@ def _convert(one: Home) -> str:
     """Return sentences on pictures that cannot be read here, or nothing."""
     said, others = "", one.others.copy()
     if broken := others.pop(BROKEN, 0):
-        said = f"{count(broken, BROKEN)} in {one.path.name}/: fetch what they lead to"
+        said = f"{count(broken, BROKEN)} in {one.folder.name}/: fetch what they lead to"
     if others:
         kinds = " and ".join(f"{number} {suffix}" for suffix, number in others.most_common())
         files = "file" if others.total() == 1 else "files"
-        said += f"{'; ' * bool(said)}{kinds} {files} in {one.path.name}/ cannot be read here; convert them to JPEG"
+        said += f"{'; ' * bool(said)}{kinds} {files} in {one.folder.name}/ cannot be read here; convert them to JPEG"
     return said

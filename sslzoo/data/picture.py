@@ -16,7 +16,8 @@ from torch import Tensor
 from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.files import read_with_state
 from ..tools.locks import fork_safe
-from .contents.hashes import MOST_BYTES, Stamp
+from .contents.hashes import MOST_BYTES, stamp_of
+from .contents.kept import Stamp
 from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -158,7 +159,7 @@ class Picture:
     @property
     def stamp(self) -> Stamp:
         """The hash of the file's content, and the state in which it was read."""
-        return Stamp.of(self.file, self.state)
+        return stamp_of(self.file, self.state)
 
     def _coarse_options(self, shrink: float) -> dict[str, int]:
         """Return the decoder's options for a smaller transform of each block, by at least two."""

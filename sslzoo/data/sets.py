@@ -157,8 +157,8 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
     train = _first_rows(dataset.train, limit)
     bank = train if dataset.bank is dataset.train else _first_rows(dataset.bank, limit)
     if train.images.paths:
-        others = [path for name, one in dataset.splits.items() if name != "train" for path in one.images.paths]
-        dataset.unreadable.restrict_to([*train.images.paths, *others])
+        others = [one for name, one in dataset.splits.items() if name != "train"]
+        dataset.unreadable.restrict_to(name for one in (train, *others) for name in one.images.names)
     return replace(dataset, train=train, bank=bank, notes=(*dataset.notes, f"{len(train)} training images (--limit)"))
 
 

@@ -10,6 +10,7 @@ from ..tools.errors import UserError
 from ..tools.labels import asking, foreign, known, named
 from .depth import Range
 from .images import ImageSource
+from .listed.paths import texts_of
 from .unreadable import UnreadableImages
 
 MAX_VIEW_SIZE = 224  # px of a view, unless asked for more
@@ -54,8 +55,9 @@ class Split:
         paths = self.images.paths
         if not paths:
             return torch.arange(len(self))
-        reasons = self.unreadable.reasons
-        return torch.tensor([i for i, path in enumerate(paths) if path not in reasons], dtype=torch.long)
+        if not (unreadable := {*map(str, self.unreadable.reasons)}):
+            return torch.arange(len(self))
+        return torch.tensor([i for i, text in enumerate(texts_of(paths)) if text not in unreadable], dtype=torch.long)
 
     def readable(self) -> "Split":
         """Return the images that are not known as unreadable."""

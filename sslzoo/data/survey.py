@@ -20,10 +20,13 @@ from .contents.hashes import NOTHING
 from .depth import Range
 from .folders import AUTO, of_listing, placed, sized
 from .layout import NO_LABELS, Listing, list_folder
+from .listed.paths import prefix
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
 from .sample import flat_note, is_flat
 from .splits import MAX_VIEW_SIZE, Split
 from .unreadable import MAX_SHARE, UnreadableRow
+
+CHUNK = 4096  # images that are queued at a time
 
 Progress = Callable[[str, int, int], None]
 
@@ -136,10 +139,9 @@ def survey(
     splits = {key: split for key, split in three.items() if split is not None}
     paths = [one for split in splits.values() for one in split.images.paths]
     seen: dict[Path, SurveyedFile] = {}
-    with ThreadPoolExecutor(readers() if workers is None else max(workers, 1)) as pool:
-        for one, file in zip(paths, pool.map(partial(survey_file, shown=shown), paths), strict=True):
-            seen[one] = file
-            progress("images", len(seen), len(paths))
+    for one, file in survey_files(paths, shown, readers() if workers is None else max(workers, 1)):
+        seen[one] = file
+        progress("images", len(seen), len(paths))
     unreadable = listing.train.unreadable
     unreadable.reasons |= {one: file.unreadable for one, file in seen.items() if file.unreadable is not None}
     decisions, why = verdict(listing, seen, image_size)
@@ -159,6 +161,14 @@ def survey(
         ok=why is None,
     )
     return report, why
+
+
+def survey_files(paths: Sequence[Path], shown: Range | None, workers: int) -> Iterator[tuple[Path, SurveyedFile]]:
+    """Yield each file with what it showed, in order; few of a million wait at a time."""
+    with ThreadPoolExecutor(workers) as pool:
+        for start in range(0, len(paths), CHUNK):
+            part = paths[start : start + CHUNK]
+            yield from zip(part, pool.map(partial(survey_file, shown=shown), part), strict=True)
 
 
 def survey_file(path: Path, shown: Range | None = None) -> SurveyedFile:
@@ -225,19 +235,21 @@ def count_split(split: Split, names: Mapping[int, str]) -> SplitCount:
 
 def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
     """Return how many files below a folder are no images of a run, by why."""
-    own, count = set(used), Counter[str]()
+    own, count = set(map(str, used)), Counter[str]()
     for folder, folders, names in os.walk(root):
         count["hidden folders"] += sum(name.startswith(".") for name in folders)
         folders[:] = [name for name in folders if not name.startswith(".")]
-        for path in (Path(folder) / name for name in names):
-            if path in own:
+        start = prefix(str(Path(folder)))
+        for name in names:
+            if start + name in own:
                 continue
-            if path.name.startswith("."):
+            if name.startswith("."):
                 kind = "hidden files"
-            elif not os.path.exists(path):
+            elif not os.path.exists(start + name):
                 kind = "broken links"
             else:
-                kind = "images outside the classes and splits" if path.suffix.lower() in SUFFIXES else "other files"
+                image = Path(name).suffix.lower() in SUFFIXES
+                kind = "images outside the classes and splits" if image else "other files"
             count[kind] += 1
     return {kind: n for kind, n in count.items() if n}
 

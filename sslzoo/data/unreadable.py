@@ -42,10 +42,10 @@ class UnreadableImages:
     reported: bool = False
     shown: Range | None = None  # `Picture`'s, of those that are read again
 
-    def restrict_to(self, paths: Iterable[Path]) -> None:
-        """Count among these files alone."""
-        left = set(paths)
-        self.total, self.reasons = len(left), {path: why for path, why in self.reasons.items() if path in left}
+    def restrict_to(self, texts: Iterable[str]) -> None:
+        """Count among the files of these paths alone."""
+        left = set(texts)
+        self.total, self.reasons = len(left), {path: why for path, why in self.reasons.items() if str(path) in left}
 
     def summary(self) -> str | None:
         """Return how many there are and the first of them, for a sentence; None where there is none."""

@@ -13,6 +13,7 @@ from .knobs import read_knob
 from .recipe import Knobs, Layer, Recipe
 from .rules import misfit
 from .schema import SMALL_UP_TO, Value
+from .short import fitted
 
 DEFAULTS = Path(__file__).parent / "defaults.toml"
 CPU_PASSES = 60_000  # images that pass the net in a run on a CPU, where nobody says how many epochs
@@ -72,6 +73,9 @@ def resolve_here(
     asked = layer(here)
     rest = [*here.more, Layer(here.size_from, {"views.size": here.size})]
     recipe = resolve(expression, here.scale, [asked, *rest], written)
+    if "optimizer.name" in asked.knobs and not asked_by("data", here.data).knobs:
+        rest = [*rest, fitted(recipe, here.samples)]
+        recipe = resolve(expression, here.scale, [asked, *rest], written)
     if misfit(recipe, here.samples) is not None or queue_too_long(recipe, here.samples):
         asked = replace(asked, knobs={**asked.knobs, **fitting(recipe, here.samples)})
         recipe = resolve(expression, here.scale, [asked, *rest], written)  # the expression still has the last word

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from .plain import console, escape, line, narrow, score, table, text
@@ -33,29 +32,6 @@ HIT_RATE = (
     "R@k: a right row among the first k, a hit rate; of tied rows R@1 draws one by lot, where k1 lets all of them vote"
 )
 RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
-
-
-class Bar:
-    """Is a line on a terminal that says how far the embedding of a source is; it goes once that is done."""
-
-    def __init__(self) -> None:
-        out = console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, console=out, transient=True, disable=not out.is_terminal)
-        self.tasks: dict[str, TaskID] = {}
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def at(self, source: str, done: int, total: int) -> None:
-        """Show that ``done`` of the ``total`` images of a source are embedded."""
-        if source not in self.tasks:
-            self.tasks[source] = self.progress.add_task(escape(source))
-        self.progress.update(self.tasks[source], completed=done, total=total, visible=done < total)
 
 
 def knn_tables(result: "BenchmarkResult") -> None:

@@ -10,6 +10,7 @@ from rich.status import Status
 from ..studies import tables
 from ..studies.watch import Watch
 from .plain import console, duration, escape, narrow, score, table
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..studies.lattice import Cell
@@ -27,11 +28,18 @@ class CellsScreen(Watch):
         self.quiet = quiet
         self.out: Console = console(stderr=as_json, lasting=True)
         self.status: Status | None = None
+        self.waiting = Waiting()
         self.now, self.total, self.done = "", 0, 0.0
         self.started = time.monotonic()
 
+    def work(self, name: str, done: int, total: int | None) -> None:
+        """Show how much is done of what has to be done before the runs."""
+        if self.status is None and not self.quiet:
+            self.waiting.at(name, done, total)
+
     def begin(self, head: "Head", cells: Sequence["Cell"], todo: int, kept: int) -> None:
         """Print what the table is and what will be done, and start the live line of a terminal."""
+        self.waiting.close()
         if self.quiet:
             return
         refused = sum(cell.refused is not None for cell in cells)
@@ -75,6 +83,7 @@ class CellsScreen(Watch):
 
     def close(self) -> None:
         """Stop the live line."""
+        self.waiting.close()
         if self.status is not None:
             self.status.stop()
             self.status = None

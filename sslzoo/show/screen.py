@@ -12,6 +12,7 @@ from ..studies.tables import counted
 from ..training.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, escape, score, table
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from ..training.plan import Plan
@@ -26,6 +27,7 @@ class Screen(Reporter):
         self.quiet = quiet
         self.out = console(stderr=as_json, lasting=True)
         self.progress: Progress | None = None
+        self.waiting = Waiting()
         self.total = self.from_epoch = 0
         self.started = self.drawn = time.monotonic()
         self.last: LogRow | None = None
@@ -33,8 +35,14 @@ class Screen(Reporter):
         self.largest_rank, self.scored_on = 0, "validation"
         self.warned: set[str] = set()
 
+    def work(self, name: str, done: int, total: int | None) -> None:
+        """Show how much is done of what has to be done before the run."""
+        if self.progress is None and not self.quiet:
+            self.waiting.at(name, done, total)
+
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """Show the expression, its switches, and what will be done."""
+        self.waiting.close()
         self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
         from ..metrics.health import largest_rank  # which needs torch
 
@@ -155,6 +163,7 @@ class Screen(Reporter):
 
     def close(self) -> None:
         """Stop the live line."""
+        self.waiting.close()
         if self.progress is not None:
             self.progress.stop()
             self.progress = None

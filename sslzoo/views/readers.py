@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.utils.data import Dataset
 
-from ..data.contents.hashes import Stamp
+from ..data.contents.kept import Stamp
 from ..data.images import ImageSource, Opened
 from ..data.picture import UnreadableImage
 from ..recipes.schema import View

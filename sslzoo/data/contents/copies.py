@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...tools.files import read_regular, temporary
 from ...tools.places import cache
-from .hashes import Stamp
+from .kept import NO_STATE, SHA1, Stamp, holds
 
 WORTH = 500_000  # pixels of a picture from which on its copy is kept: smaller ones are decoded in a few milliseconds
 ROOM = 0.1  # of the disk that stays free
@@ -41,8 +41,8 @@ def find(path: Path, size: int, shown: object) -> Copy | None:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         head, _, raw = read_regular(_place(path, size, shown), LARGEST).partition(b"\n")
         about = json.loads(head)
-        stamp = Stamp(*about["stamp"])
-        if stamp.holds_for(os.stat(path)) and zlib.crc32(raw) == about["crc32"]:
+        stamp = Stamp(bytes.fromhex(about["stamp"]))
+        if holds(stamp, str(path)) and zlib.crc32(raw) == about["crc32"]:
             pixels = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(3, *about["shape"]))
             return Copy(about["height"], about["width"], stamp, pixels)
     return None
@@ -50,7 +50,7 @@ def find(path: Path, size: int, shown: object) -> Copy | None:
 
 def keep(path: Path, size: int, shown: object, copy: Copy) -> None:
     """Keep a copy for `find` where it is worth it, and where there is room; it may be lost, and is made again then."""
-    settled = copy.stamp.changed > 0
+    settled = copy.stamp[SHA1:] != NO_STATE
     if copy.height * copy.width < WORTH or 2 * copy.pixels[0].numel() > copy.height * copy.width or not settled:
         return
     place = _place(path, size, shown)
@@ -60,7 +60,12 @@ def keep(path: Path, size: int, shown: object, copy: Copy) -> None:
         if disk.free < ROOM * disk.total:
             return
         raw = copy.pixels.contiguous().numpy().tobytes()
-        about = {"height": copy.height, "width": copy.width, "shape": [*copy.pixels.shape[1:]], "stamp": [*copy.stamp]}
+        about = {
+            "height": copy.height,
+            "width": copy.width,
+            "shape": [*copy.pixels.shape[1:]],
+            "stamp": copy.stamp.hex(),
+        }
         part = temporary(place)
         try:
             part.write_bytes(json.dumps({**about, "crc32": zlib.crc32(raw)}).encode() + b"\n" + raw)

@@ -1,121 +1,140 @@
 """Hashes of files' contents, taken as files are first read, and kept in the cache by path, inode, size and times."""
 
 import hashlib
-import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
+from ...processes.launched import readers
 from ...tools import files
 from ...tools.errors import UserError
 from ...tools.places import cache
+from ...tools.progress import Work
+from ..listed.paths import relative
+from .kept import NO_STATE, SHA1, Kept, Stamp, holds, state_of
 
 SETTLED = 2_000_000_000  # nanoseconds after a change in which a file system may give another change the same time
 NOTHING = hashlib.sha1(b"").hexdigest()  # of a file that cannot be read
-MOST_BYTES = 2**31  # of a picture, and of a file of hashes
+MOST_BYTES = 2**31  # of a picture
+CHUNK = 256  # files that a thread reads one after another
 
 
-class Stamp(NamedTuple):
-    """Holds the hash of a file's content (SHA-1, hexadecimal), with its inode, its size in bytes and its times in ns.
+def stamp_of(content: bytes, state: os.stat_result) -> Stamp:
+    """Return the stamp of a content that was read from a file in this state.
 
-    ``changed`` is that of its inode, which nobody sets back as ``modified`` can be. Both are 0 of a file that had only
-    just changed when it was read, since another change might leave the same times: such a stamp holds for no state.
-    The inode tells apart what was written in one tick of the clock, as when two folders of an archive swap names.
+    It holds for no state where the file had only just changed, since another change might leave the same times.
     """
-
-    sha1: str
-    inode: int
-    size: int
-    modified: int
-    changed: int
-
-    @classmethod
-    def of(cls, content: bytes, state: os.stat_result) -> "Stamp":
-        """Return the stamp of a content that was read from a file in this state."""
-        times = (state.st_mtime_ns, state.st_ctime_ns)
-        settled = time.time_ns() - max(times) > SETTLED
-        return cls(hashlib.sha1(content).hexdigest(), state.st_ino, state.st_size, *(times if settled else (0, 0)))
-
-    def holds_for(self, state: os.stat_result) -> bool:
-        """Return whether a file in this state has this content."""
-        return self[1:] == (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    settled = time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) > SETTLED
+    return Stamp(hashlib.sha1(content).digest() + (state_of(state) if settled else NO_STATE))
 
 
 @dataclass
 class Hashes:
-    """Knows the contents of the files below a folder; all who read a file of it tell what they read."""
+    """Knows the contents of the files below a folder; all who read a file of it tell what they read.
+
+    ``kept`` are those that the cache had, and those that this process has added to it.
+    """
 
     root: Path | None = None
-    stamps: dict[str, Stamp] = field(default_factory=dict, repr=False)
+    stamps: dict[str, Stamp] = field(default_factory=dict, repr=False)  # by path, of what ``kept`` does not have so
+    kept: Kept = field(default_factory=Kept, repr=False)
     read: set[str] = field(default_factory=set, repr=False)  # paths of those that this process has read
     new: set[str] = field(default_factory=set, repr=False)  # and that the cache does not have
 
     def __post_init__(self) -> None:
         """Take up what the cache has."""
         if self.root is not None:
-            self.stamps = {os.path.join(self.root, name): stamp for name, stamp in _read(_file(self.root)).items()}
+            self.kept = Kept.read(_file(self.root))
 
-    def learn(self, path: Path, stamp: Stamp) -> None:
+    def learn(self, path: Path | str, stamp: Stamp) -> None:
         """Take up what was read of a file."""
-        self.read.add(str(path))
-        if self.stamps.get(str(path)) != stamp:
-            self.stamps[str(path)] = stamp
-            if stamp.changed:
-                self.new.add(str(path))
+        text = str(path)
+        self.read.add(text)
+        known = self.stamps.get(text)
+        if known is None and self.kept:
+            (known,) = self.kept.among(relative([text], self.root))
+        if known != stamp:
+            self.stamps[text] = stamp
+            if not stamp.endswith(NO_STATE):
+                self.new.add(text)
 
-    def known(self, path: Path) -> str | None:
+    def known(self, path: Path | str) -> str | None:
         """Return a file's hash, as its times say that it still holds; None where nobody has read it so."""
-        stamp = self.stamps.get(str(path))
-        with suppress(OSError, ValueError):
-            if stamp is not None and stamp.holds_for(os.stat(path)):
-                return stamp.sha1
-        return None
+        (found,) = self.known_among([str(path)])
+        return None if found is None else found.hex()
 
-    def seen(self, path: Path) -> str | None:
-        """Return a file's hash as this process has read it, or as its times say that it still holds; else None."""
-        return self.stamps[str(path)].sha1 if str(path) in self.read else self.known(path)
+    def known_among(self, texts: Sequence[str]) -> list[bytes | None]:
+        """Return the hash of each of many files, in bytes, as `known` does."""
+        stamps = zip(texts, self._stamps(texts), strict=True)
+        return [None if stamp is None or not holds(stamp, text) else stamp[:SHA1] for text, stamp in stamps]
 
-    def of(self, path: Path) -> str:
+    def _stamps(self, texts: Sequence[str]) -> Sequence[Stamp | None]:
+        """Return what is known of each of many files, whether it still holds or not."""
+        found = self.kept.among(relative(texts, self.root)) if self.kept else [None] * len(texts)
+        if not self.stamps:
+            return found
+        return [self.stamps.get(text, kept) for text, kept in zip(texts, found, strict=True)]
+
+    def seen_among(self, texts: Sequence[str]) -> list[str | None]:
+        """Return the hash of each of many files as this process has read it, or as its times say that it still holds.
+
+        It is None of the others.
+        """
+        stamps = zip(texts, self._stamps(texts), strict=True)
+        return [
+            None if stamp is None or not (text in self.read or holds(stamp, text)) else stamp[:SHA1].hex()
+            for text, stamp in stamps
+        ]
+
+    def of(self, path: Path | str) -> str:
         """Return a file's hash, which is read where it is not known; the hash of nothing where that cannot be."""
-        if (known := self.known(path)) is not None:
-            return known
+        (found,) = self._digests([str(path)])
+        return found.hex()
+
+    def digests(self, texts: Sequence[str]) -> list[bytes]:
+        """Return the hash of each of many files, in bytes, as `of` does; keep what is read, whatever happens."""
+        parts = [texts[start : start + CHUNK] for start in range(0, len(texts), CHUNK)]
+        found: list[bytes] = []
         try:
-            stamp = Stamp.of(*files.read_with_state(path, MOST_BYTES))
+            with Work("contents of files", len(texts)) as work, ThreadPoolExecutor(readers()) as pool:
+                for part in pool.map(self._digests, parts):
+                    found += part
+                    work.add(len(part))
+        finally:
+            self.save()
+        return found
+
+    def _digests(self, texts: Sequence[str]) -> list[bytes]:
+        known = self.known_among(texts)
+        return [self._read(text) if sha1 is None else sha1 for text, sha1 in zip(texts, known, strict=True)]
+
+    def _read(self, text: str) -> bytes:
+        try:
+            stamp = stamp_of(*files.read_with_state(text, MOST_BYTES))
         except OSError:
-            return NOTHING
-        self.learn(path, stamp)
-        return stamp.sha1
+            return bytes.fromhex(NOTHING)
+        self.learn(text, stamp)
+        return stamp[:SHA1]
 
     def save(self) -> None:
         """Add what is new to what the cache has, if it can be written."""
         if self.root is None or not self.new:
             return
-        path, new = _file(self.root), {os.path.relpath(one, self.root): self.stamps[one] for one in self.new}
-        self.new = set()
+        path, texts = _file(self.root), [text for text in self.stamps if text in self.new]  # as they were read
+        stamps = [self.stamps[text] for text in texts]
+        new = Kept.of(dict(zip(relative(texts, self.root), stamps, strict=True)))
+        self.new, self.kept = set(), self.kept.joined(new)
+        for text in texts:
+            del self.stamps[text]
         with suppress(OSError, UserError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write(path, _text(_read(path) | new))
+            Kept.read(path).joined(new).write(path)
 
 
 def _file(root: Path) -> Path:
     """Return the cache's file of a folder's hashes."""
-    return cache() / "hashes" / f"{hashlib.sha1(os.fsencode(root.resolve())).hexdigest()}.json"
-
-
-def _text(stamps: Mapping[str, Stamp]) -> str:
-    """Return what the cache keeps, with a hash of it, by which damage shows."""
-    content = json.dumps(stamps)
-    return json.dumps({"sha1": hashlib.sha1(content.encode()).hexdigest(), "files": content})
-
-
-def _read(path: Path) -> dict[str, Stamp]:
-    """Return what the cache keeps of a folder; nothing where it has none, or is not as it was written."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        kept = json.loads(files.read_regular(path, MOST_BYTES))
-        if hashlib.sha1(kept["files"].encode()).hexdigest() == kept["sha1"]:
-            return {name: Stamp(*stamp) for name, stamp in json.loads(kept["files"]).items()}
-    return {}
+    return cache() / "hashes" / f"{hashlib.sha1(os.fsencode(root.resolve())).hexdigest()}.stamps"

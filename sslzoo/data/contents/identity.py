@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ...tools.records import Record
 from ..images import FileImages
+from ..listed.paths import relative, texts_of
 from ..splits import Dataset, Split
 
 
@@ -29,7 +30,7 @@ class SplitIdentity(Record):
         """Return that of a split; with ``read`` files are read whose contents are not known."""
         labels, images, names = split.labels, split.images, None
         if isinstance(images, FileImages):
-            names = _hash(os.fsencode(name) + b"\0" for name in relative_names(images))
+            names = _hash([os.fsencode("".join(name + "\0" for name in relative_names(images)))])
         told = None if labels is None else _hash([str(tuple(labels.shape)).encode(), labels.numpy().tobytes()])
         contents = _hash(images.fingerprint()) if read or names is None else None
         return cls(len(split), names, told, contents)
@@ -91,15 +92,14 @@ class Identity(Record):
 
 def relative_names(images: FileImages) -> list[str]:
     """Return the files' paths below the data set's folder."""
-    root = images.hashes.root
-    return [path.name if root is None else os.path.relpath(path, root) for path in images.files]
+    return relative(texts_of(images.files), images.hashes.root)
 
 
 def contents(data: Dataset) -> dict[str, str]:
     """Return the hashes of a data set's files that were read, by their paths below its folder."""
     found: dict[str, str] = {}
     for images in _files(data):
-        hashes = (images.hashes.seen(path) for path in images.files)
+        hashes = images.hashes.seen_among(texts_of(images.files))
         found |= {name: sha1 for name, sha1 in zip(relative_names(images), hashes, strict=True) if sha1 is not None}
     return found
 
@@ -122,9 +122,9 @@ def changed(data: Dataset, kept: Mapping[str, str]) -> list[str]:
     """
     found: set[str] = set()
     for images in _files(data):
-        names = relative_names(images)
-        asked = [(name, path) for name, path in zip(names, images.files, strict=True) if name in kept]
-        now = FileImages(tuple(path for _, path in asked), images.hashes).digests()
+        texts = texts_of(images.files)
+        asked = [(name, text) for name, text in zip(relative_names(images), texts, strict=True) if name in kept]
+        now = images.hashes.digests([text for _, text in asked])
         found |= {name for (name, _), sha1 in zip(asked, now, strict=True) if sha1.hex() != kept[name]}
     return sorted(found)
 

@@ -49,7 +49,9 @@ def choose(words: str | Sequence[str], options: Options, around: Surroundings) -
     if size < first:
         why = (f"views have {size} px: larger ones leave no time for {ENOUGH} epochs (--image-size, --minutes)",)
     seconds = here.seconds(epochs)
-    return Choice(size, epochs, seconds, f"{minutes:g} minutes", (*why, *limits(usual, epochs, minutes)))
+    return Choice(
+        size, epochs, seconds, f"{minutes:g} minute{'s' * (minutes != 1)}", (*why, *limits(usual, epochs, minutes))
+    )
 
 
 def limits(costs: Costs, epochs: int, minutes: float) -> list[str]:

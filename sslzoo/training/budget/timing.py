@@ -14,6 +14,7 @@ from ...data.folders import ALWAYS, NEVER, placed, sized
 from ...processes import collectives
 from ...recipes.algebra import Expression
 from ...recipes.recipe import Recipe
+from ...tools.progress import Work
 from ...tools.records import Record
 from ...views.batches import Batches
 from ...views.features import CPU, Preprocessing, features
@@ -78,12 +79,15 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
 def step_seconds(learner: Learner, batches: Batches) -> float:
     """Return the seconds of a step with its batch, over some steps."""
     ends: list[float] = []
+    work = Work("steps timed", WARM + STEPS)
     for number, (index, views) in enumerate(islice(batches.epoch(0), WARM + STEPS)):
         learner.step(views, index, number)
         learner.diverged(wait=True)  # waits for the device
         ends.append(time.perf_counter())
+        work.add(1)
         if number > WARM + 1 and ends[-1] - ends[WARM - 1] > PATIENCE:
             break
+    work.end()
     return (ends[-1] - ends[WARM - 1]) / (len(ends) - WARM)
 
 
