@@ -61,6 +61,7 @@ def page(rows: list[dict]) -> str:
         f"Protocol: `{first['command']}`, with `--precision float32` and `--precision bf16` in turns; kNN on the",
         "test split, k = 20, last epoch, evaluated in float32. Mean ± sample deviation over the seeds; the",
         "difference is the mean over the seeds ± its standard error.",
+        *dict.fromkeys(row["note"] for row in rows if row.get("note")),
         "",
         "| expression | seeds | float32 | bf16 | difference | images/s, bf16 / float32 |",
         "|---|---|---|---|---|---|",
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--image-size", help="as of sslzoo train")
     parser.add_argument("--epochs", help="as of sslzoo train")
+    parser.add_argument("--note", help="a sentence on these runs, for the page")
     parser.add_argument("--name", default="precision", help="of the files to write")
     parser.add_argument("--out", type=Path, default=RESULTS, help="the folder of the files")
     parser.add_argument("--quick", action="store_true", help="one seed, an epoch of 128 images")
@@ -110,6 +112,7 @@ def main() -> None:
                 flags = [*more, "--precision", precision, "--device", "cpu", "--no-baselines"]
                 found = run(expression, args.data, seed, args.threads, flags)
                 about = {"precision": precision, "threads": args.threads, "processor": processor(), "commit": commit()}
+                about |= {"note": args.note} if args.note else {}
                 rows.append({**found, **about, "command": command})
                 path.write_text(compact(rows) + "\n")
                 path.with_suffix(".md").write_text(page(rows))

@@ -21,7 +21,9 @@ import listing  # noqa: E402
 import newcomer  # noqa: E402
 import page as speed_page  # noqa: E402
 import precision  # noqa: E402
+import race  # noqa: E402
 import ranks_page  # noqa: E402
+import record  # noqa: E402
 import results  # noqa: E402
 import soak  # noqa: E402
 
@@ -40,6 +42,7 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     "kills.json": ("kills.md", kills.page),
     "soak.json": ("soak.md", soak.page),
     "precision.json": ("precision.md", precision.page),
+    "records.json": ("../RECORDS.md", record.page),
     "listing.json": ("listing.md", listing.page),
     **{f"{name}.json": (f"{name}.md", table(name)) for name in ("zoo", "digits", "cifar")},
     **{
@@ -47,6 +50,8 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
         for data in ("digits", "cifar10_part", "fashion-mnist")
     },
 }
+
+PAGES |= {name: made for name, made in {"race.json": ("race.md", race.page)}.items() if (RESULTS / name).is_file()}
 
 
 def listed() -> tuple[set[str], set[str]]:
@@ -119,8 +124,11 @@ def test_a_name_that_is_no_script_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["kills", "soak", "listing", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million"],
-)
+    [
+        "kills", "soak", "listing", "results digits", "newcomer x", "precision", "embeddings digits", "ranks", "million",
+        "race x", "record x",
+    ],
+)  # fmt: skip
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:
     """So that it never writes over a committed result."""
     script, *rest = name.split()
