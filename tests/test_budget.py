@@ -240,6 +240,21 @@ def test_images_that_were_read_before_change_no_plan(data: str, speed: Callable[
     assert (first.seconds, second.seconds) == (START + 220 + 60, START + 60)
 
 
+@pytest.mark.parametrize(("name", "held_up"), [("features", 1.0), ("a_checkpoint", 20.0), ("a_billion", 1e6)])
+def test_what_was_held_up_for_a_moment_is_not_kept_for_good(
+    name: str, held_up: float, data: str, speed: Callable[..., list[int]]
+) -> None:
+    """Steps are timed for seconds, these parts once: another program's moment would plan all runs that follow."""
+    speed(replace(SECOND, **{name: held_up}))
+    assert plan(data).recipe.training.epochs < 24
+    speed(replace(SECOND, **{name: held_up / 3}))  # another load, and no moment
+    assert plan(data).recipe.training.epochs < 24
+    speed()
+    assert plan(data).recipe.training.epochs == 24
+    speed(replace(SECOND, **{name: held_up}))
+    assert plan(data).recipe.training.epochs == 24  # now it is the later one that was held up
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a_step": 0}', '{"a_step": NaN}', "null"])
 def test_what_was_kept_and_is_damaged_is_measured_anew(
     content: str, data: str, tmp_path: Path, speed: Callable[..., list[int]]
