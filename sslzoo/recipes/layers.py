@@ -10,7 +10,7 @@ from typing import Any
 from .algebra import FLAGS, SIZE, Expression, resolve
 from .knobs import defaults as schema_defaults
 from .knobs import read_knob
-from .recipe import Knobs, Layer, Recipe
+from .recipe import Knobs, Layer, Recipe, check_size
 from .rules import misfit
 from .schema import SMALL_UP_TO, Value
 from .short import fitted
@@ -86,11 +86,15 @@ def resolve_here(
 
 
 def size_asked(expression: Expression) -> tuple[int, str] | None:
-    """Return the size of a view in px that an expression or its file asks for, and which of the two; None for none."""
+    """Return the size of a view in px that an expression or its file asks for, and which of the two; None for none.
+
+    Raises `UserError` for one that is too small.
+    """
     source = expression.like or expression.base
     for origin, knobs in (("expression", expression.written), (Path(source.name).stem, source.tables[""])):
-        if size := knobs.get(SIZE):
-            return int(size), origin
+        if size := int(knobs.get(SIZE, 0)):
+            check_size(size)
+            return size, origin
     return None
 
 
