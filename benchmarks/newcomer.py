@@ -51,7 +51,7 @@ def run(data: str, method: str, seed: int, more: list[str], apart: bool) -> dict
         done = command("train", *method.split(), "--data", data, "--seed", str(seed), "--out", out, "--json", *more)
         found = json.loads(done.stdout)
         about = json.loads((Path(found["run"]) / "run.json").read_text())
-        said = re.search(r"It takes about ([0-9:]+);", done.stderr)
+        said = re.search(r"It takes about ([0-9:]+)", done.stderr)
         assert said is not None, done.stderr
         scores = {"trained": found["knn"]["k20"], "untrained": found["random_knn"], "raw": found["raw_knn"]}
         if apart:

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from multiprocessing import queues
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import sslzoo
@@ -183,6 +185,43 @@ def test_cells_of_a_plugins_data_that_have_changed_are_trained_anew(tmp_path, mo
         arrays.update(change)
         ablate("simsiam", ["predictor"], given, 1, Watch())
         assert len(trained.asked) == runs
+
+
+def test_a_ctrl_c_that_comes_to_a_finalizer_is_heard_all_the_same():
+    """Out of `__del__`, in which a loader waits for its processes, Python raises nothing: a run went on after it."""
+    script = """
+import os, signal, time
+from sslzoo.cli import interrupt
+
+class Loader:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+
+interrupt.install()
+interrupt.at_work()
+try:
+    Loader()
+    time.sleep(20)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr, done.returncode) == ("heard\n", "", 0)
+
+
+def test_a_reader_says_nothing_of_a_run_that_is_gone(capsys):
+    for error in (ConnectionResetError(104, "reset by peer"), EOFError(), BrokenPipeError()):
+        loading.unless_nobody_reads(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    loading.unless_nobody_reads(ValueError, ValueError("of another kind"), None)
+    assert "ValueError: of another kind" in capsys.readouterr().err
+
+
+def test_no_warning_of_more_readers_than_cores():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loading.loader(range(4), 1000, torch.device("cpu"))
 
 
 def test_a_second_ctrl_c_ends_a_run_that_does_not_come_to_its_stop(monkeypatch):

@@ -195,6 +195,7 @@ TABLE: dict[str, list[Any]] = {
         ("train simsiam --data tiny.npz --batch-size 21", "use --batch-size 10 or less"),
         ("train simsiam --data tiny.npz --limit 4 --batch-size 5", "than the 4 training images"),
         ("train simsiam --limit 1", "--limit cannot be 1"),
+        ("train simsiam views.size=3", "views.size cannot be 3; it is at least 8, or 0"),
         ("train simsiam --image-size 7", "--image-size cannot be 7; it is at least 8"),
         ("train simsiam --image-size 1000000", "--image-size cannot be 1000000; it is at most"),
         ("train simsiam --seed -1", "--seed cannot be -1"),

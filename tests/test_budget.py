@@ -14,8 +14,9 @@ from test_distributed import run_in, torchrun
 
 import sslzoo
 from sslzoo.recipes.algebra import parse
+from sslzoo.recipes.layers import Circumstances, resolve_here
 from sslzoo.tools.errors import UserError
-from sslzoo.training.budget import choice
+from sslzoo.training.budget import choice, timing
 from sslzoo.training.budget.choice import ENOUGH, LADDER, choose
 from sslzoo.training.budget.costs import START
 from sslzoo.training.budget.timing import Speed, measure
@@ -136,7 +137,8 @@ def test_photos_have_64_px_on_a_cpu(photos: str, speed: Callable[..., list[int]]
     assert plan(photos, epochs=3).data.size == 64  # also where nobody asks how long it takes
     assert plan(photos, image_size=80).data.size == 80
     assert plan(photos, f"{WORDS} size=40").data.size == 40
-    assert plan(photos, f"{WORDS} size=40", image_size=48).data.size == 48
+    both = plan(photos, f"{WORDS} size=40", image_size=48)  # an option has the last word, in what is written down too
+    assert (both.data.size, both.recipe.views.size, both.recipe.origins["views.size"]) == (48, 48, "--image-size")
 
 
 @pytest.mark.parametrize(
@@ -236,6 +238,21 @@ def test_images_that_were_read_before_change_no_plan(data: str, speed: Callable[
     second = plan(data)
     assert second.recipe == first.recipe
     assert (first.seconds, second.seconds) == (START + 220 + 60, START + 60)
+
+
+@pytest.mark.parametrize(("name", "held_up"), [("features", 1.0), ("a_checkpoint", 20.0), ("a_billion", 1e6)])
+def test_what_was_held_up_for_a_moment_is_not_kept_for_good(
+    name: str, held_up: float, data: str, speed: Callable[..., list[int]]
+) -> None:
+    """Steps are timed for seconds, these parts once: another program's moment would plan all runs that follow."""
+    speed(replace(SECOND, **{name: held_up}))
+    assert plan(data).recipe.training.epochs < 24
+    speed(replace(SECOND, **{name: held_up / 3}))  # another load, and no moment
+    assert plan(data).recipe.training.epochs < 24
+    speed()
+    assert plan(data).recipe.training.epochs == 24
+    speed(replace(SECOND, **{name: held_up}))
+    assert plan(data).recipe.training.epochs == 24  # now it is the later one that was held up
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"a_step": 0}', '{"a_step": NaN}', "null"])
@@ -381,6 +398,40 @@ def test_what_is_measured_is_what_takes_time(data: str, monkeypatch: pytest.Monk
     assert slowed.a_step >= 0.05
     assert slowed.a_step - plain.a_step < 0.15
     assert plain.width == 2048
+
+
+@pytest.mark.parametrize(
+    ("images", "processes", "batch"), [(60, 1, 15), (60, 2, 14), (60, 4, 12), (2, 2, 2), (3, 1, 2)]
+)
+def test_a_batch_that_nobody_asked_for_can_be_shared(images: int, processes: int, batch: int) -> None:
+    """A quarter of the images, in equal parts."""
+    here = Circumstances("mine", 32, images, "cpu", processes=processes)
+    assert resolve_here(parse("simsiam"), here).training.batch_size == batch
+
+
+def test_one_image_of_each_process_is_timed_as_two(data: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch norm of one row alone cannot train; of all processes together it can."""
+    options = Options(data=data, batch_size=2, **ALONE)
+    recipe = prepare(WORDS, replace(options, epochs=1)).recipe
+    around, world = surroundings(options), timing.collectives.world
+    monkeypatch.setattr(timing.collectives, "world", lambda: world() if timing.collectives._alone else 2)
+    assert measure(parse(WORDS), recipe, options, around, 12).a_step > 0
+
+
+@pytest.mark.parametrize(("a_step", "part"), [(4.0, "(about 48 seconds)"), (60.0, "(about 10)")])
+def test_what_an_epoch_takes_is_said_in_a_unit_that_shows_it(
+    data: str, speed: Callable[..., list[int]], a_step: float, part: str
+) -> None:
+    """Ten steps an epoch, and eight seconds to begin: 48 s are no "about 1" minute, and eight no "about 0"."""
+    speed(replace(SECOND, a_step=a_step))
+    assert any(part in note for note in plan(data, minutes=0.01).data.notes)
+
+
+def test_one_image_is_refused_with_what_would_do(tmp_path: Path) -> None:
+    """No batch fits: "--batch-size 2 or less" would be wrong advice."""
+    Image.new("RGB", (12, 12), "red").save(tmp_path / "one.png")
+    with pytest.raises(UserError, match=r"^One image is too few to train on; give two or more\.$"):
+        plan(str(tmp_path))
 
 
 def test_two_processes_have_the_plan_of_the_first(data: str, tmp_path: Path) -> None:

@@ -215,6 +215,8 @@ def test_init_starts_from_the_weights_of_a_run(invoke: Invoke, tmp_path: Path) -
     refused(invoke("train", "simsiam", *QUICK, "--init", "bad.safetensors"), "cannot be read as weights")
     refused(invoke("train", "simsiam", *QUICK, "--init", "missing.pt"), "no weights at missing.pt")
     refused(invoke("train", "simsiam", *QUICK, "--backbone", "resnet18", "--init", first["run"]), "does not fit")
+    larger = [*QUICK, "--image-size", "64"]  # whose first convolution has a stride
+    refused(invoke("train", "simsiam", *larger, "--init", first["run"]), "give the --image-size that it was trained")
     assert len(os.listdir("runs")) == 2
 
 
@@ -349,6 +351,7 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
     assert (tmp_path / run["run"] / "log.csv").read_text().count("\n") == 2  # nothing was trained
     refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
+    refused(invoke("train", "--resume", run["run"], "--minutes", "5"), "--minutes belongs to the run (none was given)")
     assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2
     (tmp_path / run["run"] / "last.pt").write_bytes(b"something else")
     refused(

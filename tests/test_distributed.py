@@ -218,6 +218,19 @@ def test_an_error_is_said_once_and_nothing_is_left(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_process_ends_with_its_code_whatever_its_threads_do(tmp_path):
+    """gloo's thread, which is there until its group is, ended processes by SIGABRT now and then."""
+    script = """
+import torch.distributed as dist
+from sslzoo.cli import main
+dist.init_process_group("gloo", init_method="file://" + __import__("os").path.abspath("meet"), rank=0, world_size=1)
+main(["train", "nothing_like_it"])
+"""
+    done = run_in(tmp_path, [sys.executable, "-c", script])
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_restart_goes_on_with_the_run(tmp_path):
     """A process is killed; torchrun starts both anew, and they go on from the last checkpoint, bit for bit."""
     whole = run_in(tmp_path, torchrun(2, *SMALL, "--epochs", "3", "--out", "whole", "--quiet", "--json"))

@@ -51,13 +51,14 @@ def found(root: Path) -> list[str]:
 def slow(root: Path) -> list[Path]:
     """The same with `pathlib` alone, each file asked for itself."""
 
-    def walk(folder: Path) -> Iterator[Path]:
+    def walk(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+        above = (*above, folder.resolve())
         for path in folder.iterdir():
             if path.name.startswith(".") or path.name.lower() in IGNORED:
                 continue
             if path.is_dir():
-                if not (path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())):
-                    yield from walk(path)
+                if not (path.is_symlink() and any(one.is_relative_to(path.resolve()) for one in above)):
+                    yield from walk(path, above)
             elif path.is_file() and path.suffix.lower() in SUFFIXES:
                 yield path
 
@@ -97,6 +98,15 @@ def test_a_tree_is_what_pathlib_says(seed: int, tmp_path: Path) -> None:
             path.symlink_to(to[kind])
     (tmp_path / "x.png").write_bytes(b"")
     assert found(tmp_path / "set") == [str(path) for path in slow(tmp_path / "set")]
+
+
+def test_links_of_two_folders_to_each_other_are_followed_once(tmp_path: Path) -> None:
+    """Neither lies in the other: without an end, `a/b/a/b/...` would give each picture forty times."""
+    put(tmp_path, "set/a/1.png", "set/b/2.png")
+    (tmp_path / "set/a/to_b").symlink_to("../b")
+    (tmp_path / "set/b/to_a").symlink_to("../a")
+    names = [os.path.relpath(path, tmp_path / "set") for path in found(tmp_path / "set")]
+    assert names == ["a/1.png", "a/to_b/2.png", "b/2.png", "b/to_a/1.png"]
 
 
 def test_paths_are_in_order_of_their_parts(tmp_path: Path) -> None:

@@ -238,3 +238,22 @@ def test_a_plugin_that_fails_later_is_named_and_leaves_no_run(plugin: Path, run_
     assert result.exit_code == 2, place
     assert f"{plugin} fails in line {number} (RuntimeError: boom); mend it." in result.stderr.replace("\n", " ")
     assert not [*Path("runs").glob("*")]
+
+
+@pytest.mark.parametrize(
+    ("line", "other", "part"),
+    [
+        ('{"tiny_linear": Tiny}', '{"tiny_linear": lambda: Tiny(8)}', "backbone tiny_linear fails (TypeError: "),
+        ('{"tiny_linear": Tiny}', '{"tiny_linear": int}', "backbone tiny_linear is a int and no torch.nn.Module"),
+        ('{"eight": noise}', '{"eight": lambda place: noise()}', "data eight fails (TypeError: "),
+        ('{"eight": noise}', '{"eight": lambda: 3}', "data eight fails (TypeError: "),
+    ],
+)
+def test_a_function_that_is_not_called_so_is_named(plugin: Path, run_cli, line: str, other: str, part: str) -> None:
+    """No line of the plugin is at fault: what it gives does not take what it is called with, or is something else."""
+    plugin.write_text(FILE.replace(line, other))
+    result = run_cli("train", *WORDS, "--plugin", "mine.py", "--quiet")
+    assert result.exit_code == 2, result.output
+    assert f"Error: The plugin's {part}" in result.stderr
+    assert result.stderr.endswith("mend it.\n")
+    assert not [*Path("runs").glob("*")]

@@ -1,5 +1,6 @@
 """The command line: click only; every command imports what it needs when it runs."""
 
+import atexit
 import errno
 import os
 import re
@@ -7,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from io import TextIOWrapper
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from click.shell_completion import get_completion_class
@@ -43,6 +44,15 @@ def sentence(error: click.ClickException) -> str:
     return message.rstrip(".") + "."
 
 
+def leave(code: str | int) -> NoReturn:
+    """End a process of a group that others may still wait in, whose threads would end it otherwise than with a code."""
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
 class Zoo(click.Group):
     """Is a group whose every error is one sentence on standard error and exit code 2."""
 
@@ -58,6 +68,10 @@ class Zoo(click.Group):
             install()
         try:
             self.exit(args, prog_name, **extra)
+        except SystemExit as end:
+            if end.code and in_process_group():
+                leave(end.code)
+            raise
         finally:
             ended()
 

@@ -8,6 +8,7 @@ import time
 from types import FrameType
 
 PATIENCE = 1.0  # seconds in which further ones are the same; after that one more ends the process
+AGAIN = 0.1  # seconds after which a Ctrl-C that Python has dropped is said again
 EXIT_CODE = 130  # before anything was saved, as shells have it
 
 _working: list[bool] = []
@@ -18,6 +19,7 @@ def install() -> None:
     """Take Ctrl-C over from Python, whose exception the loading of a module may swallow."""
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
         signal.signal(signal.SIGINT, _handle)
+        sys.unraisablehook = _unraisable
 
 
 def at_work() -> None:
@@ -37,6 +39,21 @@ def _handle(number: int, frame: FrameType | None) -> None:
     _heard.append(now)
     if len(_heard) == 1:
         raise KeyboardInterrupt
+
+
+def _unraisable(lost: "sys.UnraisableHookArgs") -> None:
+    """Say Ctrl-C again soon where it came to a finalizer, as that of a loader, out of which Python raises nothing."""
+    if not isinstance(lost.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    again = threading.Timer(AGAIN, _again)
+    again.daemon = True
+    again.start()
+
+
+def _again() -> None:
+    _heard.clear()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def ended() -> None:

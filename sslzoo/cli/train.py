@@ -141,6 +141,5 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
             if name == "range":
                 value, own[name] = (str(Range.parse(text)) for text in (value, own.get(name)))
             if name not in FREE and value != own.get(name):
-                raise UserError(
-                    f"{param.opts[0]} belongs to the run ({own.get(name)}); leave it out, or start a new run."
-                )
+                said = "none was given" if own.get(name) is None else own[name]
+                raise UserError(f"{param.opts[0]} belongs to the run ({said}); leave it out, or start a new run.")

@@ -25,6 +25,9 @@ USUAL_SIZES = (32, 224, 64, 96, 28, 16, 8, 128, 256)  # px, to find the width of
 DRAWING = fork_safe()  # weights are drawn from torch's one generator of all threads, seeded under locks of torch's own
 
 
+STEM = "stem_stride"  # of a state dict: the first convolution's, where that is not 1
+
+
 class SmallNet(nn.Module):
     """Four convolutions with batch norm, widths 16 to 128; its features are the 4x4 map, flattened.
 
@@ -48,7 +51,7 @@ class SmallNet(nn.Module):
             ]
         self.layers = nn.Sequential(*layers)
         if stem > 1:  # weights of a net without it fit, and would give other features
-            self.register_buffer("stem_stride", torch.tensor(stem))
+            self.register_buffer(STEM, torch.tensor(stem))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layers(x)
@@ -78,7 +81,9 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
     if name == "small":
         return SmallNet(image_size)
     if (make := plugins.backbone(name)) is not None:
-        own = cast(nn.Module, make(image_size))
+        own = plugins.called(f"backbone {name}", lambda: make(image_size))
+        if not isinstance(own, nn.Module):
+            raise UserError(f"The plugin's backbone {name} is a {type(own).__name__} and no torch.nn.Module; mend it.")
         check_size(own, name, image_size)
         return own
     size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}

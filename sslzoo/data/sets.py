@@ -72,7 +72,7 @@ def find(name: str, limit: int | None = None, range: str | None = None) -> Datas
     elif name in TORCHVISION:
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
-        dataset = from_arrays(name, dict(own_data()), shown=shown)
+        dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
     elif name and os.path.isdir(path):
         dataset = read_folder(path, shown)
     elif path.suffix in FORMATS:

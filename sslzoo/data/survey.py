@@ -248,7 +248,7 @@ def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
             elif not os.path.exists(start + name):
                 kind = "broken links"
             else:
-                image = Path(name).suffix.lower() in SUFFIXES
+                image = Path(name).suffix.lower() in SUFFIXES and os.path.isfile(start + name)
                 kind = "images outside the classes and splits" if image else "other files"
             count[kind] += 1
     return {kind: n for kind, n in count.items() if n}

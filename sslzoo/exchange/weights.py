@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from ..core.encoders import STEM
 from ..tools.errors import UserError
 from ..tools.files import write
 
@@ -56,6 +57,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         for name, value in weights.items():
             if (name in learnt or ".running_" in name) and not bool(value.isfinite().all()):
                 raise UserError(f"{path} has weights that are not finite, first {name}; give others.")
+        ours, theirs = (int(found.get(STEM, 1)) for found in (model.state_dict(), weights))
+        if ours != theirs:
+            raise UserError(
+                f"{path} is of views of another size, and its first convolution has a stride of {theirs} where it has "
+                f"{ours} here; give the --image-size that it was trained with."
+            )
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
         detail = " ".join(str(error).split())[:160]

@@ -17,6 +17,8 @@ from .values import WORDS, switch_of
 
 LONGEST = 10_000  # letters of an expression
 PRESET = "views.preset"
+SIZE = "views.size"
+FLAGS = {SIZE: "--image-size"}  # options of the command line whose names are not those of their knobs
 COLOURS = ("saturation", "hue", "grayscale")  # of a view, which take colours away
 
 
@@ -193,7 +195,7 @@ def resolve(
             Layer(Path(source.name).stem, plain),
             *preset_of(expression.written),
             Layer("expression", expression.written),
-            *(Layer(f"--{k.rpartition('.')[2].replace('_', '-')}", {k: value}) for k, value in (flags or {}).items()),
+            *(Layer(_flag(key), {key: value}) for key, value in (flags or {}).items()),
         ],
         expression=expression.text,
         method=method_with(expression.switches, expression.base.name),
@@ -206,6 +208,11 @@ def resolve(
     before = {**switch_values(source.switches), **defaults(scale), **inherited}
     gone = [key for key in inherited if key not in recipe.origins and read_by(key, before)]
     return replace(recipe, dropped=() if expression.like else tuple(gone))
+
+
+def _flag(key: str) -> str:
+    """Return the option of the command line that sets a knob."""
+    return FLAGS.get(key) or f"--{key.rpartition('.')[2].replace('_', '-')}"
 
 
 def preset_of(*knobs: Mapping[str, Value]) -> list[Layer]:

@@ -7,10 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .algebra import Expression, resolve
+from .algebra import FLAGS, SIZE, Expression, resolve
 from .knobs import defaults as schema_defaults
 from .knobs import read_knob
-from .recipe import Knobs, Layer, Recipe
+from .recipe import Knobs, Layer, Recipe, check_size
 from .rules import misfit
 from .schema import SMALL_UP_TO, Value
 from .short import fitted
@@ -24,7 +24,7 @@ class Circumstances:
     """What a recipe is resolved for: the data's name, a view's size in px, the training images, torch's device type.
 
     ``size_from`` says who decides the size, and ``more`` are layers of whoever knows more of these than data and
-    device do, as how long a run may take.
+    device do, as how long a run may take. ``processes`` are those that share a batch.
     """
 
     data: str
@@ -33,6 +33,7 @@ class Circumstances:
     device: str
     size_from: str = "data"
     more: Sequence[Layer] = ()
+    processes: int = 1
 
     @property
     def scale(self) -> str:
@@ -58,7 +59,8 @@ def layer(here: Circumstances) -> Layer:
     knobs = dict(device.knobs)
     if "training.batch_size" in knobs:  # a device that is slow: few passes, and steps enough in each
         knobs["training.epochs"] = max(1, round(CPU_PASSES / here.samples))
-        knobs["training.batch_size"] = max(2, min(int(knobs["training.batch_size"]), here.samples // 4))
+        batch = max(2, min(int(knobs["training.batch_size"]), here.samples // 4))
+        knobs["training.batch_size"] = max(batch - batch % here.processes, here.processes)
     return Layer(device.origin, knobs, device.ranges)
 
 
@@ -70,8 +72,9 @@ def resolve_here(
     Raises `UserError`. ``flags`` are dotted knobs that the command line sets; those that are None are not set.
     """
     written = {key: read_knob(key, value) for key, value in (flags or {}).items() if value is not None}
+    written |= {SIZE: here.size} if here.size_from == FLAGS[SIZE] else {}  # which an expression does not change
     asked = layer(here)
-    rest = [*here.more, Layer(here.size_from, {"views.size": here.size})]
+    rest = [*here.more, Layer(here.size_from, {SIZE: here.size})]
     recipe = resolve(expression, here.scale, [asked, *rest], written)
     if "optimizer.name" in asked.knobs and not asked_by("data", here.data).knobs:
         rest = [*rest, fitted(recipe, here.samples)]
@@ -83,11 +86,15 @@ def resolve_here(
 
 
 def size_asked(expression: Expression) -> tuple[int, str] | None:
-    """Return the size of a view in px that an expression or its file asks for, and which of the two; None for none."""
+    """Return the size of a view in px that an expression or its file asks for, and which of the two; None for none.
+
+    Raises `UserError` for one that is too small.
+    """
     source = expression.like or expression.base
     for origin, knobs in (("expression", expression.written), (Path(source.name).stem, source.tables[""])):
-        if size := knobs.get("views.size"):
-            return int(size), origin
+        if size := int(knobs.get(SIZE, 0)):
+            check_size(size)
+            return size, origin
     return None
 
 

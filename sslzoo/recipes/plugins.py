@@ -16,9 +16,9 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
-from ..tools.errors import UserError, did_you_mean, listing, within
+from ..tools.errors import UserError, did_you_mean, exhausted, listing, within
 from ..tools.records import Record
 from .knobs import expand
 from .schema import SWITCHES
@@ -26,6 +26,7 @@ from .values import SwitchValue, declare
 
 PARTS = ("VALUES", "BACKBONES", "DATA")
 Backbone = Callable[[int], Any]
+T = TypeVar("T")
 Data = Callable[[], Mapping[str, Any]]
 
 _loaded: dict[str, "Plugin"] = {}  # by hash
@@ -117,6 +118,18 @@ def failure(error: BaseException) -> str | None:
             place = f"{path} fails in line {trace.tb_lineno}"
         trace = trace.tb_next
     return None if place is None else f"The plugin {place} ({_reason(error)}); mend it."
+
+
+def called(what: str, make: Callable[[], T]) -> T:
+    """Return what a plugin's function makes. Raises `UserError` where it fails, as one does that takes no size."""
+    try:
+        return make()
+    except UserError:
+        raise
+    except Exception as error:  # a person's code may raise anything
+        if exhausted(error) is not None:
+            raise
+        raise UserError(failure(error) or f"The plugin's {what} fails ({_reason(error)}); mend it.") from None
 
 
 def _reason(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.places import shipped
 from ..tools.toml import read_toml, to_toml
@@ -251,8 +252,15 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
     return method
 
 
+def check_size(size: int) -> None:
+    """Raise `UserError` for a view's size in px that is too small."""
+    if 0 < size < SMALLEST:
+        raise UserError(f"views.size cannot be {size}; it is at least {SMALLEST}, or 0 for the images' own.")
+
+
 def check_crops(values: Mapping[str, Any]) -> None:
-    """Raise `UserError` for views whose smallest crop is larger than their largest."""
+    """Raise `UserError` for views whose smallest crop is larger than their largest, or that are too small."""
+    check_size(values["views.size"])
     for view in PIPELINES:
         low, high = (f"views.{view}.scale_{end}" for end in ("min", "max"))
         if values[low] > values[high]:

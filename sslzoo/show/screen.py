@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from ..processes.launched import world_size
 from ..studies.tables import counted
 from ..training.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
@@ -69,7 +70,10 @@ class Screen(Reporter):
         if plan.seconds is not None and not epoch:
             own = ["--image-size", data.size, "--epochs", training.epochs, "--batch-size", training.batch_size]
             asked = f"{shlex.join(map(str, own))} --precision {plan.precision}"
-            out.print(f"It takes about {duration(plan.seconds)}; the same plan elsewhere: {asked}", soft_wrap=True)
+            sent = "" if world_size() == 1 else " and what the processes send each other"  # which nobody measured
+            out.print(
+                f"It takes about {duration(plan.seconds)}{sent}; the same plan elsewhere: {asked}", soft_wrap=True
+            )
         for note in data.notes:
             out.print(f"note: {escape(note)}", soft_wrap=True)
         out.print(f"run: {escape(str(run))}" + (f", going on after epoch {epoch}" if epoch else ""), soft_wrap=True)

@@ -16,7 +16,7 @@ from ..data import sets
 from ..data.contents.identity import Identity
 from ..data.sets import KNOWN
 from ..recipes import plugins
-from ..recipes.algebra import Expression
+from ..recipes.algebra import FLAGS, SIZE, Expression
 from ..recipes.layers import Circumstances, resolve_here, size_asked
 from ..recipes.recipe import Recipe, dump
 from ..tools.errors import UserError
@@ -109,8 +109,10 @@ class Setting:
 
     def resolved(self, expression: Expression) -> Recipe:
         """Return the recipe of an expression here, whether or not it can train. Raises `UserError`."""
-        size, _ = size_asked(expression) or (self.facts.image_size, "")
-        here = Circumstances(self.data, size, self.facts.images, self.device.type)
+        size, origin = size_asked(expression) or (self.facts.image_size, "data")
+        if self.options.image_size is not None:
+            size, origin = self.options.image_size, FLAGS[SIZE]
+        here = Circumstances(self.data, size, self.facts.images, self.device.type, origin)
         return resolve_here(expression, here, self.options.flags)
 
     def recipe(self, expression: Expression) -> Recipe:

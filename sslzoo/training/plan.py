@@ -225,12 +225,14 @@ def circumstances(
 ) -> Circumstances:
     """Return what a recipe depends on of a data set, a device and a choice."""
     more = () if choice is None else (choice.layer,)
-    return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type, size_from, more)
+    return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type, size_from, more, world())
 
 
 def check(recipe: Recipe, samples: int) -> None:
     """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
     encoders.check(recipe.training.backbone)
+    if samples < 2:
+        raise UserError("One image is too few to train on; give two or more.")
     if recipe.training.batch_size > samples:
         raise UserError(
             f"A batch of {recipe.training.batch_size} is larger than the {samples} training images; "

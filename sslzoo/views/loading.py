@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import active_children, context, queues
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
 import torch
@@ -24,9 +24,16 @@ LOOK = 5  # seconds between two looks whether all readers are alive
 NOT_SHARED = "No memory can be shared with processes that read ({}); see /dev/shm and 'ulimit', or take --workers 0."
 
 
+class Loader(DataLoader[T]):
+    """Is a loader that does not warn of more processes than cores: how many read is said, or chosen by `readers`."""
+
+    def check_worker_number_rationality(self) -> None:
+        """Say nothing."""
+
+
 def loader(dataset: Dataset[T], workers: int, device: torch.device, **how: Any) -> DataLoader[T]:
     """Return a loader whose batches a data set makes itself, read by so many processes; for `awaited`."""
-    return DataLoader(
+    return Loader(
         dataset,
         num_workers=workers,
         collate_fn=keep_whole,
@@ -147,12 +154,20 @@ def start_method(workers: int, device: torch.device) -> context.BaseContext | No
 def begin_reader(_: int) -> None:
     """Set up a process that reads for a run: it ignores what asks it to stop, since that is the run's to say.
 
-    What it cannot hand over it says, in place of Python, which would let the run wait.
+    What it cannot hand over it says, in place of Python, which would let the run wait. That nobody takes what it hands
+    over any more is the end of the run, and nothing to say.
     """
     for name in SIGNALS:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     queues.Queue._on_queue_feeder_error = hand_over_error  # type: ignore[attr-defined]
+    sys.excepthook = unless_nobody_reads  # which `multiprocessing` calls in the thread that hands files over
+
+
+def unless_nobody_reads(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error as Python does, unless it says that the other process is gone."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def hand_over_error(queue: "queues.Queue[Any]", error: Exception, item: tuple[Any, Any]) -> None:

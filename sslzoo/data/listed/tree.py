@@ -19,7 +19,7 @@ BROKEN = "broken link"  # beside the suffixes of files that cannot be read
 
 
 class Entries(NamedTuple):
-    """What lies in a folder, less what is hidden, is a system's, or is a link back to a folder above.
+    """What lies in a folder, less what is hidden, is a system's, or is a link back to a folder on the way here.
 
     ``images`` are the names of images and ``folders`` the folders, both in order of their names; ``others`` counts
     pictures of a kind that cannot be read here, by suffix, and broken links to pictures.
@@ -37,8 +37,8 @@ class Folder:
     asked for itself. Only links are followed.
     """
 
-    def __init__(self, path: Path | str, work: Work):
-        self.text, self.name, self.work = str(path), Path(path).name, work
+    def __init__(self, path: Path | str, work: Work, above: "Folder | None" = None):
+        self.text, self.name, self.work, self.above = str(path), Path(path).name, work, above
 
     @property
     def path(self) -> Path:
@@ -75,8 +75,8 @@ class Folder:
                     continue
                 suffix, link = _suffix(name), entry.is_symlink()
                 if _is_folder(entry, link):
-                    if not (link and _leads_up(Path(entry.path))):
-                        folders.append(Folder(prefix(self.text) + name, self.work))
+                    if not (link and self.is_below(os.path.realpath(entry.path))):
+                        folders.append(Folder(prefix(self.text) + name, self.work, self))
                 elif suffix in SUFFIXES and _is_file(entry, link):
                     images.append(name)
                 elif link and not os.path.exists(entry.path):
@@ -90,6 +90,23 @@ class Folder:
         folders.sort(key=lambda folder: os.path.normcase(folder.name))
         self.work.add(len(images))
         return Entries(images, folders, others)
+
+    @cached_property
+    def real(self) -> str:
+        """The path of the folder without links."""
+        return os.path.realpath(self.text)
+
+    def is_below(self, real: str) -> bool:
+        """Return whether a folder, by its path without links, holds this one or one that led here, or is one of them.
+
+        Folders that hold links to each other are a circle of which none lies in the other.
+        """
+        one: Folder | None = self
+        while one is not None:
+            if one.real == real or one.real.startswith(prefix(real)):
+                return True
+            one = one.above
+        return False
 
     def below(self) -> "Iterator[Folder]":
         """Yield the folder and all folders below it."""
@@ -151,8 +168,3 @@ def _is_folder(entry: "os.DirEntry[str]", link: bool) -> bool:
 def _is_file(entry: "os.DirEntry[str]", link: bool) -> bool:
     """Return whether an entry is a regular file, or leads to one."""
     return Path(entry.path).is_file() if link else entry.is_file()
-
-
-def _leads_up(path: Path) -> bool:
-    """Return whether a link leads to a folder that it lies in."""
-    return path.parent.resolve().is_relative_to(path.resolve())

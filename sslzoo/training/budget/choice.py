@@ -19,6 +19,7 @@ LADDER = (  # epochs that a run may have: coarse, so that a machine makes one pl
     1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1000,
 )  # fmt: skip
 BELOW = {"small": (48, 32), "large": (192, 160, 128, 96)}  # px that are tried below the first choice, by scale
+SECONDS = 120  # below which a time is said in seconds
 ENOUGH = 10  # epochs; where there is time for fewer, smaller views are tried
 
 
@@ -57,7 +58,8 @@ def choose(words: str | Sequence[str], options: Options, around: Surroundings) -
 def limits(costs: Costs, epochs: int, minutes: float) -> list[str]:
     """Return sentences on what does not fit into the minutes, or does not need them."""
     if (one := costs.seconds(1)) > 60 * minutes:
-        said = f"one epoch takes longer than {minutes:g} minutes (about {one / 60:.0f})"
+        about = f"{one:.0f} seconds" if one < SECONDS else f"{one / 60:.0f}"
+        said = f"one epoch takes longer than {minutes:g} minutes (about {about})"
         return [f"{said}: --limit N trains on fewer images, --minutes {one // 60 + 1:.0f} allows it"]
     if epochs == LADDER[-1]:
         return [f"{epochs:,} epochs are the most without --epochs, and take less than {minutes:g} minutes"]

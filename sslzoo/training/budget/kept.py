@@ -17,6 +17,8 @@ from ..machine import device_name, versions
 from ..plan import Options, Surroundings
 from .timing import Speed
 
+ONCE = ("features", "a_checkpoint", "a_billion")  # that are measured in a moment, and may be held up in it
+FAR = 4.0  # times slower than now: these were
 NEAR = 1.3  # times slower or faster than what is kept: another load of the machine, and no other machine
 
 
@@ -26,7 +28,7 @@ def steady(now: Speed, path: Path) -> Speed:
     Images that were read before are read faster, and their first reading is what counts.
     """
     known = read(path)
-    if known is not None and now.an_image <= NEAR * known.an_image + 1e-3 and _near(now.a_step / known.a_step):
+    if known is not None and _is_near(now, known):
         return known
     with suppress(OSError, UserError):  # no room, or not ours to write: it is measured each time
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,8 +36,10 @@ def steady(now: Speed, path: Path) -> Speed:
     return now
 
 
-def _near(ratio: float) -> bool:
-    return 1 / NEAR <= ratio <= NEAR
+def _is_near(now: Speed, known: Speed) -> bool:
+    """Return whether what is kept can be of this machine, of which nothing else was measured while it was held up."""
+    steps = 1 / NEAR <= now.a_step / known.a_step <= NEAR and now.an_image <= NEAR * known.an_image + 1e-3
+    return steps and all(getattr(known, name) <= FAR * getattr(now, name) for name in ONCE)
 
 
 def read(path: Path) -> Speed | None:

@@ -50,7 +50,7 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
     Raises `UserError`. Of many processes one measures its own part of a batch, and none of what they send each other.
     """
     data = around.data
-    rows = recipe.training.batch_size // collectives.world()
+    rows = max(recipe.training.batch_size // collectives.world(), 2)  # batch norm alone needs two
     recipe = replace(recipe, training=replace(recipe.training, batch_size=rows))
     kept = not data.train.images.paths or placed(sized(data, size), options.memory)[0]
     with collectives.alone(), restored_generators():
