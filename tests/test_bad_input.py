@@ -189,7 +189,7 @@ TABLE: dict[str, list[Any]] = {
         ("train simsiam --minutes 1e9", "--minutes cannot be 1e+09"),
         ("train simsiam --minutes 2 --epochs 3", "--minutes would decide how many epochs there are, and --epochs does"),
         ("train simsiam epochs=3 --minutes 2", "and the expression does; leave one of the two out"),
-        ("train simsiam size=7 --data tiny.npz", "has images of 7 px"),
+        ("train simsiam size=7 --data tiny.npz", "views.size cannot be 7; it is at least 8"),
         (f"train simsiam --epochs {10**30}", "training.epochs cannot be"),
         ("train simsiam --batch-size 1", "--batch-size cannot be 1; it is at least 2"),
         ("train simsiam --data tiny.npz --batch-size 21", "use --batch-size 10 or less"),

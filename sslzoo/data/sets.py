@@ -91,8 +91,7 @@ def ready(dataset: Dataset, size: int, memory: str = AUTO) -> Dataset:
 
     ``memory`` is that of `load`. Raises `UserError`.
     """
-    if size < SMALLEST:
-        raise UserError(f"{dataset.name} has images of {size} px; give --image-size {SMALLEST} or more.")
+    check_size(dataset, size)
     if dataset.train.images.paths:
         return held(measured(sized(dataset, size)), memory)
     notes = ("arrays are in memory, whatever --memory says",) if memory == NEVER and dataset.own else ()
@@ -107,6 +106,12 @@ def ready(dataset: Dataset, size: int, memory: str = AUTO) -> Dataset:
     val, test = (split and squared(split) for split in (dataset.val, dataset.test))
     dataset = replace(dataset, train=train, bank=bank, val=val, test=test, size=size)
     return replace(_normalised(dataset), notes=(*dataset.notes, *notes))
+
+
+def check_size(dataset: Dataset, size: int) -> None:
+    """Raise `UserError` for views, of a size in px, that are too small."""
+    if size < SMALLEST:
+        raise UserError(f"{dataset.name} has images of {size} px; give --image-size {SMALLEST} or more.")
 
 
 def few(dataset: Dataset, n: int) -> Dataset:

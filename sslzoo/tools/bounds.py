@@ -1,15 +1,20 @@
 """Numbers and their limits: what an option may be, and what labels have to be."""
 
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING
 
 from .errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SMALLEST = 8  # px of an image
 
 
-def whole_numbers(name: str, labels: npt.ArrayLike) -> npt.NDArray[np.int64]:
+def whole_numbers(name: str, labels: "npt.ArrayLike") -> "npt.NDArray[np.int64]":
     """Return labels as int64 [rows]. Raises `UserError` for what is no whole numbers."""
+    import numpy as np  # which commands that compute nothing do without
+
     x = np.asarray(labels).ravel()
     if x.dtype.kind not in "iub" and not (x.dtype.kind == "f" and bool((np.isfinite(x) & (x == np.rint(x))).all())):
         raise UserError(f"{name} are no whole numbers ({x.dtype}); number the classes.")

@@ -194,6 +194,7 @@ def view_size(
     if expression is not None and (asked := size_asked(expression)) is not None:
         return *asked, ()
     own = around.data.size
+    sets.check_size(around.data, own)
     if around.device.type != "cpu" or own <= CPU_VIEW or is_named(around.data):
         return own, "data", ()
     why = (
