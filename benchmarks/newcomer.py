@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 from commit import commit
-from compact import compact
+from compact import read_rows, write_rows
 from precision import processor
 from results import RESULTS, mean
 
@@ -121,7 +121,7 @@ def main() -> None:
         parser.error("--quick needs --out DIR: its results are none to keep")
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{args.name}.json"
-    rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    rows = read_rows(path)
     done = {(row["data"], row["method"], row["seed"]) for row in rows}
     more = [*args.words, *(QUICK if args.quick else [])]
     for seed in range(1 if args.quick else args.seeds):
@@ -131,8 +131,7 @@ def main() -> None:
                     continue
                 found = run(os.path.abspath(data), method, seed, more, data in args.leave_one_out)
                 rows.append({**found, "more": "".join(f" {word}" for word in more)})
-                path.write_text(compact(rows) + "\n")
-                path.with_suffix(".md").write_text(page(rows))
+                write_rows(path, rows, page)
                 numbers = {key: round(found[key], 3) for key in ("trained", "untrained", "raw", "seconds", "said")}
                 print(Path(data).stem, method, seed, numbers, flush=True)
 

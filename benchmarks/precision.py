@@ -10,7 +10,6 @@ kept in the JSON file beside the table and not run again.
 """
 
 import argparse
-import json
 import os
 import statistics
 from math import sqrt
@@ -18,9 +17,10 @@ from pathlib import Path
 
 import torch
 from commit import commit
-from compact import compact
+from compact import read_rows, write_rows
 from results import QUICK, RESULTS, mean, run
 
+from sslzoo.training.budget import kept
 from sslzoo.training.machine import BF16_INSTRUCTIONS
 
 METHODS = ["simclr", "simsiam", "byol", "swav"]
@@ -30,11 +30,8 @@ NAMES = {"_is_avx512_bf16_supported": "AVX512-BF16", "_is_amx_tile_supported": "
 
 def processor() -> str:
     """The processor's model, and which instructions for bf16 it has."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "a CPU")
     has = [NAMES[name] for name in BF16_INSTRUCTIONS if getattr(torch.cpu, name, bool)()]
-    return f"{model}, {os.cpu_count()} cores, {' and '.join(has) or 'no instructions for bf16'}"
+    return f"{kept.processor()}, {os.cpu_count()} cores, {' and '.join(has) or 'no instructions for bf16'}"
 
 
 def pairs(rows: list[dict], expression: str) -> list[tuple[dict, dict]]:
@@ -101,7 +98,7 @@ def main() -> None:
     more = QUICK if args.quick else asked
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{args.name}.json"
-    rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    rows = read_rows(path)
     done = {(row["expression"], row["precision"], row["seed"]) for row in rows}
     command = " ".join(["sslzoo train EXPRESSION --data", Path(args.data).name, *more])
     for seed in range(1 if args.quick else args.seeds):
@@ -114,8 +111,7 @@ def main() -> None:
                 about = {"precision": precision, "threads": args.threads, "processor": processor(), "commit": commit()}
                 about |= {"note": args.note} if args.note else {}
                 rows.append({**found, **about, "command": command})
-                path.write_text(compact(rows) + "\n")
-                path.with_suffix(".md").write_text(page(rows))
+                write_rows(path, rows, page)
                 print(expression, precision, seed, found["knn"], f"{found['images_per_second']:.0f}/s", flush=True)
 
 

@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from commit import commit
-from compact import compact, digits
+from compact import compact, digits, read_rows
 from matplotlib.figure import Figure
 from precision import processor
 from results import RESULTS, mean
@@ -482,7 +482,7 @@ def main() -> None:
     setting = {"asked": args.precision, **{key: getattr(args, key) for key in ("minutes", "reads", "workers")}}
     args.out.mkdir(parents=True, exist_ok=True)
     path = args.out / f"{args.name}.json"
-    rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    rows = read_rows(path)
     if any({key: row[key] for key in setting} != setting for row in rows):
         parser.error(f"{path} has runs of other --minutes, --reads, --workers or --precision; give another --name")
     done = {(row["side"], row["method"], row["data"], row["seed"]) for row in rows}

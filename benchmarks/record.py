@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commit import commit
-from compact import compact, digits
+from compact import digits, read_rows, write_rows
 from precision import processor
 from results import RESULTS, mean
 
@@ -285,7 +285,7 @@ def main() -> None:
         parser.error("give DATA, or --page")
     path, shown = (args.out or RESULTS) / "records.json", (args.out or HERE) / "RECORDS.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    runs: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    runs = read_rows(path)
     if args.page:
         shown.write_text(page(runs))
         return
@@ -302,8 +302,7 @@ def main() -> None:
         key = {"who": args.who, "device": args.device, "threshold": entry.threshold, "seed": seed, "command": command}
         kept = {name: value for name, value in found.items() if name not in ("on", "images")}
         runs.append(digits({**key, "limit": entry.limit, **kept, **on}))
-        path.write_text(compact(runs) + "\n")
-        shown.write_text(page(runs))
+        write_rows(path, runs, page, shown)
         print(entry.threshold, seed, found["knn"], f"{found['seconds'] / 60:.1f} min", reached(runs[-1]), flush=True)
 
 

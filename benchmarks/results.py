@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from commit import commit
-from compact import compact
+from compact import read_rows, write_rows
 
 import sslzoo
 from sslzoo.recipes.recipe import method_names
@@ -126,13 +126,12 @@ def main() -> None:
     at, out = commit(), args.out or RESULTS
     out.mkdir(parents=True, exist_ok=True)
     path = out / f"{args.name or args.what}.json"
-    rows: list[dict] = json.loads(path.read_text()) if path.is_file() else []
+    rows = read_rows(path)
     done = {(row["expression"], row["asked"], row["seed"]) for row in rows}
 
     def write() -> None:
         ordered = sorted(rows, key=lambda row: jobs_order(row, jobs))  # of a copy: other threads add to the rows
-        path.write_text(compact(ordered) + "\n")
-        path.with_suffix(".md").write_text(markdown(titled(args.what), args.what, ordered))
+        write_rows(path, ordered, lambda rows: markdown(titled(args.what), args.what, rows))
 
     def one(job: tuple[str, str, int]) -> None:
         if (job[0], Path(job[1]).name, job[2]) in done:

@@ -13,6 +13,8 @@ from sslzoo.data import sets
 from sslzoo.data.depth import Range
 from sslzoo.data.images import FileImages
 from sslzoo.data.picture import Picture
+from sslzoo.recipes.schema import View
+from sslzoo.views.readers import Crops
 
 
 def picture(path: Path, width: int = 1600, height: int = 1200, seed: int = 0) -> Path:
@@ -154,3 +156,14 @@ def test_memory_is_that_of_the_copies(tmp_path):
     notes = sets.load(str(tmp_path), 256).notes
     taken = 12 * 3 * (512 * 512 * 1600 / 1200 + 256 * 256) / 1e6
     assert any(f"{taken:,.0f} MB" in note for note in notes), (taken, notes)
+
+
+def test_a_file_is_hashed_once_and_not_in_each_epoch(tmp_path, monkeypatch):
+    """Its content is asked for where nobody knows it yet; a small picture's copy is not kept, and needs none."""
+    paths = [aged(picture(tmp_path / f"{i}.jpg", 100, 80, seed=i)) for i in range(3)]
+    hashed, before = [], Picture.stamp.fget
+    monkeypatch.setattr(Picture, "stamp", property(lambda self: hashed.append(self.path.name) or before(self)))
+    reader = Crops(FileImages(tuple(paths)), 32, [(View(), 32)], seed=0)
+    for epoch in range(4):
+        reader.__getitems__([(epoch, place) for place in range(3)])
+    assert sorted(hashed) == ["0.jpg", "1.jpg", "2.jpg"]

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ..processes.launched import local_world_size
 from ..tools.progress import Work
+from .contents.copies import Held
 from .depth import Range
 from .home import count
-from .images import FileImages, Held, Opened, Packed
+from .images import FileImages, Opened, Packed
 from .layout import NO_LABELS, Listing, list_folder
 from .picture import COPY, Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
@@ -100,7 +101,7 @@ def _opened(split: Split, path: Path, size: int) -> Opened:
     """Return a picture of a split, which learns its hash. Raises `UnreadableImage`."""
     assert isinstance(split.images, FileImages)
     image = split.images.opened(path, size)
-    if image.stamp is not None and split.images.hashes.known(path) is None:
+    if split.images.hashes.known(path) is None and image.stamp is not None:
         split.images.hashes.learn(path, image.stamp)
     return image
 

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .contents import copies
-from .contents.copies import Copy
+from .contents.copies import Held
 from .contents.hashes import Hashes
 from .contents.kept import Stamp
 from .depth import Range
@@ -45,32 +46,23 @@ class Opened(Protocol):
         """Return uint8 [3, H, W], fine enough for views that are cut out of it. Raises `UnreadableImage`."""
 
 
-@dataclass(frozen=True)
-class Held:
-    """Holds an image in memory, as fine as views need it; ``height`` and ``width`` are those of its file."""
-
-    height: int
-    width: int
-    pixels: Tensor
-    stamp: Stamp | None = None
-
-    def copy(self) -> Tensor:
-        """Return the pixels."""
-        return self.pixels
-
-
 class OpenedFile:
     """A picture whose header is read, and of which a copy is made when it is asked for, and perhaps kept."""
 
     def __init__(self, path: Path, size: int, shown: Range | None, keep: bool):
         self.picture, self.size, self.keep = Picture(path, shown), size, keep
-        self.height, self.width, self.stamp = self.picture.height, self.picture.width, self.picture.stamp
+        self.height, self.width = self.picture.height, self.picture.width
+
+    @cached_property
+    def stamp(self) -> Stamp:
+        """The file's, for which all of it is hashed."""
+        return self.picture.stamp
 
     def copy(self) -> Tensor:
         """Return uint8 [3, H, W], fine enough for views of the size. Raises `UnreadableImage`."""
         pixels, picture = self.picture.copy(self.size), self.picture
-        if self.keep:
-            copies.keep(picture.path, self.size, picture.shown, Copy(self.height, self.width, self.stamp, pixels))
+        if self.keep and copies.is_worth_keeping(self.height, self.width, pixels):
+            copies.keep(picture.path, self.size, picture.shown, Held(self.height, self.width, pixels, self.stamp))
         return pixels
 
 
@@ -253,7 +245,7 @@ class FileImages(ImageSource):
             try:
                 image = self.opened(self.files[place], size, keep=False)  # it may never be read again
                 made.append(square(image.copy()[None], size))
-                if image.stamp is not None and self.hashes.known(self.files[place]) is None:
+                if self.hashes.known(self.files[place]) is None and image.stamp is not None:
                     seen.append((place, image.stamp))
             except UnreadableImage as error:
                 unreadable.append((place, error.reason))
@@ -264,10 +256,7 @@ class FileImages(ImageSource):
 
     def opened(self, path: Path, size: int, keep: bool = True) -> Opened:
         """Return what is in a file, or in a copy that was kept, for views of a size in px. Raises `UnreadableImage`."""
-        known = copies.find(path, size, self.shown)
-        if known is None:
-            return OpenedFile(path, size, self.shown, keep)
-        return Held(known.height, known.width, known.pixels, known.stamp)
+        return copies.find(path, size, self.shown) or OpenedFile(path, size, self.shown, keep)
 
     def learn(self, seen: Sequence[tuple[int, Stamp]]) -> None:
         """Take up what was read of files at some places."""

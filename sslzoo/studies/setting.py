@@ -12,9 +12,7 @@ from typing import TypedDict, TypeVar
 
 import torch
 
-from ..data import sets
 from ..data.contents.identity import Identity
-from ..data.sets import KNOWN
 from ..recipes import plugins
 from ..recipes.algebra import FLAGS, SIZE, Expression
 from ..recipes.layers import Circumstances, resolve_here, size_asked
@@ -23,7 +21,7 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from ..training.budget import choice as budget
 from ..training.machine import versions
-from ..training.plan import Options, check, surroundings, view_size
+from ..training.plan import Options, check, is_named, surroundings, view_size
 from .lattice import Cell
 from .results import Protocol
 
@@ -94,15 +92,12 @@ class Setting:
         """
         around = surroundings(options)
         choice = None if not words else budget.choose(words, options, around)
-        notes = () if choice is None else choice.notes
         if choice is not None:
             options = replace(options, epochs=choice.epochs, image_size=choice.size, minutes=None)
         size, _, why = view_size(options, around)
-        notes = notes or why
-        data, device, precision = sets.ready(around.data, size, options.memory), around.device, around.precision
-        data.unreadable.check_share(options.max_bad)
-        shipped = data.name in KNOWN and not data.own  # what a plugin gives may change, and its name stay
-        name = data.name if shipped else Identity.of(data, read=True).digest()
+        notes = why if choice is None else choice.notes
+        data, device, precision = around.ready(size, options), around.device, around.precision
+        name = data.name if is_named(data) else Identity.of(data, read=True).digest()  # a plugin's may change
         own = {key: version for key, version in versions().items() if key != "python"}
         facts = Facts(name, len(data.train), data.size, data.mean, data.std, device.type, precision, own)
         return Setting(options, data.name, device, facts, notes)

@@ -83,6 +83,12 @@ class Surroundings:
     device: torch.device
     precision: str
 
+    def ready(self, size: int, options: Options) -> Dataset:
+        """Return the data for views of a size in px. Raises `UserError`, also where too much cannot be read."""
+        dataset = sets.ready(self.data, size, options.memory)
+        dataset.unreadable.check_share(options.max_bad)
+        return dataset
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -151,8 +157,7 @@ def prepare(
     size, origin, why = view_size(options, around, expression)
     if choice is not None:
         size, origin, why = choice.size, origin if choice.size == size else choice.origin, choice.notes
-    dataset = sets.ready(around.data, size, options.memory)
-    dataset.unreadable.check_share(options.max_bad)
+    dataset = around.ready(size, options)
     dataset = replace(dataset, notes=(*dataset.notes, *why))
     here = circumstances(dataset, around.device, origin, choice)
     recipe = resolve_here(expression, here, options.flags)

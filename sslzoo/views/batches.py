@@ -1,7 +1,6 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from typing import cast
 
 import torch
@@ -12,7 +11,7 @@ from ..data.splits import Dataset
 from ..processes import collectives
 from ..recipes.recipe import Recipe
 from .augment import Draw, Drawn, Finish, develop, draw_view, sent
-from .readers import Crops, Pipeline, Squares, stand_ins
+from .readers import Crops, Pipeline, Squares, in_turn
 from .streams import Stream
 
 DEVICE_SHARE = 0.5  # of a GPU's free memory, for a resident set; the rest is for the model and its steps
@@ -103,7 +102,7 @@ class Batches:
     def stood_in(self, places: Tensor, epoch: int, readable: set[int]) -> Tensor:
         """Return places of images in memory, where others stand in for those that are not among the readable."""
         n = len(self.data.train)
-        rows = (chain([place], stand_ins(self.seed, epoch, place, n)) for place in places.tolist())
+        rows = (in_turn(self.seed, epoch, place, n) for place in places.tolist())
         return torch.tensor([next(one for one in row if one in readable) for row in rows])
 
     def draw(self, index: Tensor, shape: tuple[int, int] | None = None) -> tuple[Tensor, list[Drawn]]:

@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -33,8 +32,12 @@ class ReadBatch(NamedTuple):
     seen: list[tuple[int, Stamp]]
 
 
-def stand_ins(seed: int, epoch: int, place: int, n: int) -> Iterator[int]:
-    """Yield the places of images, of n, that stand in for one: all others, from one on that the numbers choose."""
+def in_turn(seed: int, epoch: int, place: int, n: int) -> Iterator[int]:
+    """Yield the place of an image, of n, then those that stand in for it: all others, from one that the numbers choose.
+
+    Nearly always the first is all that is asked for.
+    """
+    yield place
     start = hash((seed, epoch, place)) % max(n - 1, 1)
     yield from ((place + 1 + (start + k) % (n - 1)) % n for k in range(n - 1))
 
@@ -74,8 +77,7 @@ class Reader(Dataset[ReadBatch]):
         Raises `UserError` where none of them can be read.
         """
         n = len(self.images)
-        others = stand_ins(self.seed, epoch, place, n)  # of which nearly always none is asked for
-        yield from (one for one in chain([place], others) if one not in self.unreadable)
+        yield from (one for one in in_turn(self.seed, epoch, place, n) if one not in self.unreadable)
         name, why = self.images.names[place], self.unreadable[place]
         raise UserError(f"None of {n} images can be read, {name} ({why}) among them; mend them.")
 

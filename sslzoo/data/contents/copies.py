@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import PIL
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ...tools.files import read_regular, temporary
 from ...tools.places import cache
-from .kept import NO_STATE, SHA1, Stamp, holds
+from .kept import NO_STATE, Stamp, holds
 
 WORTH = 500_000  # pixels of a picture from which on its copy is kept: smaller ones are decoded in a few milliseconds
 ROOM = 0.1  # of the disk that stays free
@@ -24,16 +25,24 @@ LARGEST = 1 << 30  # bytes of a copy
 HOW = f"1 {PIL.__version__}"  # how copies are made; another number where that changes
 
 
-class Copy(NamedTuple):
-    """Holds a picture's copy, uint8 [3, H, W], the picture's own height and width in px, and its file's stamp."""
+@dataclass(frozen=True)
+class Held:
+    """Holds an image in memory, uint8 [3, H, W], as fine as views need it.
+
+    ``height`` and ``width`` are those of its file, in px, whose ``stamp`` it has if one was read.
+    """
 
     height: int
     width: int
-    stamp: Stamp
     pixels: Tensor
+    stamp: Stamp | None = None
+
+    def copy(self) -> Tensor:
+        """Return the pixels."""
+        return self.pixels
 
 
-def find(path: Path, size: int, shown: object) -> Copy | None:
+def find(path: Path, size: int, shown: object) -> Held | None:
     """Return the copy of a file for views of a size in px, if it is kept, whole and of what the file holds now.
 
     ``shown`` are the values that are black and white in it.
@@ -44,14 +53,21 @@ def find(path: Path, size: int, shown: object) -> Copy | None:
         stamp = Stamp(bytes.fromhex(about["stamp"]))
         if holds(stamp, str(path)) and zlib.crc32(raw) == about["crc32"]:
             pixels = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(3, *about["shape"]))
-            return Copy(about["height"], about["width"], stamp, pixels)
+            return Held(about["height"], about["width"], pixels, stamp)
     return None
 
 
-def keep(path: Path, size: int, shown: object, copy: Copy) -> None:
-    """Keep a copy for `find` where it is worth it, and where there is room; it may be lost, and is made again then."""
-    settled = copy.stamp[SHA1:] != NO_STATE
-    if copy.height * copy.width < WORTH or 2 * copy.pixels[0].numel() > copy.height * copy.width or not settled:
+def is_worth_keeping(height: int, width: int, pixels: Tensor) -> bool:
+    """Return whether a copy spares its picture, of a height and a width in px, a decoding that takes long."""
+    return height * width >= max(WORTH, 2 * pixels[0].numel())
+
+
+def keep(path: Path, size: int, shown: object, copy: Held) -> None:
+    """Keep a copy for `find` where there is room; it may be lost, and is made again then.
+
+    One of a file that had only just changed is not kept: it might be of another content by now.
+    """
+    if copy.stamp is None or copy.stamp.endswith(NO_STATE):
         return
     place = _place(path, size, shown)
     with contextlib.suppress(OSError):
@@ -60,15 +76,11 @@ def keep(path: Path, size: int, shown: object, copy: Copy) -> None:
         if disk.free < ROOM * disk.total:
             return
         raw = copy.pixels.contiguous().numpy().tobytes()
-        about = {
-            "height": copy.height,
-            "width": copy.width,
-            "shape": [*copy.pixels.shape[1:]],
-            "stamp": copy.stamp.hex(),
-        }
+        about: dict[str, Any] = {"height": copy.height, "width": copy.width, "shape": [*copy.pixels.shape[1:]]}
+        about |= {"stamp": copy.stamp.hex(), "crc32": zlib.crc32(raw)}
         part = temporary(place)
         try:
-            part.write_bytes(json.dumps({**about, "crc32": zlib.crc32(raw)}).encode() + b"\n" + raw)
+            part.write_bytes(json.dumps(about).encode() + b"\n" + raw)
             part.replace(place)
         finally:
             part.unlink(missing_ok=True)
