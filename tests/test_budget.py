@@ -441,3 +441,18 @@ def test_two_processes_have_the_plan_of_the_first(data: str, tmp_path: Path) -> 
     assert json.loads(done.stdout)["epochs"] == 1
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "run.json").read_text())["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("memory", "cores", "asked", "expected"),
+    [("always", 2, None, 0), ("never", 2, None, 2), ("always", 8, None, 7), ("always", 2, 3, 3)],
+)
+def test_two_cores_cut_crops_of_images_in_memory_between_the_steps(photos, monkeypatch, memory, cores, asked, expected):
+    """Processes that cut them beside took the steps' time: 1,600 images a second in place of 2,200, of photos of 64 px.
+
+    Who cuts them changes no result: `test_oneness`.
+    """
+    monkeypatch.setattr("sslzoo.training.plan.cores", lambda: cores)
+    monkeypatch.setattr("sslzoo.processes.launched.cores", lambda: cores)
+    made = prepare(["simclr"], Options(data=photos, epochs=1, memory=memory, workers=asked, device="cpu"))
+    assert made.workers == expected

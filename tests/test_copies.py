@@ -11,7 +11,8 @@ from test_oneness import run
 
 from sslzoo.data import sets
 from sslzoo.data.depth import Range
-from sslzoo.data.images import FileImages
+from sslzoo.data.contents.copies import Held
+from sslzoo.data.images import FileImages, Packed
 from sslzoo.data.picture import Picture
 from sslzoo.recipes.schema import View
 from sslzoo.views.readers import Crops
@@ -167,3 +168,15 @@ def test_a_file_is_hashed_once_and_not_in_each_epoch(tmp_path, monkeypatch):
     for epoch in range(4):
         reader.__getitems__([(epoch, place) for place in range(3)])
     assert sorted(hashed) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_copies_in_memory_and_in_the_cache_keep_the_channels_of_a_pixel_together(tmp_path):
+    """torch resizes uint8 with the channels side by side a third faster; the values are Pillow's either way."""
+    rng = np.random.default_rng(0)
+    array = rng.integers(0, 256, (37, 23, 3), dtype=np.uint8)
+    Image.fromarray(array).save(tmp_path / "a.png")
+    pixels = FileImages((tmp_path / "a.png",)).open(0, 16).copy()
+    packed = Packed.of([None, Held(37, 23, pixels)]).open(1)
+    for found in (packed.pixels, packed.pixels[:, 3:20, 5:19]):
+        assert found.stride(0) == 1
+    assert np.array_equal(packed.pixels.permute(1, 2, 0).numpy(), array)

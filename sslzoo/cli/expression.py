@@ -119,7 +119,12 @@ training_options = stacked(
     click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
     RANGE,
     click.option("--limit", type=int, help="Train on N images only, for a quick try."),
-    click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
+    click.option(
+        "--workers",
+        type=int,
+        help="Processes that read images; by default cores less one, at most 16, and on two cores none of those in "
+        "memory.",
+    ),
     MEMORY,
     click.option(
         "--max-bad",

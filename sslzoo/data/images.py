@@ -70,6 +70,8 @@ class OpenedFile:
 class Packed:
     """Holds images of any sizes in one tensor, so that processes share it: ``flat``, with the place of each.
 
+    The channels of a pixel lie side by side, which is how images are resized fastest.
+
     ``shapes`` [N, 2] are their heights and widths here, and ``sizes`` [N, 2] those of their files; 0 of one that cannot
     be read.
     """
@@ -88,7 +90,8 @@ class Packed:
         flat = torch.empty(int(ends[-1]), dtype=torch.uint8)
         for one, end in zip(images, ends.tolist(), strict=True):
             if one is not None:
-                flat[end - one.pixels.numel() : end].view(one.pixels.shape).copy_(one.pixels)
+                by_pixel = one.pixels.permute(1, 2, 0)
+                flat[end - by_pixel.numel() : end].view(by_pixel.shape).copy_(by_pixel)
         return cls(flat, ends - 3 * shapes.prod(dim=1), shapes, sizes)
 
     def take(self, index: Tensor) -> Self:
@@ -100,7 +103,7 @@ class Packed:
         (height, width), start = self.shapes[place].tolist(), int(self.starts[place])
         if not height:
             raise UnreadableImage("It cannot be read.", "it could not be read")
-        pixels = self.flat[start : start + 3 * height * width].view(3, height, width)
+        pixels = self.flat[start : start + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
         full_height, full_width = self.sizes[place].tolist()
         return Held(full_height, full_width, pixels)
 

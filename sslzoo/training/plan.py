@@ -12,7 +12,7 @@ from ..data import sets
 from ..data.splits import Dataset
 from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
-from ..processes.launched import readers
+from ..processes.launched import cores, readers
 from ..recipes.algebra import Expression, parse
 from ..recipes.layers import Circumstances, notes, resolve_here, size_asked
 from ..recipes.recipe import Layer, Recipe, switch_values
@@ -26,6 +26,7 @@ from ..views.features import raw_size
 from .machine import find_device, find_precision
 
 CPU_VIEW = 64  # px of a view on a CPU, at most, unless asked for more
+FEW_CORES = 2  # on which crops are cut between the steps: processes that cut beside them were slower
 MOST_MINUTES = 60 * 24 * 30
 
 
@@ -123,8 +124,13 @@ class Plan:
 
     @property
     def workers(self) -> int:
-        """Return the number of processes that read image files."""
-        return readers() if self.options.workers is None else self.options.workers
+        """Return the number of processes that read image files, and cut their crops.
+
+        None of images in memory, where a CPU of few cores has the steps to make as well: a step waits for both.
+        """
+        if self.options.workers is not None:
+            return self.options.workers
+        return 0 if self.resident and self.device.type == "cpu" and cores() <= FEW_CORES else readers()
 
     @property
     def resident(self) -> bool:

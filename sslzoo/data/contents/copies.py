@@ -22,7 +22,7 @@ from .kept import NO_STATE, Stamp, holds
 WORTH = 500_000  # pixels of a picture from which on its copy is kept: smaller ones are decoded in a few milliseconds
 ROOM = 0.1  # of the disk that stays free
 LARGEST = 1 << 30  # bytes of a copy
-HOW = f"1 {PIL.__version__}"  # how copies are made; another number where that changes
+HOW = f"2 {PIL.__version__}"  # how copies are made; another number where that changes
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ def find(path: Path, size: int, shown: object) -> Held | None:
         about = json.loads(head)
         stamp = Stamp(bytes.fromhex(about["stamp"]))
         if holds(stamp, str(path)) and zlib.crc32(raw) == about["crc32"]:
-            pixels = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(3, *about["shape"]))
-            return Held(about["height"], about["width"], pixels, stamp)
+            by_pixel = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(*about["shape"], 3))
+            return Held(about["height"], about["width"], by_pixel.permute(2, 0, 1), stamp)
     return None
 
 
@@ -75,7 +75,7 @@ def keep(path: Path, size: int, shown: object, copy: Held) -> None:
         disk = shutil.disk_usage(place.parent)
         if disk.free < ROOM * disk.total:
             return
-        raw = copy.pixels.contiguous().numpy().tobytes()
+        raw = copy.pixels.permute(1, 2, 0).contiguous().numpy().tobytes()
         about: dict[str, Any] = {"height": copy.height, "width": copy.width, "shape": [*copy.pixels.shape[1:]]}
         about |= {"stamp": copy.stamp.hex(), "crc32": zlib.crc32(raw)}
         part = temporary(place)
