@@ -11,7 +11,6 @@ What is compared runs in turns, in one process and after a warm-up; a ratio is t
 
 import argparse
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -38,6 +37,7 @@ from sslzoo.data.splits import MAX_VIEW_SIZE, Dataset, Shapes, Split
 from sslzoo.metrics.knn import knn
 from sslzoo.metrics.rows import unit_rows
 from sslzoo.tools.progress import Work
+from sslzoo.training.budget.kept import processor
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
@@ -255,7 +255,10 @@ def step(bench: Bench) -> dict:
 
 
 def epoch(bench: Bench) -> dict:
-    """Images a second of whole epochs: ours against lightly's loop with as many workers as cores."""
+    """Images a second of whole epochs: ours against lightly's loop with as many workers as cores.
+
+    Ours in the precision that ``auto`` takes here; lightly's in float32, as its examples have it, and in ours.
+    """
     found: dict[str, dict] = {}
     for backbone in backbones(bench):
         heavy = backbone != "small" and bench.device.type == "cpu"
@@ -264,12 +267,19 @@ def epoch(bench: Bench) -> dict:
             some = bench.sizes.limit or (4 * batch if heavy else None)
             run = training(bench, method, backbone, batch, some)
             images = run.plan.data.train.images.pixels
-            bf16 = run.plan.precision == "bf16"
-            loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, bf16)
-            seconds = bench.race({"ours": an_epoch(run), "lightly": loop.epoch}, turns=3)
+            same = run.plan.precision
+            works = {"ours": an_epoch(run)}
+            for precision in dict.fromkeys(("float32", same)):
+                loop = peers.Loop(method, run.plan.recipe, images, WORKERS, bench.device, precision == "bf16")
+                works[f"lightly_{precision}"] = loop.epoch
+            seconds = bench.race(works, turns=3)
             number = len(run.batches) * batch
-            entry = {name: number / statistics.median(each) for name, each in seconds.items()}
-            entry["ratio"] = ratio(seconds["lightly"], seconds["ours"])
+            entry: dict = {name: number / statistics.median(each) for name, each in seconds.items()}
+            entry |= {
+                "precision": same,
+                "ratio": ratio(seconds["lightly_float32"], seconds["ours"]),
+                "ratio_same": ratio(seconds[f"lightly_{same}"], seconds["ours"]),
+            }
             where = found.setdefault(method, {})
             where.update({backbone: entry} if where else {**entry, "backbone": backbone, "batch": batch})
     return found
@@ -446,7 +456,7 @@ ALONE = ("startup", "step", "growth")  # parts without a peer
 
 def about(bench: Bench) -> dict:
     """What the figures depend on."""
-    name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else f"{platform.machine()} CPU"
+    name = torch.cuda.get_device_name(bench.device) if bench.device.type == "cuda" else processor()
     packages = {**versions()}
     packages |= {} if MISSING else {peer: version(peer) for peer in ("lightly", "kornia", "scikit-learn")}
     return {

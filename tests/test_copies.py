@@ -10,8 +10,8 @@ from PIL import Image
 from test_oneness import run
 
 from sslzoo.data import sets
-from sslzoo.data.depth import Range
 from sslzoo.data.contents.copies import Held
+from sslzoo.data.depth import Range
 from sslzoo.data.images import FileImages, Packed
 from sslzoo.data.picture import Picture
 from sslzoo.recipes.schema import View
