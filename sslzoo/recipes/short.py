@@ -5,20 +5,22 @@ from .schema import Value
 
 SHORT = 10_000  # steps: of fewer, a predictor has no time to follow what it predicts from at the others' rate
 PREDICTOR = 10.0  # times the others' rate: BYOL, table 21, where a fast predictor alone prevents the collapse
-TAU, TAU_END = 100, 30  # parts of a run's steps that a target remembers, at its start and at its end: tuned on digits
+PREDICTED = (100, 30)  # parts of a run's steps that a target remembers, at its start and at its end: tuned on digits
+COMPARED = (10, 3)  # likewise of one that is compared without a predictor: ten times slower, or its rows run away
 
 
 def fitted(recipe: Recipe, samples: int) -> Layer:
     """Return the knobs of a recipe, on so many images, that its number of steps asks for; none for a long run.
 
-    A target remembers no more than a hundredth of the run's steps (a thirtieth of that at its end), and a learnt
-    predictor learns faster than what it predicts from.
+    A target that is predicted remembers no more than a hundredth of the run's steps, and a thirtieth at its end; one
+    that is compared as it is, ten times that. A learnt predictor learns faster than what it predicts from.
     """
     steps = recipe.training.epochs * max(1, samples // recipe.training.batch_size)
     knobs: dict[str, Value] = {}
     if recipe.reads("target.tau"):
-        knobs["target.tau"] = min(recipe.target.tau, max(0.0, round(1 - TAU / steps, 4)))
-        knobs["target.tau_end"] = min(recipe.target.tau_end, max(0.0, round(1 - TAU_END / steps, 4)))
+        parts = COMPARED if recipe.switches.predictor == "none" else PREDICTED
+        for knob, own, part in zip(("tau", "tau_end"), (recipe.target.tau, recipe.target.tau_end), parts, strict=True):
+            knobs[f"target.{knob}"] = min(own, max(0.0, round(1 - part / steps, 4)))
     if recipe.reads("optimizer.predictor_lr_scale") and steps < SHORT:
         knobs["optimizer.predictor_lr_scale"] = PREDICTOR
     now = recipe.values()

@@ -25,7 +25,8 @@ class Costs:
 
     def seconds(self, epochs: int) -> float:
         """Return the seconds of a whole run, from the command to its last table."""
-        return START + self.reading() + epochs * self.epoch() + self.looks(epochs) * self.look() + self.end()
+        once = START + self.speed.compiling + self.reading() + self.end()
+        return once + epochs * self.epoch() + self.looks(epochs) * self.look()
 
     def reading(self) -> float:
         """Return the seconds that it takes to read all images."""

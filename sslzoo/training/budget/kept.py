@@ -58,6 +58,7 @@ def place(recipe: Recipe, options: Options, around: Surroundings, size: int) -> 
     data = str(Path(options.data).resolve()) if around.data.own else options.data
     machine = [processor(), cores(), torch.get_num_threads(), device_name(around.device), versions()]
     run = [dump(recipe), size, around.precision, options.workers, options.memory, options.accumulate]
+    run += [options.compile]
     about = [*machine, *run, data, len(around.data.train)]
     return cache() / "speeds" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
 

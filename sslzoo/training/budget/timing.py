@@ -33,7 +33,8 @@ class Speed(Record):
     """Describes how many seconds parts of a run take here.
 
     ``an_image`` is read at the start, ``a_step`` made with its batch, ``features`` made of an image, of which there are
-    ``width``, ``a_checkpoint`` is written, and ``a_billion`` are the multiplications of kNN.
+    ``width``, ``a_checkpoint`` is written, and ``a_billion`` are the multiplications of kNN. With ``--compile``,
+    ``compiling`` takes so long before the first step.
     """
 
     an_image: float
@@ -42,6 +43,7 @@ class Speed(Record):
     a_checkpoint: float
     a_billion: float
     width: int
+    compiling: float = 0.0
 
 
 def measure(expression: Expression, recipe: Recipe, options: Options, around: Surroundings, size: int) -> Speed:
@@ -65,6 +67,7 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
         learner = Learner(plan, batches)
         learner.model.train()
         with fast_products(around.device, around.precision):
+            compiling = timed(learner.compile, around.device)[1] if options.compile else 0.0
             step = step_seconds(learner, batches)
             how = (Preprocessing(size, some.mean, some.std), around.device, plan.workers, None)
             precision = evaluation_autocast(around.device, around.precision)
@@ -73,7 +76,7 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
         square = torch.rand(SIDE, SIDE)
         _, product = timed(lambda: square @ square, CPU)
     read = seconds / (n + min(n, READ)) if kept else 0.0  # some are read twice: to find mean and deviation
-    return Speed(read, step, embed / n, 2 * save, product / SIDE**3 * 1e9, found.shape[1])
+    return Speed(read, step, embed / n, 2 * save, product / SIDE**3 * 1e9, found.shape[1], compiling)
 
 
 def step_seconds(learner: Learner, batches: Batches) -> float:
