@@ -40,10 +40,10 @@ from sslzoo.data.splits import IMAGENET, Dataset
 from sslzoo.metrics.knn import knn
 from sslzoo.tools.errors import Diverged
 from sslzoo.tools.figure import saved
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import keep_memory, versions
 from sslzoo.training.plan import Options, Plan, prepare
-from sslzoo.training.reporter import Reporter
 from sslzoo.views.features import CPU, Preprocessing, features
 
 METHODS = ("simsiam", "byol", "simclr", "swav")

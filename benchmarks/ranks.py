@@ -35,10 +35,10 @@ from sslzoo.processes import agree, batchnorm, collectives
 from sslzoo.recipes.algebra import parse
 from sslzoo.recipes.layers import Circumstances, resolve_here
 from sslzoo.recipes.recipe import Recipe, method_names
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import versions
 from sslzoo.training.plan import Options, prepare
-from sslzoo.training.reporter import Reporter
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("simsiam", "byol", "simclr", "swav", "vicreg", "dino")

@@ -7,6 +7,7 @@ from .tools.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .core.siamese import Siamese
+    from .evaluation.run import Run
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
     from .recipes.plugins import load_plugin
@@ -14,16 +15,18 @@ if TYPE_CHECKING:
     from .recipes.rules import collapse_guards
     from .recipes.values import SwitchValue
     from .tools.errors import UserError
+    from .training.listeners.callbacks import Callback
     from .training.optim import optimizer
-    from .training.run import train
+    from .training.run import resume, train
     from .training.runs import encoder
 
 __all__ = [
-    "Recipe", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn", "load",
-    "load_plugin", "optimizer", "train",
+    "Callback", "Recipe", "Run", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn",
+    "load", "load_plugin", "optimizer", "resume", "train",
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
+    "Callback": "training.listeners.callbacks:Callback", "Run": "evaluation.run:Run", "resume": "training.run:resume",
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
     "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",

@@ -19,7 +19,7 @@ from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.recipes.recipe import Layer
 from sslzoo.tools.errors import Diverged
 from sslzoo.training.guards import Interrupted
-from sslzoo.training.reporter import Result
+from sslzoo.training.listeners.reporter import Result
 
 TINY = {
     "heads.hidden": 16, "heads.dim": 8, "heads.predictor_hidden": 8, "memory.queue_length": 20,

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import sslzoo
 from sslzoo.cli import main
 from sslzoo.recipes.recipe import method_names
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 
 FILE = Path(__file__).parent / "golden" / "curves.txt"
 HEAD = """\

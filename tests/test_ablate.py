@@ -21,7 +21,7 @@ from sslzoo.studies.pictures.scatter import scatter
 from sslzoo.studies.results import Order, Result, Scoreboard, Spread, Table
 from sslzoo.studies.summary import order, published_number, ranks, scoreboard, spearman
 from sslzoo.studies.tables import flipped_value, protocol
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 
 QUICK = ("--limit", "64", "--epochs", "1", "--batch-size", "16")
 KEYS = "expression flip data epochs seeds folder cells"

@@ -30,7 +30,7 @@ from sslzoo.studies.ablate import ablate
 from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
 from sslzoo.training import guards
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.run import resume
 from sslzoo.views import loading
 from sslzoo.views.loading import hand_over_error

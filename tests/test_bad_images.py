@@ -23,7 +23,7 @@ from sslzoo.evaluation import sources
 from sslzoo.evaluation.search import search
 from sslzoo.recipes.schema import View
 from sslzoo.tools.records import Misfit
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.run import resume
 from sslzoo.views import features
 from sslzoo.views.batches import Batches

@@ -11,7 +11,7 @@ import torch
 from sslzoo.tools import files
 from sslzoo.tools.errors import UserError
 from sslzoo.training import checkpoints
-from sslzoo.training.reporter import LogRow
+from sslzoo.training.listeners.reporter import LogRow
 
 ROW = {
     "epoch": 1, "loss": 0.5, "std": 1.0, "rank": 9.0, "alignment": 0.25, "uniformity": -2.0, "lr": 0.1,

@@ -14,7 +14,7 @@ from PIL import Image
 
 from sslzoo.data import downloads, sets
 from sslzoo.data.survey import survey
-from sslzoo.evaluation import gallery, pictures
+from sslzoo.evaluation.drawn import gallery, planes
 from sslzoo.tools.errors import UserError
 
 Array = npt.NDArray[Any]
@@ -183,7 +183,7 @@ def test_captions_stay_below_their_pictures(caption: str) -> None:
 def test_any_name_is_in_a_legend(name: str) -> None:
     """matplotlib would take some for formulas, and leave others out."""
     points = RNG.normal(size=(6, 2))
-    assert pictures.plane(points, np.arange(6) % 2, "raw", "pca", [name, "b"]).startswith(b"\x89PNG")
+    assert planes.plane(points, np.arange(6) % 2, "raw", "pca", [name, "b"]).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

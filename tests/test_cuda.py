@@ -34,10 +34,10 @@ from sslzoo.recipes.schema import SWITCHES, Switches, Value
 from sslzoo.tools.errors import UserError
 from sslzoo.training import scoring
 from sslzoo.training.learner import Learner
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import fast_products
 from sslzoo.training.plan import Options, Plan
-from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import train
 from sslzoo.views.batches import Batches
 from sslzoo.views.features import BATCH, Preprocessing, features

@@ -186,7 +186,7 @@ def test_a_user_without_a_home_has_a_cache(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_run_that_is_deleted_is_not_out_of_room(place: Path) -> None:
     import shutil
 
-    from sslzoo.training.reporter import Reporter
+    from sslzoo.training.listeners.reporter import Reporter
 
     class Deletes(Reporter):
         def epoch(self, row: Any, epochs: int) -> None:

@@ -19,8 +19,8 @@ from sslzoo.tools.errors import Diverged, UserError
 from sslzoo.training import checkpoints, runs
 from sslzoo.training.guards import Interrupted
 from sslzoo.training.learner import Learner
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.plan import Options, prepare
-from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume, train
 
 

@@ -18,7 +18,7 @@ import sslzoo
 from sslzoo.data import picture
 from sslzoo.data.picture import Picture, UnreadableImage
 from sslzoo.tools.errors import UserError
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 
 QUICK = {"epochs": 1, "batch_size": 8, "device": "cpu", "baselines": False, "memory": "never", "workers": 1}
 

@@ -27,7 +27,7 @@ from sslzoo.studies.study import study
 from sslzoo.studies.watch import Watch
 from sslzoo.tools.errors import UserError
 from sslzoo.training import contents
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.run import resume
 
 QUICK = {"epochs": 2, "batch_size": 8, "device": "cpu", "baselines": False}

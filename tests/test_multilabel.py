@@ -13,7 +13,7 @@ from PIL import Image
 import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.survey import survey
-from sslzoo.evaluation import gallery
+from sslzoo.evaluation.drawn import gallery
 from sslzoo.tools.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*of classes that the bank has no row of:UserWarning")

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 import sslzoo
 from sslzoo.cli import main
 from sslzoo.training import checkpoints, runs
-from sslzoo.training.reporter import Result
+from sslzoo.training.listeners.reporter import Result
 
 FIXTURES = Path(__file__).parent / "fixtures"
 RUN = FIXTURES / "run-5a1bc71"

@@ -14,11 +14,11 @@ from torch import nn
 from sslzoo.core.siamese import Siamese
 from sslzoo.recipes.algebra import load
 from sslzoo.tools.errors import Diverged
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import BF16_INSTRUCTIONS, autocast, find_precision
 from sslzoo.training.optim import optimizer
 from sslzoo.training.plan import Options, Plan, prepare
-from sslzoo.training.reporter import Reporter
 from sslzoo.training.run import resume, train
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

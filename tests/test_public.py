@@ -7,12 +7,14 @@ from dataclasses import fields
 from typing import Any, get_type_hints
 
 import pytest
+import torch
 from numpy.typing import ArrayLike
+from torch import nn
 
 import sslzoo
 from sslzoo.recipes.schema import Value
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.plan import Options
-from sslzoo.training.reporter import Reporter
 
 CALLED = sorted(set(sslzoo.__all__) - {"UserError", "Recipe"})  # an error, and what `load` returns
 
@@ -35,6 +37,8 @@ def test_train_takes_the_options_of_a_run_by_name() -> None:
     options = get_type_hints(Options)
     expected = {field.name: (field.default, options[field.name]) for field in fields(Options)}
     expected |= {"reporter": (None, Reporter | None), "stop_after": (None, int | None)}
+    expected |= {"backbone": (None, str | nn.Module | None), "callbacks": ((), Sequence[object])}
+    expected |= {"augment": (None, Callable[[torch.Tensor], torch.Tensor] | None)}
     assert {name: (one.default, types[name]) for name, one in rest.items()} == expected
 
 
@@ -42,15 +46,15 @@ def test_train_hands_each_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that all differ arrive under their own names."""
     seen = []
 
-    def planned(expression: str, options: Options) -> None:
-        seen.append((expression, options))
+    def planned(expression: str, options: Options, augment: object) -> None:
+        seen.append((expression, options, augment))
         raise sslzoo.UserError("Enough.")
 
     monkeypatch.setattr("sslzoo.training.run.planned", planned)
     given = {field.name: f"value of {field.name}" for field in fields(Options)}
     with pytest.raises(sslzoo.UserError, match="Enough"):
-        sslzoo.train("simsiam", **given)  # type: ignore[arg-type]
-    assert seen == [("simsiam", Options(**given))]  # type: ignore[arg-type]
+        sslzoo.train("simsiam", augment=torch.flip, **given)  # type: ignore[arg-type]
+    assert seen == [("simsiam", Options(**given), torch.flip)]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", CALLED)

@@ -19,7 +19,7 @@ from sslzoo.recipes.recipe import method_names
 from sslzoo.tools.errors import UserError
 from sslzoo.training import checkpoints
 from sslzoo.training.guards import Interrupted
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.run import resume, train
 
 

@@ -61,6 +61,11 @@ class SmallNet(nn.Module):
 def check(name: str) -> None:
     """Raise `UserError` for a backbone that is neither "small" nor one of timm's."""
     if name != "small" and not timm.is_model(name) and plugins.backbone(name) is None:
+        if name.startswith(plugins.GIVEN):
+            raise UserError(
+                f"The backbone is a {name.removeprefix(plugins.GIVEN)} that was given in Python; give it there again, "
+                "with sslzoo.Run(..., backbone=...)."
+            )
         known = timm.list_models()
         raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
 

@@ -14,7 +14,7 @@ from ..metrics.task import alike
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
 from ..tools.labels import SEVERAL, asking, caption, several
-from . import gallery, pictures
+from .drawn import gallery, planes
 from .embedding import Embedding
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .protocols import Protocol
@@ -97,9 +97,9 @@ def benchmark(request: Request) -> Benchmark:
         points, labels = in_a_plane(first, drawn.plane_by, options.seed)
         several_labels = any(several(rows) for name, rows in first.arrays.items() if name.endswith("_labels"))
         how = f"{drawn.plane_by} (several labels a row: one colour)" if several_labels else drawn.plane_by
-        files[drawn.plane] = pictures.plane(points, labels, first.source, how, first.names)
+        files[drawn.plane] = planes.plane(points, labels, first.source, how, first.names)
     if drawn.tradeoff is not None and not missing:
-        files[drawn.tradeoff] = pictures.tradeoff(labelled[0].indexes, labelled[0].source)
+        files[drawn.tradeoff] = planes.tradeoff(labelled[0].indexes, labelled[0].source)
     result = BenchmarkResult(
         data=", ".join(sorted(set(names))),
         protocol=meaning(wanted.protocols, rows, first.device),

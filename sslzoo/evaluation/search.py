@@ -19,7 +19,7 @@ from ..metrics.task import Task
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.labels import caption, numbers
-from . import gallery
+from .drawn import gallery
 from .embedding import holds_features
 from .results import Neighbour, QueryResult, SearchResult
 from .sources import EmbedOptions, features_of, open_source

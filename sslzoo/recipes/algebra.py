@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ..tools.errors import UserError, did_you_mean, listing
 from .knobs import defaults, dotted, expand, hold, read_by, read_knob, read_switch, reason
@@ -43,14 +43,21 @@ def tokenize(words: Iterable[str]) -> list[str]:
     return tokens
 
 
+def words_of(expression: object) -> list[str]:
+    """Return the words of an expression, one text or several. Raises `UserError` for what is none."""
+    whole = isinstance(expression, str) or not isinstance(expression, Iterable)
+    words: list[Any] = [expression] if whole else [*cast(Iterable[Any], expression)]
+    if not all(isinstance(one, str) for one in words):
+        raise UserError("An expression is a text or a list of texts, as in 'byol - momentum'.")
+    return words
+
+
 def parse(words: str | Iterable[str], finished: bool = True) -> Expression:
     """Parse and check an expression such as ``byol - momentum like=simsiam``. Raises `UserError`.
 
     One that is not ``finished``, since words are still to come, is not held to the rules.
     """
-    words = [words] if isinstance(words, str) or not isinstance(words, Iterable) else [*words]
-    if not all(isinstance(one, str) for one in words):
-        raise UserError("An expression is a text or a list of texts, as in 'byol - momentum'.")
+    words = words_of(words)
     if (length := sum(map(len, words))) > LONGEST:
         raise UserError(f"An expression cannot have {length:,} letters; it has at most {LONGEST:,}.")
     for one in words:
@@ -257,5 +264,4 @@ def load(expression: str | Sequence[str], scale: str = "small", **knobs: Value) 
     """
     if scale not in ("small", "large"):
         raise UserError(f"scale cannot be {scale!r}; it is small or large.")
-    words = [expression] if isinstance(expression, str) else list(expression)
-    return resolve(parse([*words, *(f"{key}={value}" for key, value in knobs.items())]), scale)
+    return resolve(parse([*words_of(expression), *(f"{key}={value}" for key, value in knobs.items())]), scale)

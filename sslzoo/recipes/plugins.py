@@ -11,6 +11,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -156,6 +157,19 @@ def require(needed: Iterable[Plugin], run: Path) -> None:
 def _installed(group: str, name: str) -> Any:
     """Return what an installed package has under a name; None where none has it."""
     return next((entry.load() for entry in entry_points(group=group, name=name)), None)
+
+
+GIVEN = "given:"  # what the name begins with of a module that was given in Python
+
+
+def give_backbone(module: Any) -> str:
+    """Make known a module that a person gives in Python, and return the name under which a copy of it is made.
+
+    Its weights of now are those that the copies have.
+    """
+    kept, name = deepcopy(module), f"{GIVEN}{type(module).__name__}"
+    _backbones[name] = lambda size: deepcopy(kept)
+    return name
 
 
 def backbone(name: str) -> Backbone | None:

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..processes.launched import world_size
 from ..studies.tables import counted
-from ..training.reporter import LogRow, Reporter, Result
+from ..training.listeners.reporter import LogRow, Reporter, Result
 from .pages import equation, guards, knob_notes, switches_table
 from .plain import console, duration, escape, score, table
 from .waiting import Waiting

@@ -10,8 +10,8 @@ from pathlib import Path
 from ..tools import files
 from ..tools.errors import Diverged, UserError
 from ..training import runs
+from ..training.listeners.reporter import LogRow, Reporter, Result
 from ..training.plan import Plan
-from ..training.reporter import LogRow, Reporter, Result
 from ..training.run import resume, train
 from .lattice import Cell
 from .results import Head, Table

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record
-from .reporter import LogRow
+from .listeners.reporter import LogRow
 
 FORMAT = 3
 

@@ -20,9 +20,9 @@ from .checkpoints import Checkpoint
 from .contents import Keeper
 from .guards import SMALLER_MODEL, Interrupted, enough_memory, guarded, signals
 from .learner import Learner
+from .listeners.reporter import LogRow, Reporter, Result
 from .machine import fast_products
 from .plan import Plan, interval
-from .reporter import LogRow, Reporter, Result
 
 HEALTH_BATCHES = 10  # an epoch
 NOTHING, SAVE, STOP, DIVERGED = range(4)  # what a process asks for after a step; the largest is what all do
@@ -47,7 +47,9 @@ class Training:
         """Return batches and a fresh learner. Raises `UserError` where memory does not hold them."""
         plan = self.plan
         with enough_memory(f"a {self.recipe.training.backbone} and its optimiser", SMALLER_MODEL):
-            batches = Batches(plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers)
+            batches = Batches(
+                plan.data, plan.recipe, plan.device, plan.options.seed, plan.workers, augment=plan.augment
+            )
             return batches, Learner(plan, batches)
 
     # ---- state

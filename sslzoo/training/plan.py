@@ -23,6 +23,7 @@ from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record, fitted
 from ..views.features import raw_size
+from ..views.given import Augment, own_views
 from .machine import find_device, find_precision
 
 CPU_VIEW = 64  # px of a view on a CPU, at most, unless asked for more
@@ -78,11 +79,15 @@ class Options(Record):
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Holds what a run has whatever its recipe: its data as they were found, device and precision."""
+    """Holds what a run has whatever its recipe: its data as they were found, device and precision.
+
+    ``augment`` makes its views, where a person gave it in Python.
+    """
 
     data: Dataset
     device: torch.device
     precision: str
+    augment: Augment | None = None
 
     def ready(self, size: int, options: Options) -> Dataset:
         """Return the data for views of a size in px. Raises `UserError`, also where too much cannot be read."""
@@ -112,7 +117,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """Describes everything that a run needs; ``seconds`` are those that it is to take, where somebody measured that."""
+    """Describes everything that a run needs.
+
+    ``seconds`` are those that it is to take, where somebody measured that; ``augment`` is its surroundings'.
+    """
 
     expression: Expression
     recipe: Recipe
@@ -121,6 +129,7 @@ class Plan:
     device: torch.device
     precision: str
     seconds: float | None = None
+    augment: Augment | None = None
 
     @property
     def workers(self) -> int:
@@ -169,12 +178,14 @@ def prepare(
     recipe = resolve_here(expression, here, options.flags)
     check(recipe, len(dataset.train))
     check_parts(recipe, options.accumulate)
+    if around.augment is not None:
+        dataset = replace(dataset, notes=(*dataset.notes, own_views(around.augment, recipe)))
     seconds = None if choice is None else choice.seconds
-    return Plan(expression, recipe, dataset, options, around.device, around.precision, seconds)
+    return Plan(expression, recipe, dataset, options, around.device, around.precision, seconds, around.augment)
 
 
-def surroundings(options: Options) -> Surroundings:
-    """Return data, device and precision of a run, whatever its recipe. Raises `UserError`, for other options too."""
+def surroundings(options: Options, augment: Augment | None = None) -> Surroundings:
+    """Return what a run has whatever its recipe. Raises `UserError`, for other options too."""
     check_numbers(**{name: getattr(options, name) for name in LOWEST if hasattr(options, name)})
     check_kinds(options)
     if options.eval not in ("val", "test"):
@@ -193,7 +204,7 @@ def surroundings(options: Options) -> Surroundings:
     sets.check_memory(options.memory)
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    return Surroundings(sets.find(options.data, options.limit, options.range), device, precision)
+    return Surroundings(sets.find(options.data, options.limit, options.range), device, precision, augment)
 
 
 def view_size(

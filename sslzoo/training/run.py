@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..data.contents.identity import Identity
 from ..data.sets import KNOWN
@@ -15,20 +16,23 @@ from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, resolve_here
-from ..recipes.plugins import require
+from ..recipes.plugins import give_backbone, require
 from ..recipes.recipe import Recipe, read_method
 from ..tools import files
 from ..tools.bounds import check_numbers
-from ..tools.errors import UserError
+from ..tools.errors import UserError, checked
 from ..tools.records import write_json
+from ..views.given import Augment, name_of
 from . import checkpoints, contents, runs
 from .budget import choice as budget
+from .listeners.callbacks import listening
+from .listeners.reporter import Reporter, Result
 from .loop import Training
 from .machine import find_device, other_versions, restored_generators
 from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
-from .reporter import Reporter, Result
 
 
+@checked
 def train(
     expression: str | Sequence[str],
     *,
@@ -36,7 +40,9 @@ def train(
     epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
-    backbone: str | None = None,
+    backbone: str | nn.Module | None = None,
+    augment: Augment | None = None,
+    callbacks: Sequence[object] = (),
     image_size: int | None = None,
     limit: int | None = None,
     device: str = "auto",
@@ -70,7 +76,11 @@ def train(
     What is trained: ``data`` is "digits", "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of images or an
     .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels; ``range``
     are the values that are black and white in images of more than 8 bits, as in "0,4095";
-    ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``;
+    ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``, or it is
+    a torch.nn.Module without a classifier, of which a copy is trained, from the weights that it has;
+    ``augment`` is called with a batch of images, float32 [N, 3, size, size] in [0, 1] on the device, once for each view
+    that it is to make of them, of the same shape, in place of the recipe's augmentations; what it draws from torch's
+    generators is drawn again in a run that goes on;
     ``epochs`` and ``batch_size`` (in images, of all processes) are the schedule's, and ``seed`` draws the rest. Without
     ``epochs`` there are as many as fit ``minutes``, from the command to its end: by default 5 on a CPU and 30 on a GPU,
     while "digits" and other named sets have a fixed number of epochs.
@@ -85,9 +95,12 @@ def train(
     What is kept and said: ``knn_every`` is the number of epochs from one kNN to the next, on a part of the training
     images, or on the test split where ``eval`` is "test" and not "val"; without ``baselines`` raw pixels and the
     untrained backbone are not measured beside it; ``checkpoint_every`` is a number of epochs, or
-    minutes as in "10m", and ``keep`` the number of checkpoints that stay; ``reporter`` hears of the run as it goes;
-    ``stop_after`` ends the run after that epoch, on the same schedule.
+    minutes as in "10m", and ``keep`` the number of checkpoints that stay; ``reporter`` hears of the run as it goes, and
+    ``callbacks`` do, which are objects with any method of `Callback`; ``stop_after`` ends the run after that epoch, on
+    the same schedule.
     """
+    hearing = listening(reporter, callbacks)
+    backbone = give_backbone(backbone) if isinstance(backbone, nn.Module) else backbone
     asked = Options(
         data=_text(data), epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
         image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
@@ -97,12 +110,12 @@ def train(
     )  # fmt: skip
     with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):
-            return _resumed(begun, reporter, stop_after)
-        plan = planned(expression, asked)
-        return Training(plan).run(reporter or Reporter(), stop_after)
+            return _resumed(begun, hearing, stop_after, augment=augment)
+        plan = planned(expression, asked, augment)
+        return Training(plan).run(hearing, stop_after)
 
 
-def planned(expression: str | Sequence[str], asked: Options) -> Plan:
+def planned(expression: str | Sequence[str], asked: Options, augment: Augment | None = None) -> Plan:
     """Return the plan of a run, whose epochs fit its minutes where nobody says how many; the same in all processes.
 
     The first process measures how fast it is, and tells the others what it chose. Raises `UserError`.
@@ -110,11 +123,11 @@ def planned(expression: str | Sequence[str], asked: Options) -> Plan:
     found: list[Surroundings] = []
 
     def choose() -> Choice | None:
-        found.append(surroundings(asked))
+        found.append(surroundings(asked, augment))
         return budget.choose(expression, asked, found[0])
 
     choice = agree.on_first(choose)
-    return alike(lambda: prepare(expression, asked, choice, *found))
+    return alike(lambda: prepare(expression, asked, choice, found[0] if found else surroundings(asked, augment)))
 
 
 def recipe_for_data(words: Sequence[str], options: Options) -> tuple[Recipe, torch.device]:
@@ -157,6 +170,7 @@ def alike(make: Callable[[], Plan]) -> Plan:
     return replace(plan, data=replace(plan.data, mean=colours[0], std=colours[1]))
 
 
+@checked
 def resume(
     run: str | Path,
     reporter: Reporter | None = None,
@@ -164,22 +178,30 @@ def resume(
     *,
     data: str | None = None,
     max_bad: float | None = None,
+    augment: Augment | None = None,
+    callbacks: Sequence[object] = (),
 ) -> Result:
-    """Go on with a run from its last checkpoint, or from one of its files, as if it had never stopped.
+    """Go on with ``run``, from its last checkpoint, or from one of its files, as if it had never stopped.
 
-    ``data`` is where its data lie now, if they were moved, and ``max_bad`` the share of the images that may be
-    unreadable from now on. Raises `UserError`, also where the data are no longer the same.
+    ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data`` is where its data lie now, if they were
+    moved, and ``max_bad`` the share of the images that may be unreadable from now on. ``augment`` has to be given again
+    where the run began with one. Raises `UserError`, also where the data are no longer the same.
     """
+    hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
     if data is not None:
         place = Path(os.path.expanduser(data))
         changed["data"] = str(place.resolve()) if os.path.exists(place) else data
     with restored_generators(), agree.process_group():
-        return _resumed(Path(run), reporter, stop_after, changed)
+        return _resumed(Path(run), hearing, stop_after, changed, augment)
 
 
 def _resumed(
-    given: Path, reporter: Reporter | None, stop_after: int | None, changed: Mapping[str, Any] | None = None
+    given: Path,
+    reporter: Reporter,
+    stop_after: int | None,
+    changed: Mapping[str, Any] | None = None,
+    augment: Augment | None = None,
 ) -> Result:
     check_numbers(stop_after=stop_after)
     path, file = checkpoints.locate(given)
@@ -192,16 +214,30 @@ def _resumed(
                 "give a later one, or leave it out."
             )
         agree.on_all(lambda: require(about.plugins, path))
-        plan = alike(lambda: _plan_of(path, about))
+        _check_augment(path, about.augment, augment)
+        plan = alike(lambda: _plan_of(path, about, augment))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
         if changed:
             agree.on_first(lambda: write_json(path / "run.json", about))
         agree.on_first(lambda: files.tidy(path))
-        return training.run(reporter or Reporter(), stop_after)
+        return training.run(reporter, stop_after)
 
 
-def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
+def _check_augment(path: Path, kept: str | None, given: Augment | None) -> None:
+    """Raise `UserError` for a run that goes on with views of another kind than those that it began with."""
+    own = None if given is None else name_of(given)
+    if own == kept:
+        return
+    if kept is None:
+        raise UserError(f"The views of {path} are its recipe's, and not those of {own}; leave augment= out.")
+    raise UserError(
+        f"The views of {path} are made by {kept}, which was given in Python; go on there, with "
+        f"sslzoo.resume({str(path)!r}, augment=...)."
+    )
+
+
+def _plan_of(path: Path, about: runs.RunAbout, augment: Augment | None) -> Plan:
     """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
     kept = about.precision if about.precision in ("float32", "bf16") else about.options.precision
     options = replace(about.options, init=None, precision=kept, image_size=about.image_size)  # whatever it is here
@@ -212,7 +248,7 @@ def _plan_of(path: Path, about: runs.RunAbout) -> Plan:
     if not os.path.isfile(path / "recipe.toml"):
         raise UserError(f"{path} has lost its recipe.toml, and nothing else says what it trains; start a new run.")
     method = read_method(path / "recipe.toml")
-    plan = prepare([str(path / "recipe.toml")], options)
+    plan = prepare([str(path / "recipe.toml")], options, around=surroundings(options, augment))
     recipe = replace(plan.recipe, expression=about.expression, method=about.method)
     if (why := contents.difference(path, about.identity, plan.data)) is not None:
         raise UserError(f"The data of {path} have changed: {why}; bring them back, or start a new run.")

@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from ..recipes.recipe import dump
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Misfit, Record, write_json
+from ..views.given import name_of
 from . import checkpoints
+from .listeners.reporter import LogRow
 from .machine import device_name, restored_generators, versions
 from .plan import Options, Plan
-from .reporter import LogRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,8 @@ class RunAbout(Record):
 
     ``image_size`` is in pixels, ``mean`` and ``std`` are the three channels'; `evaluation.sources` has the sentence for
     others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory,
-    ``decisions`` has what was decided about the data, and ``identity`` tells these from others.
+    ``decisions`` has what was decided about the data, and ``identity`` tells these from others. ``augment`` is what
+    makes the views, where a person gave it in Python.
     """
 
     expression: str
@@ -63,6 +65,7 @@ class RunAbout(Record):
     plugins: Sequence[Plugin] = ()
     versions: Mapping[str, str] | None = None
     started: str | None = None
+    augment: str | None = field(default=None, metadata={"optional": True})
 
     @classmethod
     def of(cls, plan: Plan, launch: Sequence[str]) -> "RunAbout":
@@ -76,6 +79,7 @@ class RunAbout(Record):
             tf32=plan.device.type == "cuda" and plan.precision != "float32",
             resident=plan.resident, decisions=data.notes, identity=Identity.of(data), plugins=loaded(),
             versions=versions(), started=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            augment=None if plan.augment is None else name_of(plan.augment),
         )  # fmt: skip
 
 
@@ -176,6 +180,13 @@ def read_run(run: Path) -> RunAbout:
     return RunAbout.read(run / "run.json", wrong)
 
 
+def named(run: str | Path) -> Path:
+    """Return the path of a run that a person names. Raises `UserError` for what is no name."""
+    if not isinstance(run, str | os.PathLike):
+        raise UserError(f"A run cannot be {run!r:.80}; give the path of its directory.")
+    return Path(run)
+
+
 def is_run(path: Path) -> bool:
     """Return whether a folder is a run directory."""
     return os.path.isfile(path / "run.json")
@@ -258,7 +269,7 @@ def _number(cell: str | None) -> int | float | str | None:
 
 def encoder(run: str | Path) -> nn.Module:
     """Return the trained online backbone of the directory ``run``, in eval mode. Raises `UserError`."""
-    path = Path(run)
+    path = named(run)
     about = read_run(path)
     require(about.plugins, path)
     with restored_generators():  # which a fresh backbone draws from

@@ -11,6 +11,7 @@ from ..data.splits import Dataset
 from ..processes import collectives
 from ..recipes.recipe import Recipe
 from .augment import Draw, Drawn, Finish, develop, draw_view, sent
+from .given import Augment, view_by
 from .readers import Crops, Pipeline, Squares, in_turn
 from .streams import Stream
 
@@ -54,18 +55,29 @@ class Batches:
     """Batches give ``(index, views)`` of an epoch, this process's part: whose the views are, and they, as float32.
 
     Crops out of whole images (`Dataset.whole`) depend on seed, epoch and batch; all else is drawn here, from
-    ``generator``. Neither depends on how many processes share a batch, nor on where the images are kept.
+    ``generator``. Neither depends on how many processes share a batch, nor on where the images are kept. A person's own
+    ``augment`` is given squares of the view's size, once a view, and draws as it likes.
     """
 
-    def __init__(self, data: Dataset, recipe: Recipe, device: torch.device, seed: int, workers: int = 0):
+    def __init__(
+        self,
+        data: Dataset,
+        recipe: Recipe,
+        device: torch.device,
+        seed: int,
+        workers: int = 0,
+        *,
+        augment: Augment | None = None,
+    ):
         self.data, self.device, self.seed = data, device, seed
         self.batch_size, self.share = recipe.training.batch_size, collectives.share()
         self.pipelines = pipelines(recipe, data.size)
         self.generator = Generator().manual_seed(seed + 1)
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)
-        images, self.resident, self.stream = data.train.images, None, None
-        if data.whole is not None:
+        images, self.resident, self.stream, self.augment = data.train.images, None, None, augment
+        self.crops = data.whole is not None and augment is None
+        if self.crops:
             self.stream = Stream(Crops(images, data.size, self.pipelines, seed, self.share), workers, device)
         elif images.pixels is not None:
             self.resident = on_device(images.pixels, device)
@@ -80,7 +92,7 @@ class Batches:
     ) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Yield the batches of an epoch, less the first ``skip``; none that does not come where ``stop`` says so."""
         batches = order(len(self.data.train), self.batch_size, self.seed, epoch)[skip:]
-        whole, size = self.data.whole is not None, self.data.size
+        size = self.data.size
         if self.resident is not None:
             readable = {*self.data.train.readable_places().tolist()} if self.data.unreadable.reasons else None
             for places in batches:
@@ -96,8 +108,8 @@ class Batches:
                 train.unreadable.reasons |= {train.images.paths[place]: why for place, why in batch.unreadable}
                 train.images.learn(batch.seen)
                 there = [images.to(self.device, non_blocking=True) for images in batch.images]
-                index, drawn = self.draw(batch.places, None if whole else (size, size))
-                yield index, self.developed(there if whole else there * len(drawn), drawn)
+                index, drawn = self.draw(batch.places, None if self.crops else (size, size))
+                yield index, self.developed(there if self.crops else there * len(drawn), drawn)
 
     def stood_in(self, places: Tensor, epoch: int, readable: set[int]) -> Tensor:
         """Return places of images in memory, where others stand in for those that are not among the readable."""
@@ -111,6 +123,8 @@ class Batches:
         return sent(index, [draw_view(draw, view, shape) for view, _ in self.pipelines], self.device)
 
     def developed(self, images: Sequence[Tensor], drawn: Sequence[Drawn]) -> list[Tensor]:
-        """Return the views of images as they were drawn."""
+        """Return the views of images as they were drawn, or as a person's own function makes them."""
+        if self.augment is not None:
+            return [view_by(self.augment, some, self.data.size, self.finish) for some in images]
         sizes = [size for _, size in self.pipelines]
         return [develop(*one, self.finish) for one in zip(images, drawn, sizes, strict=True)]

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...tools.figure import GREY
-from ...training.reporter import LogRow
+from ...training.listeners.reporter import LogRow
 from ...training.runs import read_log
 from .. import tables
 from ..results import Table

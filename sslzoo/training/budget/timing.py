@@ -62,8 +62,8 @@ def measure(expression: Expression, recipe: Recipe, options: Options, around: Su
         n = len(some.train)
         enough = torch.arange(rows * (WARM + STEPS)) % n  # the same images again and again
         some = replace(some, train=some.train.take(enough))
-        plan = Plan(expression, recipe, some, options, around.device, around.precision)
-        batches = Batches(plan.data, recipe, around.device, options.seed, plan.workers)
+        plan = Plan(expression, recipe, some, options, around.device, around.precision, augment=around.augment)
+        batches = Batches(plan.data, recipe, around.device, options.seed, plan.workers, augment=around.augment)
         learner = Learner(plan, batches)
         learner.model.train()
         with fast_products(around.device, around.precision):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..tools.records import Record
+from ...tools.records import Record
 
 if TYPE_CHECKING:
-    from .plan import Plan
+    from ..plan import Plan
 
 ALWAYS = ("knn",)  # a number that every row has a column for, also where there is none
 

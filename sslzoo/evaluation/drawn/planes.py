@@ -9,10 +9,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ..tools.figure import GREY, saved
-from ..tools.labels import named
-from ..tools.quoting import printable
-from .results import IndexRow
+from ...tools.figure import GREY, saved
+from ...tools.labels import named
+from ...tools.quoting import printable
+from ..results import IndexRow
 
 
 def plane(

@@ -9,9 +9,9 @@ import torch
 from PIL import Image, ImageDraw, PngImagePlugin
 from torch import Tensor
 
-from ..data.splits import Split
-from ..tools.quoting import printable
-from ..views.features import images
+from ...data.splits import Split
+from ...tools.quoting import printable
+from ...views.features import images
 
 TILE, GAP, LINE, FRAME = 96, 8, 14, 4  # px
 RIGHT, WRONG, PLAIN = "#2a7f62", "#b3261e", "#8a8a8a"

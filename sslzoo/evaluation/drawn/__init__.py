@@ -1,0 +1,1 @@
+"""Pictures of embeddings: galleries, planes and trade-offs."""

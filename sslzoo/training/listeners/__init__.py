@@ -1,0 +1,1 @@
+"""Who hears of a run: the screen, and a person's own callbacks."""
