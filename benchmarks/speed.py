@@ -41,7 +41,7 @@ from sslzoo.training.budget.kept import processor
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
-from sslzoo.training.reporter import Reporter
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.views.batches import Batches
 
 try:
