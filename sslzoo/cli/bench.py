@@ -30,16 +30,31 @@ SOURCE_OPTIONS = stacked(
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
     click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
     MEMORY,
+    click.option(
+        "--column",
+        "columns",
+        multiple=True,
+        metavar="ROLE=NAME",
+        help="In files of features: which column, or "
+        "array, has the features, labels, files or splits.  [default: by their names]",
+    ),
+    click.option(
+        "--hold-out",
+        type=float,
+        metavar="SHARE",
+        help="Of files of features without splits: the share of the "
+        "rows that ask, drawn by --seed.  [default: each row asks all others]",
+    ),
     click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
     PLUGIN,
 )
 FORCE = click.option("--force", is_flag=True, help="Replace a file that is there and that sslzoo did not write.")
-PNG = click.Path(path_type=Path)
+FILE = PNG = click.Path(path_type=Path)
 SOURCES_HELP = """
     A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
     untrained), raw (the pixels), colours (histograms of them), timm:NAME or torchvision:NAME (pretrained), weights in
-    a .safetensors or .pt file with --backbone, or features: an .npz that 'sslzoo embed' wrote, or a folder of .npy
-    files.
+    a .safetensors or .pt file with --backbone, or features: an .npz, .npy, .csv, .parquet, .pt or .safetensors file, or
+    a folder of them.
 """
 
 
@@ -49,18 +64,32 @@ def source_options(command: Command) -> Command:
     @wraps(command)
     def called(
         data: str | None, image_size: int | None, limit: int | None, backbone: str | None, layer: str, network: str,
-        device: str, seed: int, workers: int | None, memory: str, cached: bool, range: str | None, **others: object,
+        device: str, seed: int, workers: int | None, memory: str, cached: bool, range: str | None,
+        columns: Sequence[str], hold_out: float | None, **others: object,
     ) -> None:  # fmt: skip
+        from ..evaluation.given.banks import Reading
         from ..evaluation.sources import EmbedOptions
 
+        reading = Reading(roles(columns), hold_out, seed)
         command(
             options=EmbedOptions(
-                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory, range
+                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory, range, reading
             ),
             **others,
         )
 
     return SOURCE_OPTIONS(called)
+
+
+def roles(columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns by their roles, of words as labels=species. Raises `UserError`."""
+    found = {}
+    for word in columns:
+        role, equals, name = word.partition("=")
+        if not (role and equals and name) or role in found:
+            raise UserError(f"--column cannot be {word!r}; it is ROLE=NAME, as in labels=species, once for each role.")
+        found[role] = name
+    return found
 
 
 def explained(command: Command) -> Command:
@@ -70,8 +99,12 @@ def explained(command: Command) -> Command:
 
 
 @click.command()
-@click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
+@click.argument("sources", nargs=-1, metavar="SOURCE...")
 @source_options
+@click.option("--bank", type=FILE, help="A file of features, among which neighbours are searched.")
+@click.option("--bank-labels", type=FILE, help="A file of their labels, where that file has none.")
+@click.option("--queries", type=FILE, help="A file of features that ask.  [default: the bank asks itself]")
+@click.option("--query-labels", type=FILE, help="A file of their labels.")
 @click.option("--protocol", "protocols", multiple=True, help="By name, several allowed; 'sslzoo protocols' lists them.")
 @click.option("-k", "ks", multiple=True, type=int, help="Neighbours, several allowed.  [default: 1 5 20 200]")
 @click.option("--temperature", type=float, help="Of the votes.  [default: 0.07]")
@@ -91,7 +124,8 @@ def explained(command: Command) -> Command:
 @AS_JSON
 @explained
 def knn(
-    sources: tuple[str, ...], options: "EmbedOptions", protocols: tuple[str, ...], ks: tuple[int, ...],
+    sources: tuple[str, ...], options: "EmbedOptions", bank: Path | None, bank_labels: Path | None,
+    queries: Path | None, query_labels: Path | None, protocols: tuple[str, ...], ks: tuple[int, ...],
     temperature: float | None, leave_one_out: bool, retrieval: str, indexes: Sequence[str], index_dir: Path | None,
     probe: bool, gallery: Path | None, tradeoff: Path | None, plane: Path | None, plane_by: str, force: bool,
     as_json: bool,
@@ -102,15 +136,19 @@ def knn(
     sslzoo knn runs/simsiam-digits-s0-1 random raw
     sslzoo knn runs/simsiam-* --protocol monitor --protocol dino
     sslzoo knn features.npz --index flat --index HNSW32 --index IVF1024,Flat:nprobe=16
+    sslzoo knn embeddings.parquet --column labels=species --hold-out 0.2
+    sslzoo knn --bank a.npy --bank-labels a.csv --queries b.parquet --query-labels b.csv
     """
     from ..evaluation.benchmark import Pictures, Request, benchmark
     from ..evaluation.evaluate import Evaluation
+    from ..evaluation.given.banks import Given
     from ..evaluation.protocols import chosen
     from ..tools.files import check_replaced, write
 
     for option, path in (("--gallery", gallery), ("--map", plane), ("--tradeoff", tradeoff)):
         if path is not None:
-            check_replaced(path, option, [*sources, options.data], force)
+            read = [str(one) for one in (bank, bank_labels, queries, query_labels) if one is not None]
+            check_replaced(path, option, [*sources, options.data, *read], force)
     places = [os.path.realpath(path) for path in (gallery, plane, tradeoff) if path is not None]
     if len({*places}) < len(places):
         raise UserError("--gallery, --map and --tradeoff cannot be one file; give each its own.")
@@ -120,7 +158,8 @@ def knn(
     at_work()
     with show.Bar() as bar:
         pictures = Pictures(gallery, plane, plane_by, tradeoff)
-        made = benchmark(Request(sources, evaluation, replace(options, progress=bar.at), pictures))
+        given = Given(bank, bank_labels, queries, query_labels)
+        made = benchmark(Request(sources, evaluation, replace(options, progress=bar.at), pictures, given))
     if as_json:
         emit(made.result.to_json())
     else:

@@ -1,7 +1,8 @@
 """What ``sslzoo knn`` does: many sources on one data set, a row each, and pictures of the first."""
 
+import os.path
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from ..metrics.task import alike
 from ..tools.errors import UserError, listing
 from ..tools.files import check_out
 from ..tools.labels import SEVERAL, asking, caption, several
+from ..training.machine import find_device
 from .drawn import gallery, planes
 from .embedding import Embedding
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
+from .given.banks import Given, embedding_between
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, embed, shared_data, shared_range
+from .sources import EmbedOptions, embed, is_features, shared_data, shared_range
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -43,12 +46,16 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Request:
-    """Says what ``sslzoo knn`` is to do: embed the sources, measure them, and draw pictures."""
+    """Says what ``sslzoo knn`` is to do: embed the sources, measure them, and draw pictures.
+
+    A bank and queries that are ``given`` come first.
+    """
 
     sources: Sequence[str]
     evaluation: Evaluation
     options: EmbedOptions = field(default_factory=EmbedOptions)
     pictures: Pictures = field(default_factory=Pictures)
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)
@@ -69,9 +76,8 @@ def benchmark(request: Request) -> Benchmark:
     wanted, drawn = request.evaluation, request.pictures
     rows: list[BenchmarkRow | UnlabelledRow] = []
     names, missing, first = [], None, None
-    for source in request.sources:
-        started = time.time()
-        embedding = embed(source, options)
+    started = time.time()
+    for source, embedding in embeddings(request, options):
         if drawn.gallery is not None and first is None and embedding.images is None:
             raise UserError(f"{source} holds features alone, and a gallery shows images; name a run or a model first.")
         names.append(embedding.data)
@@ -87,6 +93,7 @@ def benchmark(request: Request) -> Benchmark:
         if isinstance(row, BenchmarkRow) and embedding.note is not None:
             row = replace(row, note="; ".join(note for note in (embedding.note, row.note) if note))
         rows.append(replace(row, seconds=time.time() - started))
+        started = time.time()
         first = first or embedding
     assert first is not None
     labelled = [row for row in rows if isinstance(row, BenchmarkRow)]
@@ -110,11 +117,27 @@ def benchmark(request: Request) -> Benchmark:
     return Benchmark(result, files, missing)
 
 
+def embeddings(request: Request, options: EmbedOptions) -> Iterator[tuple[str, Embedding]]:
+    """Yield each source with its embedding: the bank and the queries that are given, then the others."""
+    if request.given:
+        found = embedding_between(request.given, options.reading)
+        yield found.source, replace(found, device=str(find_device(options.device)))
+    for source in request.sources:
+        yield source, embed(source, options)
+
+
 def check_request(request: Request) -> None:
     """Raise `UserError` for a request that cannot be met, as far as that is known before any source is read."""
     wanted, drawn = request.evaluation, request.pictures
-    if not request.sources:
-        raise UserError("Name at least one source: a run directory, random, raw, colours, timm:NAME or features.npz.")
+    files = [
+        source for source in request.sources if is_features(Path(os.path.expanduser(source)), request.options.backbone)
+    ]
+    if request.options.reading.asked and not (files or request.given):
+        raise UserError("--column and --hold-out are for files of features, and no source is one; leave them out.")
+    if not (request.sources or request.given):
+        raise UserError(
+            "Name at least one source: a run directory, random, raw, colours, timm:NAME, features.npz, or --bank."
+        )
     for name, value, allowed in (
         ("--retrieval", wanted.retrieval, RETRIEVAL),
         ("--map-by", drawn.plane_by, PLANES),

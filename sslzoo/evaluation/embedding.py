@@ -1,6 +1,8 @@
 """Embeddings: features of a data set's splits with their labels, and the files that hold them."""
 
 import os.path
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +50,17 @@ class Embedding:
 
 
 def holds_features(path: Path) -> bool:
-    """Return whether a source is features in files, and no network."""
-    return path.suffix == ".npz" or any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
+    """Return whether a source is features of splits in files, as ``sslzoo embed`` writes them."""
+    if path.suffix == ".npz":
+        return not {*ARRAYS}.isdisjoint(names_in(path))
+    return any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
+
+
+def names_in(path: Path) -> list[str]:
+    """Return the names of the arrays in an .npz; none where it cannot be read."""
+    with suppress(OSError, ValueError, zipfile.BadZipFile), zipfile.ZipFile(path) as file:
+        return [name.removesuffix(".npy") for name in file.namelist()]
+    return []
 
 
 def read_features(path: Path) -> Embedding:

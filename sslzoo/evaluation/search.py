@@ -20,9 +20,8 @@ from ..tools import files
 from ..tools.errors import UserError
 from ..tools.labels import caption, numbers
 from .drawn import gallery
-from .embedding import holds_features
 from .results import Neighbour, QueryResult, SearchResult
-from .sources import EmbedOptions, features_of, open_source
+from .sources import EmbedOptions, features_of, is_features, open_source
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def search(
 
     An image is a file, or ``test:7``: a split and a number. An image of the searched split is not its own neighbour.
     """
-    if holds_features(Path(os.path.expanduser(source))):
+    if is_features(Path(os.path.expanduser(source)), options.backbone):
         raise UserError(
             f"{source} holds features alone, and images are searched with a network; name a run or a model."
         )

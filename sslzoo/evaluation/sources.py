@@ -2,7 +2,7 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any, cast
@@ -31,6 +31,9 @@ from ..views.colours import Colours, gray
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 from .embedding import Embedding, holds_features, read_features
+from .given.banks import Reading, embedding_of
+from .given.formats import ARRAYS, TABLES, WEIGHTS, shards_of
+from .given.named import holds_weights
 
 LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 
@@ -45,8 +48,8 @@ class EmbedOptions:
     ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
     kept on disk and used again. ``memory`` is that of `sets.load`, where "auto" keeps nothing of images that are read
     once, and ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095", by
-    default the run's. ``progress`` is called with a source, the number of its images that are done, and the number of
-    all.
+    default the run's. ``reading`` is for files of features. ``progress`` is called with a source, the number of its
+    images that are done, and the number of all.
     """
 
     data: str | None = None
@@ -61,6 +64,7 @@ class EmbedOptions:
     cached: bool = True
     memory: str = "auto"
     range: str | None = None
+    reading: Reading = field(default_factory=Reading)
     progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
@@ -118,10 +122,12 @@ def _options_of_runs(sources: Sequence[str]) -> list[Options]:
 def embed(name: str, options: EmbedOptions) -> Embedding:
     """Return the features of a source. Raises `UserError`."""
     path = Path(os.path.expanduser(name))
-    if holds_features(path):
+    if is_features(path, options.backbone):
         if options.backbone or not options.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
-        return replace(read_features(path), device=str(find_device(options.device)))
+        usual = holds_features(path) and not options.reading.asked
+        found = read_features(path) if usual else embedding_of(path, options.reading)
+        return replace(found, device=str(find_device(options.device)))
     source, dataset, device = open_source(name, options)
     arrays: dict[str, npt.NDArray[Any]] = {}
     notes: list[str] = []
@@ -145,6 +151,15 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
     return Embedding(
         source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), "; ".join(notes) or None
     )
+
+
+def is_features(path: Path, backbone: str | None = None) -> bool:
+    """Return whether a source is features in files: by its suffix; of weights only where no backbone is named."""
+    if path.suffix in WEIGHTS:
+        return backbone is None and os.path.isfile(path) and not holds_weights(path)
+    if path.suffix in (*ARRAYS, *TABLES):
+        return True
+    return holds_features(path) or (not runs.is_run(path) and bool(shards_of(path)))
 
 
 def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:

@@ -183,9 +183,9 @@ def resume(
 ) -> Result:
     """Go on with ``run``, from its last checkpoint, or from one of its files, as if it had never stopped.
 
-    ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data`` is where its data lie now, if they were
-    moved, and ``max_bad`` the share of the images that may be unreadable from now on. ``augment`` has to be given again
-    where the run began with one. Raises `UserError`, also where the data are no longer the same.
+    ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data`` is where its data lie now, if they
+    were moved, and ``max_bad`` the share of the images that may be unreadable from now on. ``augment`` has to be given
+    again where the run began with one. Raises `UserError`, also where the data are no longer the same.
     """
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}

@@ -1,0 +1,123 @@
+"""Embeddings in parquet files, by pyarrow."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...tools.errors import UserError
+from .rows import Array, Rows, chosen, some
+from .tables import feature_columns, labels_in, rows_of_columns, without_empty
+
+
+def read(path: Path, columns: Mapping[str, str]) -> Rows:
+    """Return the rows of a .parquet, with a column of lists or a series of columns. Raises `UserError`."""
+    arrow, parquet = needed(path)
+    where = str(path)
+    try:
+        with parquet.ParquetFile(path) as file:
+            kinds = {field.name: field.type for field in file.schema_arrow}
+            roles = chosen({r: n for r, n in columns.items() if r != "features" or n in kinds}, [*kinds], where)
+            lists = [name for name, kind in kinds.items() if _is_list(arrow, kind) and name not in roles.values()]
+            notes: list[str] = []
+            if "features" in roles and not _is_list(arrow, kinds[roles["features"]]):
+                roles.pop("features")
+            if "features" not in roles and "features" not in columns and len(lists) == 1:
+                roles["features"] = lists[0]
+                notes.append(f"features are {lists[0]}, its only column of lists of numbers")
+            own = roles.pop("features", None)
+            if own is None:
+                usual = [n for n, kind in kinds.items() if n not in roles.values() and _is_number_type(arrow, kind)]
+                names, notes = feature_columns(where, usual, columns.get("features"))
+            else:
+                names = [own]
+            features = _gathered(file, names, own is not None, where)
+            said = {n: file.read([n]).column(0).to_numpy() for n in {*roles.values()}}
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give one that is there.") from None
+    except (OSError, arrow.ArrowException) as error:
+        raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
+    return without_empty(rows_of_columns(where, features, roles, said, notes))
+
+
+def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
+    """Return the labels of a .parquet, and the names of files beside them, if it has these. Raises `UserError`."""
+    _, parquet = needed(path)
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give one that is there.") from None
+    except Exception as error:  # arrow raises its own kinds
+        raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
+    return labels_in(str(path), {name: table.column(name).to_numpy() for name in table.column_names}, columns)
+
+
+def needed(path: Path) -> tuple[Any, Any]:
+    """Return pyarrow and its part for parquet. Raises `UserError` where it is not installed."""
+    try:
+        import pyarrow as arrow
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise UserError(f"{path} needs pyarrow; pip install 'sslzoo[parquet]'.") from None
+    return arrow, parquet
+
+
+def _is_list(arrow: Any, kind: Any) -> bool:
+    some_list = arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind)
+    return bool(some_list and _is_number_type(arrow, kind.value_type))
+
+
+def _is_number_type(arrow: Any, kind: Any) -> bool:
+    return bool(arrow.types.is_floating(kind) or arrow.types.is_integer(kind))
+
+
+def _gathered(file: Any, names: Sequence[str], lists: bool, where: str) -> Array:
+    """Return features [N, D] of a column of lists, or of columns, a group of rows at a time."""
+    rows, start, made = file.metadata.num_rows, 0, np.empty((0, 0), np.float32)
+    if not rows:
+        raise UserError(f"{where} has no rows; give a row for each image.")
+    for group in range(file.num_row_groups):
+        table = file.read_row_group(group, [*names])
+        part = _lists(table.column(0), where) if lists else _columns(table, names)
+        if not start:
+            made = np.empty((rows, part.shape[1]), part.dtype)
+        if part.shape[1] != made.shape[1]:
+            raise UserError(f"{where} has lists of {made.shape[1]} and of {part.shape[1]} numbers; give all the same.")
+        made[start : start + len(part)] = part
+        start += len(part)
+    return made
+
+
+def _lists(column: Any, where: str) -> Array:
+    """Return a column of lists of one length as [N, D]; a missing list is a row of nan. Raises `UserError`."""
+    parts = []
+    for chunk in column.chunks:
+        lengths = {*chunk.value_lengths().drop_null().to_pylist()} if hasattr(chunk, "value_lengths") else set()
+        width = chunk.type.list_size if hasattr(chunk.type, "list_size") else None
+        if len(lengths) > 1:
+            raise UserError(
+                f"{where} has lists of {some([str(one) for one in sorted(lengths)], 4)} numbers; give all rows as many."
+            )
+        width = width or (lengths.pop() if lengths else 0)
+        flat = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) if width else np.empty((0, 0))
+        if chunk.null_count:
+            whole = np.full((len(chunk), width), np.nan, flat.dtype)
+            whole[chunk.is_valid().to_numpy(zero_copy_only=False)] = flat
+            flat = whole
+        parts.append(flat)
+    if len({part.shape[1] for part in parts}) > 1:
+        raise UserError(f"{where} has lists of several lengths; give all rows as many numbers.")
+    return np.concatenate(parts)
+
+
+def _columns(table: Any, names: Sequence[str]) -> Array:
+    """Return columns of numbers as [N, D], of the type that holds them all."""
+    kinds = [np.dtype(table.schema.field(name).type.to_pandas_dtype()) for name in names]
+    kind = np.result_type(*kinds)
+    if kind.kind in "iu" and any(table.column(name).null_count for name in names):
+        kind = np.dtype(np.float64)
+    made = np.empty((table.num_rows, len(names)), kind)
+    for i, name in enumerate(names):
+        made[:, i] = table.column(name).to_numpy()
+    return made
