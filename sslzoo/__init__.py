@@ -7,6 +7,7 @@ from .tools.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .core.siamese import Siamese
+    from .evaluation.python import embed, retrieval, search
     from .evaluation.run import Run
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
     from .training.runs import encoder
 
 __all__ = [
-    "Callback", "Recipe", "Run", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn",
-    "load", "load_plugin", "optimizer", "resume", "train",
+    "Callback", "Recipe", "Run", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "embed", "encoder",
+    "knn", "load", "load_plugin", "optimizer", "resume", "retrieval", "search", "train",
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
+    "embed": "evaluation.python:embed", "retrieval": "evaluation.python:retrieval", "search": "evaluation.python:search",
     "Callback": "training.listeners.callbacks:Callback", "Run": "evaluation.run:Run", "resume": "training.run:resume",
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",

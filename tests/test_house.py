@@ -62,7 +62,7 @@ def test_importing_is_light(statement: str) -> None:
 
 def test_the_package_shows_its_public_names_before_they_are_used() -> None:
     names = (
-        "train(", "resume(", "load(", "knn(", "encoder(", "optimizer(", "collapse_guards(", "diff(", "load_plugin(",
+        "train(", "resume(", "load(", "knn(", "embed(", "retrieval(", "search(", "encoder(", "optimizer(", "collapse_guards(", "diff(", "load_plugin(",
     )  # fmt: skip
     classes = ("Callback", "Recipe", "Run", "Siamese", "SwitchValue", "UserError")
     code = "import sslzoo, pydoc; print(sorted(set(dir(sslzoo)) & set(sslzoo.__all__)) == sorted(sslzoo.__all__)); "
