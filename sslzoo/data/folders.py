@@ -54,8 +54,9 @@ def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
         raise unreadable.none_readable(train.images.paths)
     width, height = np.median(sizes, axis=0).astype(int).tolist()
     shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), bool((sizes == sizes[0, 0]).all()))
+    name, size = listing.name or root.resolve().name, min(shapes.shorter, MAX_VIEW_SIZE)
     return Dataset(
-        root.resolve().name, train, train, test, min(shapes.shorter, MAX_VIEW_SIZE), len(names), own=True,
+        name, train, train, test, size, len(names), own=True,
         notes=tuple(notes), names=tuple(names), shapes=shapes, shown=shown, val=listing.val,
     )  # fmt: skip
 

@@ -39,6 +39,7 @@ class Listing:
     empty: list[str] = field(default_factory=list)  # classes without images
     lone: dict[str, str] = field(default_factory=dict)  # classes that only one split has, and which
     decisions: list[str] = field(default_factory=list)  # sentences on what was decided
+    name: str = ""  # of the data set; of a folder its own
 
     @property
     def notes(self) -> list[str]:

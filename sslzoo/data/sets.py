@@ -16,6 +16,7 @@ from . import digits
 from .depth import Range
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder, sized
+from .formats import kinds
 from .formats.arrays import from_arrays, own_arrays
 from .home import count
 from .images import MemoryImages
@@ -39,7 +40,7 @@ def load(
     memory: str = AUTO,
     range: str | None = None,
 ) -> Dataset:
-    """Load a data set by name, folder or .npz file. Raises `UserError`.
+    """Load a data set by name, folder, .npz file or a format of `kinds`. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``memory`` says whether images
     of files are kept in memory: "always", "never", or where they fit ("auto"). Nothing else depends on it. ``limit``
@@ -48,6 +49,12 @@ def load(
     check_memory(memory)
     found = find(name, limit, range)
     return ready(found, image_size or found.size, memory)
+
+
+def is_of_files(name: str) -> bool:
+    """Return whether data are images in files that are read one by one: a folder, or a format of these."""
+    found = kinds.find(name)
+    return os.path.isdir(os.path.expanduser(name)) or (found is not None and found[0].reads_files)
 
 
 def check_memory(memory: str) -> None:
@@ -73,6 +80,8 @@ def find(name: str, limit: int | None = None, range: str | None = None) -> Datas
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
+    elif name and (found := kinds.dataset(name, shown)) is not None:
+        dataset = found
     elif name and os.path.isdir(path):
         dataset = read_folder(path, shown)
     elif path.suffix in FORMATS:
@@ -80,7 +89,8 @@ def find(name: str, limit: int | None = None, range: str | None = None) -> Datas
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
-            f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder or an .npz file."
+            f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder, an .npz file, "
+            f"{listing(one.words for one in kinds.FORMATS)}."
         )
     dataset = _scored(dataset)
     return dataset if limit is None else _limited(dataset, limit)

@@ -16,6 +16,7 @@ from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
 from ..data.depth import Range
+from ..data.formats.spelling import from_anywhere
 from ..data.listed.paths import relative
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
@@ -180,7 +181,7 @@ def is_features(path: Path, backbone: str | None = None) -> bool:
 
 def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:
     """Say in what a run's own data have changed since it was trained on them; None where they have not."""
-    mine = str(Path(os.path.expanduser(shared_data([str(run)], options.data))).resolve())
+    mine = from_anywhere(shared_data([str(run)], options.data))
     if mine != about.options.data or (options.limit, dataset.size) != (about.options.limit, about.image_size):
         return None
     return contents.difference(run, about.identity, dataset)
@@ -191,7 +192,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     data, size = shared_data([name], options.data), options.image_size or source.size
-    once = options.memory == "auto" and os.path.isdir(os.path.expanduser(data))
+    once = options.memory == "auto" and sets.is_of_files(data)
     memory = "never" if once else options.memory
     dataset = sets.load(data, size, options.limit, memory, options.range or source.range)
     if source.net is not None:

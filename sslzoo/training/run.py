@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..data.contents.identity import Identity
+from ..data.formats.spelling import from_anywhere, is_gone
 from ..data.sets import KNOWN
 from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
@@ -148,8 +149,7 @@ def _text(name: Any) -> Any:
 
 def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -> Path | None:
     """Return the run of these words that this launch of torchrun has begun already."""
-    own = os.path.exists(os.path.expanduser(asked.data))
-    options = replace(asked, data=str(Path(asked.data).resolve()) if own else asked.data)
+    options = replace(asked, data=from_anywhere(asked.data))
     return runs.of_launch(Path(asked.out), launch, parse(expression).text, options)
 
 
@@ -190,8 +190,7 @@ def resume(
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
     if data is not None:
-        place = Path(os.path.expanduser(data))
-        changed["data"] = str(place.resolve()) if os.path.exists(place) else data
+        changed["data"] = from_anywhere(data)
     with restored_generators(), agree.process_group():
         return _resumed(Path(run), hearing, stop_after, changed, augment)
 
@@ -243,7 +242,7 @@ def _plan_of(path: Path, about: runs.RunAbout, augment: Augment | None) -> Plan:
     options = replace(about.options, init=None, precision=kept, image_size=about.image_size)  # whatever it is here
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
-    if os.path.isabs(options.data) and not os.path.exists(options.data):
+    if is_gone(options.data):
         raise UserError(f"The data of {path} are no longer at {options.data}; say with --data where they are.")
     if not os.path.isfile(path / "recipe.toml"):
         raise UserError(f"{path} has lost its recipe.toml, and nothing else says what it trains; start a new run.")

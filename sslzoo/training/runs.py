@@ -17,6 +17,7 @@ from torch import nn
 
 from ..core.encoders import build
 from ..data.contents.identity import Identity
+from ..data.formats.spelling import from_anywhere
 from ..exchange import weights
 from ..processes import collectives
 from ..processes.launched import restart_count
@@ -70,7 +71,7 @@ class RunAbout(Record):
     @classmethod
     def of(cls, plan: Plan, launch: Sequence[str]) -> "RunAbout":
         """Return what is to be said of a run that begins now."""
-        data, recipe, own = plan.data, plan.recipe, str(Path(plan.options.data).resolve())
+        data, recipe, own = plan.data, plan.recipe, from_anywhere(plan.options.data)
         return cls(
             expression=recipe.expression, method=recipe.method, data=data.name, images=len(data.train),
             image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...data.formats.spelling import from_anywhere
 from ...processes.launched import cores
 from ...recipes.recipe import Recipe, dump
 from ...tools.errors import UserError
@@ -55,7 +56,7 @@ def read(path: Path) -> Speed | None:
 
 def place(recipe: Recipe, options: Options, around: Surroundings, size: int) -> Path:
     """Return the cache's file for the speed of a recipe with views of a size, on these data and this machine."""
-    data = str(Path(options.data).resolve()) if around.data.own else options.data
+    data = from_anywhere(options.data) if around.data.own else options.data
     machine = [processor(), cores(), torch.get_num_threads(), device_name(around.device), versions()]
     run = [dump(recipe), size, around.precision, options.workers, options.memory, options.accumulate]
     run += [options.compile]
