@@ -3,6 +3,9 @@
 import csv
 import io
 import json
+import pickle
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -13,6 +16,8 @@ from PIL import Image
 import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.packed import index
+from sslzoo.data.survey import survey
+from sslzoo.tools.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -161,3 +166,203 @@ def test_the_images_are_those_of_the_files(folder, form, tmp_path):
         assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), [np.asarray(Image.open(path)) for path, _ in true])
         assert len({*split.images.names}) == len(split)
         assert all(index.is_file(name) for name in split.images.names)
+
+
+def test_a_true_hf_folder_is_read_as_datasets_reads_it(folder, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    parts = {}
+    for split in ("train", "test"):
+        found = files(folder, split)
+        rows = {"image": [str(path) for path, _ in found], "label": [label for _, label in found]}
+        parts[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "hf"), num_shards={"train": 3, "test": 1})
+    found, true = sets.find(str(tmp_path / "hf")), datasets.load_from_disk(str(tmp_path / "hf"))
+    for name, split in (("train", found.train), ("test", found.test)):
+        assert split.labels.tolist() == true[name]["label"]
+        pixels = split.images.read([*range(len(split))], 32).pixels
+        assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), [np.asarray(one["image"]) for one in true[name]])
+
+
+def test_a_name_of_datasets_is_looked_up_by_it(folder, tmp_path, monkeypatch):
+    """The network's edge is a stub: what `load_dataset` returns has the Arrow files of its cache."""
+    home, asked = as_hf(folder, tmp_path), []
+
+    class Part:
+        def __init__(self, split):
+            self.cache_files = [{"filename": str(home / split / "data-00000-of-00001.arrow")}]
+
+    class Stub:
+        @staticmethod
+        def load_dataset(*words):
+            asked.append(words)
+            if words[0] == "gone":
+                raise FileNotFoundError("Dataset 'gone' doesn't exist on the Hub\nand a second line")
+            return {"train": Part("train"), "validation": Part("test"), "unsupervised": Part("test")}
+
+    monkeypatch.setitem(sys.modules, "datasets", Stub)
+    found = sets.find("hf:user/animals:small")
+    assert asked == [("user/animals", "small")]
+    assert (len(found.train), len(found.test), found.names) == (48, 12, tuple(NAMES))
+    assert any("unsupervised is not used: 12 images" in note for note in found.notes)
+    assert sets.find("hf:user/animals:label=label").names == tuple(NAMES)
+    with pytest.raises(UserError, match=r"hf:gone could not be loaded \(Dataset 'gone' doesn't exist on the Hub\)"):
+        sets.find("hf:gone")
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("hf:x", "datasets", "hf"), ("medmnist:x", "medmnist", "medmnist"), ("x.parquet", "pyarrow", "parquet")],
+)
+def test_a_library_that_is_missing_is_named_with_its_extra(name, module, extra, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=rf"needs {module}; pip install 'sslzoo\[{extra}\]'"):
+        sets.find(name)
+
+
+def test_medmnist_by_name(monkeypatch):
+    arrays = {split: np.random.default_rng(i).integers(0, 255, (12, 28, 28), np.uint8) for i, split in enumerate("abc")}
+    asked = []
+
+    class Blood:
+        def __init__(self, split, root, size, download):
+            asked.append((split, size, download))
+            self.imgs = arrays["abc"[("train", "val", "test").index(split)]]
+            self.labels = np.arange(12)[:, None] % 2
+
+    class Stub:
+        INFO = {
+            "bloodmnist": {"python_class": "Blood", "label": {"0": "round", "1": "long"}},
+            "nodulemnist3d": {"python_class": "Nodule3D", "label": {}},
+        }
+
+    Stub.Blood = Blood
+    monkeypatch.setitem(sys.modules, "medmnist", Stub)
+    found = sets.find("medmnist:bloodmnist:64")
+    assert asked == [("train", 64, True), ("val", 64, True), ("test", 64, True)]
+    assert found.names == ("round", "long")
+    assert np.array_equal(found.train.images.pixels[:, 0, 2:30, 2:30], arrays["a"])
+    for name, words in (("bloodmnst", "did you mean 'bloodmnist'"), ("nodulemnist3d", "no set of pictures")):
+        with pytest.raises(UserError, match=words):
+            sets.find(f"medmnist:{name}")
+    with pytest.raises(UserError, match="28, 64, 128 or 224"):
+        sets.find("medmnist:bloodmnist:32")
+
+
+def test_torchvisions_sets_by_name(folder, tmp_path, monkeypatch):
+    """Of files by their paths, of pictures as PNG files in the cache, of arrays in memory: pixels by Pillow."""
+    import torchvision.datasets as there
+
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path))
+
+    class Paths:
+        classes = NAMES
+
+        def __init__(self, root, split="train", loader=Image.open, download=False):
+            self.files, self.loader = files(folder, split), loader
+
+        def __len__(self):
+            return len(self.files)
+
+        def __getitem__(self, place):
+            path, label = self.files[place]
+            return self.loader(path), label
+
+    class Pictures(Paths):
+        def __init__(self, root, split="train", download=False):
+            super().__init__(root, split)
+
+    class Arrays(Pictures):
+        def __init__(self, root, train=True, download=False):
+            super().__init__(root, "train" if train else "test")
+
+    for name, kind in (("Food101", Paths), ("GTSRB", Pictures), ("KMNIST", Arrays)):
+        monkeypatch.setattr(there, name, kind)
+        found = sets.find(f"torchvision:{name}")
+        assert found.names == tuple(NAMES)
+        for split, word in ((found.train, "train"), (found.test, "test")):
+            true = files(folder, word)
+            pixels = split.images.read([*range(len(split))], 32).pixels
+            assert np.array_equal(
+                pixels.permute(0, 2, 3, 1).numpy(), [np.asarray(Image.open(path)) for path, _ in true]
+            )
+            assert split.labels.tolist() == [label for _, label in true]
+    for name, words in (
+        ("food11", "did you mean 'Food101'"),
+        ("EMNIST", "say which, as in torchvision:EMNIST:letters"),
+        ("Food101:x", "has no variants"),
+    ):
+        with pytest.raises(UserError, match=words):
+            sets.find(f"torchvision:{name}")
+
+
+def test_every_set_that_is_named_is_one_of_torchvisions():
+    import inspect
+
+    import torchvision.datasets as there
+
+    from sslzoo.data.formats.torchvision_sets import SETS
+
+    for name, how in SETS.items():
+        takes = inspect.signature(getattr(there, name)).parameters
+        wanted = {key for options in how.splits.values() for key in (*options, *how.more)} | {how.variant} - {""}
+        open_ended = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+        assert open_ended or wanted - {""} <= {*takes}, name
+
+
+def test_shards_go_on_inside_an_epoch_with_readers(folder, tmp_path):
+    """Twenty shards, two readers: stopped at a step inside an epoch and resumed, a run is the whole one bit for bit."""
+    out = tmp_path / "shards"
+    out.mkdir()
+    as_webdataset(folder, out, 20)
+    how = {**RUN, "data": f"{out}/{{train,test}}-{{000..019}}.tar", "memory": "never", "workers": 2, "epochs": 3}
+    whole = run(how["data"], tmp_path / "whole", **how)
+    half = sslzoo.train("simsiam", **{**how, "out": str(tmp_path / "half")}, stop_after=4)
+    result = sslzoo.resume(half["run"])
+    weights = sslzoo.encoder(str(result["run"])).state_dict()
+    assert {name: x.numpy().tobytes() for name, x in weights.items()} == whole[-1]
+    assert (result["knn"], result["raw_knn"], result["random_knn"]) == whole[1:4]
+
+
+def test_a_process_that_is_sent_images_can_read_them(folder, tmp_path):
+    """As readers are where processes start afresh."""
+    found = sets.find(str(as_webdataset(folder, tmp_path, 2)))
+    code = (
+        "import pickle, sys; images = pickle.load(open(sys.argv[1], 'rb')); "
+        "print(int(images.read([*range(len(images))], 32).pixels.sum(dtype=__import__('torch').int64)))"
+    )
+    (tmp_path / "images.pkl").write_bytes(pickle.dumps(found.train.images))
+    words = [sys.executable, "-c", code, str(tmp_path / "images.pkl")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == sum(int(np.asarray(Image.open(path)).sum()) for path, _ in files(folder, "train"))
+
+
+@pytest.mark.parametrize("form", ["parquet", "webdataset", "hf"])
+def test_data_check_names_what_is_in_them(folder, form, tmp_path):
+    report, why = survey(made(form, folder, tmp_path / "set"))
+    assert why is None
+    assert report.images == 60
+    assert {name: split.classes for name, split in report.splits.items()} == {
+        "train": dict.fromkeys(NAMES, 16),
+        "test": dict.fromkeys(NAMES, 4),
+    }
+
+
+def test_a_run_finds_its_data_again_from_another_folder(folder, tmp_path, monkeypatch, run_cli):
+    (home := tmp_path / "here").mkdir()
+    as_webdataset(folder, home, 2)
+    monkeypatch.chdir(home)
+    words = "train simsiam --epochs 1 --batch-size 16 --device cpu --image-size 32 --quiet --json --data"
+    found = json.loads(run_cli(*words.split(), "{train,test}-{000..001}.tar").stdout)
+    kept = json.loads((home / found["run"] / "run.json").read_text())["options"]["data"]
+    assert kept == f"{home}/{{train,test}}-{{000..001}}.tar"
+    monkeypatch.chdir(tmp_path)
+    result = run_cli("knn", str(home / found["run"]), "--json")
+    assert result.exit_code == 0, result.stderr
+    names = run_cli("embed", str(home / found["run"]), "--out", str(tmp_path / "f.csv"))
+    assert names.exit_code == 0, names.stderr
+    lines = (tmp_path / "f.csv").read_text().splitlines()
+    assert lines[1].startswith("train-000.tar/000/00000.png,train,ape,")
+    assert len(lines) == 61

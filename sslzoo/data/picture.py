@@ -18,7 +18,7 @@ from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
 from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
-from .packed import index
+from .packed.index import read_with_state
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 CHUNK = 1024  # images resized at a time
@@ -68,7 +68,7 @@ class Picture:
     def __init__(self, path: Path, shown: Range | None = None):
         self.path, self.file, self.width, self.height, self.shown = path, b"", 0, 0, shown
         with self.reading():
-            self.file, self.state = index.read(path, MOST_BYTES)
+            self.file, self.state = read_with_state(path, MOST_BYTES)
             self.image = self.open()
             self.depth = Depth.of(self.image)
             self.turned = "exif" in self.image.info and self.image.getexif().get(ORIENTATION, 1) != 1

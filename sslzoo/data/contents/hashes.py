@@ -114,7 +114,7 @@ class Hashes:
 
     def _read(self, text: str) -> bytes:
         try:
-            stamp = stamp_of(*index.read(text, MOST_BYTES))
+            stamp = stamp_of(*index.read_with_state(text, MOST_BYTES))
         except OSError:
             return bytes.fromhex(NOTHING)
         self.learn(text, stamp)

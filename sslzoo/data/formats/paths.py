@@ -140,10 +140,10 @@ def _check_there(files: Sequence[str], path: Path) -> None:
                 missing.append(file)
             work.add(1)
     if missing:
-        are = "file is" if len(missing) == 1 else "files are"
+        are = "is" if len(missing) == 1 else "are"
         raise UserError(
-            f"{len(missing):,} of {len(files):,} {are} not there that {path} names, first {missing[0]}; paths count "
-            "from the folder of the CSV."
+            f"{len(missing):,} of the {len(files):,} files that {path} names {are} not there, first {missing[0]}; paths "
+            "count from the folder of the CSV."
         )
 
 

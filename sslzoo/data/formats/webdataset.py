@@ -82,7 +82,7 @@ def _number(splits: Sequence[Rows]) -> None:
 def _names(root: Path) -> list[str]:
     """Return the names of classes that lie beside the tar files; none where there are none."""
     with suppress(OSError, UnicodeDecodeError):
-        content, _ = index.read(root / NAMES, MOST_NAMES)
+        content, _ = index.read_with_state(root / NAMES, MOST_NAMES)
         return [line.strip() for line in content.decode("utf-8-sig").splitlines() if line.strip()]
     return []
 
@@ -146,7 +146,9 @@ def _rows(path: Path, samples: dict[str, Sample], spelled: Spelled) -> tuple[Row
             spans.append((member.offset_data, member.size))
             labels.append(_label(path, key, sample, spelled.label))
     if spelled.image and not names:
-        raise UserError(f"{path} has no sample with a part .{spelled.image}, only {listing(there) or 'no picture'}.")
+        raise UserError(
+            f"{path} has no sample with a part .{spelled.image}, only {listing(f'.{part}' for part in there) or 'no picture'}."
+        )
     texts = Counter(part for sample in samples.values() for part in sample.texts)
     made = Index.of(str(path), str(path), names, spans)
     return Rows(made.texts, labels if any(x is not None for x in labels) else [], [made]), texts

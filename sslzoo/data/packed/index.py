@@ -97,7 +97,7 @@ def inside(text: str) -> tuple[Index, str] | None:
     return None
 
 
-def read(path: Path | str, most: int) -> tuple[bytes, os.stat_result]:
+def read_with_state(path: Path | str, most: int) -> tuple[bytes, os.stat_result]:
     """Return what a file holds, or an image inside one, and the state of the file. Raises `OSError`."""
     if (found := inside(str(path))) is not None:
         return found[0].read(found[1])
