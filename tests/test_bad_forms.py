@@ -107,7 +107,7 @@ def test_backslashes_paths_from_the_root_and_from_elsewhere(tmp_path, monkeypatc
         f"{tmp_path}/out/3.png,a,test",
         "../in/a/4.png,b,test",
     ]
-    path = rows(tmp_path / "lists" / "l.csv", "path,class,split", *lines)
+    rows(tmp_path / "lists" / "l.csv", "path,class,split", *lines)
     monkeypatch.chdir(tmp_path / "in")
     found = sets.find("../lists/l.csv")
     assert [os.path.relpath(n, tmp_path) for n in found.train.images.names] == ["in/a/1.png", "in/b/2.png"]
@@ -142,7 +142,7 @@ def test_a_column_is_named(tmp_path):
     found = sets.find(f"{path}:image=photo,label=species")
     assert found.names == ("x", "y")
     assert any("columns that are not used: id" in note for note in found.notes)
-    refused(f"{path}:label=specie,image=photo", "There is no column 'specie'", "did you mean 'species'")
+    refused(f"{path}:label=specie,image=photo", "There is no column 'specie' (did you mean 'species'?)")
     refused(f"{path}:labels=species", "did you mean 'label'")
 
 
@@ -313,7 +313,7 @@ def test_a_parquet_that_does_not_say_it_is_refused(tmp_path):
     parquet.write_table(table(), whole)
     path.write_bytes(whole.read_bytes()[:-9])
     refused(path, "is no whole .parquet")
-    refused(f"{whole}:label=lable", "has no column 'lable', did you mean 'label'")
+    refused(f"{whole}:label=lable", "has no column 'lable' (did you mean 'label'?)")
     refused(tmp_path / "gone.parquet", "There is no file")
 
 

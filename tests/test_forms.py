@@ -1,23 +1,32 @@
 """One set in many forms: a folder, a CSV of paths, parquet, WebDataset, a Hugging Face folder and arrays."""
 
 import csv
+import hashlib
 import io
 import json
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from test_distributed import run_in, torchrun
 
 import sslzoo
 from sslzoo.data import sets
 from sslzoo.data.packed import index
 from sslzoo.data.survey import survey
 from sslzoo.tools.errors import UserError
+from sslzoo.training import checkpoints
+from sslzoo.views.loading import loader
+from sslzoo.views.readers import Squares
 
 pyarrow = pytest.importorskip("pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -233,7 +242,7 @@ def test_medmnist_by_name(monkeypatch):
             self.labels = np.arange(12)[:, None] % 2
 
     class Stub:
-        INFO = {
+        INFO = {  # noqa: RUF012
             "bloodmnist": {"python_class": "Blood", "label": {"0": "round", "1": "long"}},
             "nodulemnist3d": {"python_class": "Nodule3D", "label": {}},
         }
@@ -257,10 +266,14 @@ def test_torchvisions_sets_by_name(folder, tmp_path, monkeypatch):
 
     monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path))
 
+    def opened(path):
+        with Image.open(path) as image:
+            return image.convert("RGB")
+
     class Paths:
         classes = NAMES
 
-        def __init__(self, root, split="train", loader=Image.open, download=False):
+        def __init__(self, root, split="train", loader=opened, download=False):
             self.files, self.loader = files(folder, split), loader
 
         def __len__(self):
@@ -312,18 +325,64 @@ def test_every_set_that_is_named_is_one_of_torchvisions():
         assert open_ended or wanted - {""} <= {*takes}, name
 
 
-def test_shards_go_on_inside_an_epoch_with_readers(folder, tmp_path):
-    """Twenty shards, two readers: stopped at a step inside an epoch and resumed, a run is the whole one bit for bit."""
+def test_shards_go_on_inside_an_epoch_in_two_processes_with_readers(folder, tmp_path):
+    """Twenty shards, two processes with two readers each: one is killed, and they go on from the last checkpoint.
+
+    The weights are those of a run that nobody killed, and all samples were read.
+    """
     out = tmp_path / "shards"
     out.mkdir()
     as_webdataset(folder, out, 20)
-    how = {**RUN, "data": f"{out}/{{train,test}}-{{000..019}}.tar", "memory": "never", "workers": 2, "epochs": 3}
-    whole = run(how["data"], tmp_path / "whole", **how)
-    half = sslzoo.train("simsiam", **{**how, "out": str(tmp_path / "half")}, stop_after=4)
-    result = sslzoo.resume(half["run"])
-    weights = sslzoo.encoder(str(result["run"])).state_dict()
-    assert {name: x.numpy().tobytes() for name, x in weights.items()} == whole[-1]
-    assert (result["knn"], result["raw_knn"], result["random_knn"]) == whole[1:4]
+    words = [
+        "train",
+        "simclr",
+        "--data",
+        f"{out}/{{train,test}}-{{000..019}}.tar",
+        "--batch-size",
+        "8",
+        "--epochs",
+        "2",
+    ]
+    words += ["--image-size", "32", "--device", "cpu", "--memory", "never", "--workers", "2", "--quiet", "--json"]
+    words += ["--checkpoint-every", "1"]
+    whole = run_in(tmp_path, torchrun(2, *words, "--out", "whole"))
+    assert whole.returncode == 0, whole.stderr
+    command = torchrun(2, *words, "--out", "runs", max_restarts="1")
+    agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 100
+    while not [*tmp_path.glob("runs/*/log.csv")]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    said, why = agent.communicate(timeout=200)
+    assert agent.returncode == 0, why
+    one, two = (tmp_path / json.loads(text)["run"] for text in (whole.stdout, said))
+    first, second = (checkpoints.read(path).model for path in (one, two))
+    assert all(torch.equal(x, second[name]) for name, x in first.items() if isinstance(x, torch.Tensor))
+    read = json.loads((one / "images.json").read_text())["images"]
+    true = {hashlib.sha1(path.read_bytes()).hexdigest() for path, _ in files(folder, "train")}
+    assert {sha1 for name, sha1 in read.items() if name.startswith("train")} == true
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_each_sample_of_the_shards_comes_once_an_epoch(folder, tmp_path, workers):
+    """By the places that readers of two shares were asked for, of two epochs in another order each."""
+    as_webdataset(folder, tmp_path, 20)
+    found = sets.load(f"{tmp_path}/train-{{000..019}}.tar", 32, memory="never").train
+    n = len(found)
+    orders = []
+    for epoch in range(2):
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(epoch)).tolist()
+        batches = [[(epoch, place) for place in order[i : i + 8]] for i in range(0, n, 8)]
+        read = []
+        for rank in range(2):
+            reader = Squares(found.images, 32, 0, (rank, 2))
+            for batch in loader(reader, workers, torch.device("cpu"), batch_sampler=batches):
+                read += [found.images.names[place] for place in batch.places.tolist()]
+        assert sorted(read) == sorted(found.images.names)
+        orders.append(read)
+    assert orders[0] != orders[1]
 
 
 def test_a_process_that_is_sent_images_can_read_them(folder, tmp_path):

@@ -87,7 +87,10 @@ RANGE = click.option(
     "--range", metavar="LOW,HIGH", help="Values that are black and white in images of more than 8 bits; others stay as "
     "they are.",
 )  # fmt: skip
-DATA_HELP = "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file."
+DATA_HELP = (
+    "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images, an .npz file, a .csv of paths, .parquet, "
+    "WebDataset's .tar, a folder of save_to_disk, hf:NAME, torchvision:NAME or medmnist:NAME."
+)
 
 MEMORY = click.option(
     "--memory", default="auto", show_default=True, help="Keep images of files in memory: always, never, or auto (where "

@@ -142,8 +142,8 @@ def _check_there(files: Sequence[str], path: Path) -> None:
     if missing:
         are = "is" if len(missing) == 1 else "are"
         raise UserError(
-            f"{len(missing):,} of the {len(files):,} files that {path} names {are} not there, first {missing[0]}; paths "
-            "count from the folder of the CSV."
+            f"{len(missing):,} of the {len(files):,} files that {path} names {are} not there, first {missing[0]}; "
+            "paths count from the folder of the CSV."
         )
 
 

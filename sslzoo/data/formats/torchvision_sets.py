@@ -180,13 +180,15 @@ def _packed(name: str, split: str, made: Any, work: Work) -> Rows:
     if not marker.exists():
         files.write(marker, f"{name} {split} {len(made)}\n")
     index = unpacked(str(marker), f"{len(made)}", partial(_pictures, made, work))
-    return Rows(index.texts, [as_label(int(made[place][1])) for place in range(len(made))], [index])
+    labels = [as_label(int(name.partition("-")[2].removesuffix(".png"))) for name in index.places]
+    return Rows(index.texts, labels, [index])
 
 
 def _pictures(made: Any, work: Work) -> Images:
-    """Yield a name and a PNG file of each picture."""
+    """Yield a name, which ends in the label, and a PNG file of each picture."""
     width = len(str(len(made)))
     for place in range(len(made)):
-        made[place][0].save(content := io.BytesIO(), "PNG", compress_level=1)
+        image, label = made[place]
+        image.save(content := io.BytesIO(), "PNG", compress_level=1)
         work.add(1)
-        yield f"{place:0{width}d}.png", content.getvalue()
+        yield f"{place:0{width}d}-{int(label)}.png", content.getvalue()

@@ -146,9 +146,8 @@ def _rows(path: Path, samples: dict[str, Sample], spelled: Spelled) -> tuple[Row
             spans.append((member.offset_data, member.size))
             labels.append(_label(path, key, sample, spelled.label))
     if spelled.image and not names:
-        raise UserError(
-            f"{path} has no sample with a part .{spelled.image}, only {listing(f'.{part}' for part in there) or 'no picture'}."
-        )
+        parts = listing(f".{part}" for part in there) or "no picture"
+        raise UserError(f"{path} has no sample with a part .{spelled.image}, only {parts}; name one of these.")
     texts = Counter(part for sample in samples.values() for part in sample.texts)
     made = Index.of(str(path), str(path), names, spans)
     return Rows(made.texts, labels if any(x is not None for x in labels) else [], [made]), texts
