@@ -7,8 +7,8 @@ from .tools.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .core.siamese import Siamese
-    from .evaluation.python import embed, retrieval, search
-    from .evaluation.run import Run
+    from .evaluation.python_api.functions import embed, retrieval, search
+    from .evaluation.python_api.run import Run
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
     from .recipes.plugins import load_plugin
@@ -29,11 +29,12 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
-    "embed": "evaluation.python:embed", "retrieval": "evaluation.python:retrieval",
-    "search": "evaluation.python:search",
+    "embed": "evaluation.python_api.functions:embed", "retrieval": "evaluation.python_api.functions:retrieval",
+    "search": "evaluation.python_api.functions:search",
     "Callback": "training.listeners.callbacks:Callback", "Step": "training.listeners.callbacks:Step",
     "Evaluation": "training.listeners.callbacks:Evaluation", "LogRow": "training.listeners.reporter:LogRow",
-    "Result": "training.listeners.reporter:Result", "Run": "evaluation.run:Run", "resume": "training.run:resume",
+    "Result": "training.listeners.reporter:Result", "Run": "evaluation.python_api.run:Run",
+    "resume": "training.run:resume",
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
     "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",

@@ -22,7 +22,7 @@ HOMES = {  # rooms, or folders and files of them, that import a package
     "rich": {"show"},
     "faiss": {"metrics/index.py"},
     "timm": {"core/encoders.py", "exchange/pretrained.py", "training/optim.py"},
-    "matplotlib": {"studies/pictures", "evaluation/drawn", "evaluation/run.py", "tools/figure.py"},
+    "matplotlib": {"studies/pictures", "evaluation/drawn", "evaluation/python_api/run.py", "tools/figure.py"},
 }
 
 

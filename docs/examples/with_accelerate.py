@@ -37,7 +37,7 @@ def main(expression: str = "simclr", epochs: int = 5, limit: int = 2000, batch_s
             optimizer.step()
             accelerator.unwrap_model(model).update(keys, index, step)
             step += 1
-    return float(loss)
+    return float(loss.detach())
 
 
 if __name__ == "__main__":
