@@ -16,7 +16,8 @@ from sslzoo.recipes.schema import Value
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.plan import Options
 
-CALLED = sorted(set(sslzoo.__all__) - {"UserError", "Recipe"})  # an error, and what `load` returns
+GIVEN = {"UserError", "Recipe", "Result", "LogRow", "Step", "Evaluation"}  # an error, and what is given back or told
+CALLED = sorted(set(sslzoo.__all__) - GIVEN)
 
 
 def parameters(name: str) -> dict[str, inspect.Parameter]:

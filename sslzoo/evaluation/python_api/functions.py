@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..metrics import ranking
-from ..metrics.knn import RECALL_AT, counts
-from ..metrics.rows import plain
-from ..tools.errors import UserError, checked
-from . import search as searching
-from . import sources
-from .embedding import Embedding
-from .results import SearchResult
-from .sources import EmbedOptions
-from .tasks import make_task
+from ...metrics import ranking
+from ...metrics.knn import RECALL_AT, counts
+from ...metrics.rows import plain
+from ...tools.errors import UserError, checked
+from .. import search as searching
+from .. import sources
+from ..embedding import Embedding
+from ..results import SearchResult
+from ..sources import EmbedOptions
+from ..tasks import make_task
 
 
 @checked
