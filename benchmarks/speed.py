@@ -38,10 +38,10 @@ from sslzoo.metrics.knn import knn
 from sslzoo.metrics.rows import unit_rows
 from sslzoo.tools.progress import Work
 from sslzoo.training.budget.kept import processor
+from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
 from sslzoo.training.plan import Options, prepare
-from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.views.batches import Batches
 
 try:
