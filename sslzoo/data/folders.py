@@ -123,15 +123,19 @@ def held(dataset: Dataset, memory: str) -> Dataset:
         return replace(dataset, notes=(*dataset.notes, note))
     train = _held(dataset.train, dataset.size, bool(dataset.whole))
     val, test = (split and _held(split, dataset.size, False) for split in (dataset.val, dataset.test))
-    if dataset.bank is dataset.train:
-        bank = train
-    else:
-        place = {path: i for i, path in enumerate(train.images.paths)}
-        index = torch.tensor([place[path] for path in dataset.bank.images.paths], dtype=torch.long)
-        bank = replace(dataset.bank, images=train.images.take(index))
+    bank = train if dataset.bank is dataset.train else _part_of(train, dataset.bank, dataset.size)
     unreadable, notes = dataset.unreadable, (*dataset.notes, note)
     notes += (f"{unreadable.summary()}; others stand in for them",) if unreadable.reasons else ()
     return replace(dataset, train=train, bank=bank, val=val, test=test, notes=notes)
+
+
+def _part_of(train: Split, bank: Split, size: int) -> Split:
+    """Return a bank in memory, as images of the training split where these have all of it; --limit may leave some out."""
+    place = {text: i for i, text in enumerate(train.images.names)}
+    found = [place.get(text) for text in bank.images.names]
+    if None in found:
+        return _held(bank, size, False)
+    return replace(bank, images=train.images.take(torch.tensor(found, dtype=torch.long)))
 
 
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:

@@ -174,9 +174,14 @@ def hold_out(train: Split, hashes: list[bytes], labelled_alone: bool = False) ->
     if labelled_alone and train.labels is not None:
         there = torch.from_numpy(known(train.labels.numpy()))
         held, of = held & there, int(there.sum())
-    if not held.any() or held.all():
+    if not held.any() or int(held.sum()) == of:
         different = len({*hashes})
         kinds = f" (only {different} of them different)" if different < len(hashes) else ""
+        if of < len(train):
+            raise UserError(
+                f"{of} labelled images of {len(train)} are too few to hold out a test split; give one with labels "
+                "(--test), label more, or leave the labels out."
+            )
         raise UserError(
             f"{len(train)} images are too few to hold out a test split{kinds}; add a test/ split or more images."
         )

@@ -19,12 +19,13 @@ def normal(path: str) -> str:
 class Names:
     """Finds images by what a table calls them.
 
-    A name is a path below one of the ``bases``, whole folders, or a whole path. A bare name, with or without its
+    A name is a path below one of the ``bases``, which are folders, or a whole path. A bare name, with or without its
     suffix, is found anywhere in the data, where one image has it.
     """
 
     def __init__(self, texts: Sequence[str], bases: Sequence[str]):
-        self.texts, self.starts = texts, [prefix(normal(base)) for base in dict.fromkeys(bases)]
+        self.texts = texts
+        self.starts = [*dict.fromkeys(prefix(normal(os.path.abspath(base))) for base in bases)]
         here = prefix(os.getcwd())
         whole = (text if os.path.isabs(text) else os.path.normpath(here + text) for text in texts)
         self.places = {normal(text): place for place, text in enumerate(whole)}

@@ -68,7 +68,7 @@ class Places:
                 raise UserError(f"There is no folder {path}; give {option(split)} a folder of images.")
         self.real = {"data" if given.train is None else "train": os.path.realpath(main)}
         self.real |= {split: os.path.realpath(path) for split, path in self.named.items()}
-        for split, real in self.real.items():
+        for split, real in reversed(self.real.items()):
             twin = next((one for one, other in self.real.items() if one != split and other == real), None)
             if twin is not None:
                 raise UserError(f"{option(split)} and {option(twin)} are one folder, {real}; give each its own.")
