@@ -189,7 +189,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     data, size = shared_data([name], options), options.image_size or source.size
-    once = options.memory == "auto" and os.path.isdir(os.path.expanduser(data.place))
+    once = options.memory == "auto" and sets.is_of_files(data.place)
     memory = "never" if once else options.memory
     dataset = sets.read(replace(data, image_size=size, memory=memory, range=options.range or source.range))
     if source.net is not None:
