@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import sslzoo
-from sslzoo.data import layout, sets
+from sslzoo.data import sets
+from sslzoo.data.given.places import list_folder
 from sslzoo.tools.errors import UserError
 
 TINY = "simsiam batchnorm=hidden hidden=16 dim=8 predictor_hidden=8"
@@ -183,7 +184,7 @@ SPLITS = [("train_set", "test_set"), ("trainset", "testset"), ("train2017", "val
 
 @pytest.mark.parametrize(("train", "held"), SPLITS)
 def test_splits_of_other_spellings(train: str, held: str, tmp_path: Path) -> None:
-    found = layout.list_folder(folder(tmp_path / "set", f"{train}/a*4, {train}/b*3, {held}/a*2"))
+    found = list_folder(folder(tmp_path / "set", f"{train}/a*4, {train}/b*3, {held}/a*2"))
     assert (found.names, len(found.train), len(found.test or ())) == (["a", "b"], 7, 2)
     assert f"{train}/ is trained on, {held}/ is the test split" in found.decisions
 
@@ -195,7 +196,7 @@ CLASSES = [("train_station", "test_tube"), ("trains", "tests"), ("freight train"
 
 @pytest.mark.parametrize("names", CLASSES)
 def test_classes_that_sound_like_splits(names: tuple[str, str], tmp_path: Path) -> None:
-    found = layout.list_folder(folder(tmp_path / "set", f"{names[0]}*4, {names[1]}*4"))
+    found = list_folder(folder(tmp_path / "set", f"{names[0]}*4, {names[1]}*4"))
     if names[0] == "training":  # a folder of loose images beside another
         assert "taken for classes and no splits: training/" in found.decisions
     assert (found.names, found.test) == (sorted(names), None)
@@ -205,25 +206,25 @@ def test_classes_that_sound_like_splits(names: tuple[str, str], tmp_path: Path) 
 def test_splits_one_folder_down_are_pointed_at(inside: tuple[str, str], tmp_path: Path, refused: Any) -> None:
     root = folder(tmp_path / "set", f"images/{inside[0]}/a*4, images/{inside[1]}/a*4, labels*0")
     with refused("images/ alone", f"{inside[0]}/", f"{inside[1]}/", f"give {root / 'images'}."):
-        layout.list_folder(root)
+        list_folder(root)
 
 
 def test_splits_inside_of_classes_are_said(tmp_path: Path) -> None:
-    found = layout.list_folder(folder(tmp_path / "set", "cup/train*4, cup/test*2, nut/train*4, nut/test*2"))
+    found = list_folder(folder(tmp_path / "set", "cup/train*4, cup/test*2, nut/train*4, nut/test*2"))
     assert (found.names, len(found.train), found.test) == (["cup", "nut"], 12, None)
     assert "in the folders of classes these are no splits, and all of them count: test, train" in found.decisions
 
 
 @pytest.mark.parametrize("test", ["test*3", "test/a*2, test/b*1"])
 def test_a_test_split_that_nothing_reads_is_said(test: str, tmp_path: Path) -> None:
-    found = layout.list_folder(folder(tmp_path / "set", f"train*8, {test}"))
+    found = list_folder(folder(tmp_path / "set", f"train*8, {test}"))
     assert (len(found.train), found.test) == (8, None)
     assert found.decisions[:2] == ["train/ is trained on", "test/ is not used: 3 images"]
 
 
 def test_one_name_in_two_ways_of_unicode_is_one_class(tmp_path: Path) -> None:
     composed, apart = "caf\u00e9", "cafe\u0301"
-    found = layout.list_folder(folder(tmp_path / "set", f"train/{composed}*4, train/dog*4, test/{apart}*2"))
+    found = list_folder(folder(tmp_path / "set", f"train/{composed}*4, train/dog*4, test/{apart}*2"))
     assert (found.names, found.lone) == ([composed, "dog"], {"dog": "train"})
     assert found.test is not None
     assert found.test.labels is not None
@@ -237,10 +238,10 @@ def test_links_to_what_is_gone_are_said(gone: int, there: int, tmp_path: Path, r
         (root / "a" / f"{9 + i}.jpg").symlink_to(tmp_path / "store" / str(i))
     said = f"{gone} broken {'link' if gone == 1 else 'links'} in set/: fetch what"
     if there:
-        assert [line for line in layout.list_folder(root).decisions if said in line]
+        assert [line for line in list_folder(root).decisions if said in line]
     else:
         with refused("holds no images", said):
-            layout.list_folder(root)
+            list_folder(root)
 
 
 def test_images_that_are_all_equal_hold_none_out_and_it_is_said(tmp_path: Path, refused: Any) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sslzoo.data import layout, sets
+from sslzoo.data import sets
+from sslzoo.data.given.places import list_folder
 from sslzoo.tools.errors import UserError
 
 
@@ -99,7 +100,7 @@ LAYOUTS: dict[str, tuple[list[str], Found]] = {
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_a_layout_is_understood_and_said(name: str, tmp_path: Path) -> None:
     places, right = LAYOUTS[name]
-    found = layout.list_folder(folder(tmp_path / "set", *places))
+    found = list_folder(folder(tmp_path / "set", *places))
     assert found.names == right.names
     assert (len(found.train), len(found.test) if found.test else None) == (right.train, right.test)
     notes = "\n".join(found.notes)
@@ -121,7 +122,7 @@ def test_a_layout_is_understood_and_said(name: str, tmp_path: Path) -> None:
 )
 def test_what_cannot_be_decided_is_refused(places: list[str], words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refusal:
-        layout.list_folder(folder(tmp_path / "set", *places))
+        list_folder(folder(tmp_path / "set", *places))
     assert words in str(refusal.value)
 
 

@@ -18,10 +18,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from sslzoo.data import folders, layout
+from sslzoo.data import folders
 from sslzoo.data.contents import hashes
 from sslzoo.data.contents.hashes import Hashes
 from sslzoo.data.contents.kept import Kept, Stamp
+from sslzoo.data.given.places import list_folder
 from sslzoo.data.listed.paths import Paths, relative, taken, texts_of
 from sslzoo.data.listed.tree import IGNORED, Folder
 from sslzoo.data.picture import SUFFIXES
@@ -45,7 +46,7 @@ def put(root: Path, *names: str, content: bytes | None = None) -> Path:
 
 def found(root: Path) -> list[str]:
     """The paths of all images below a folder, as the tree gives them."""
-    return [path for run in Folder(root, Work("")).runs() for path in run]
+    return [path for _, run in Folder(root, Work("")).runs() for path in run]
 
 
 def slow(root: Path) -> list[Path]:
@@ -142,7 +143,7 @@ def test_each_folder_is_read_once_and_no_file_is_asked_for(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "scandir", scan)
     monkeypatch.setattr(os, "stat", ask)
-    assert len(layout.list_folder(root).train) == 9
+    assert len(list_folder(root).train) == 9
     monkeypatch.undo()
     inside = {str(path) for path in (root, *root.rglob("*")) if path.is_dir()}
     assert {read[name] for name in inside} == {0, 1}
@@ -161,20 +162,20 @@ def test_a_folder_whose_files_cannot_be_reached_is_refused(tmp_path: Path, monke
 
     monkeypatch.setattr(os, "lstat", denied)
     with pytest.raises(UserError, match=r"b/1\.png cannot be listed \(Permission denied\)"):
-        layout.list_folder(root)
+        list_folder(root)
 
 
 def test_names_of_equal_numbers_have_one_order(tmp_path: Path) -> None:
     """Whatever the order of a set of texts, which is another in each process."""
     root = put(tmp_path, *(f"{name}/1.png" for name in ("1", "01", "001", "2", "10", "a1", "a01")))
-    assert layout.list_folder(root).names == ["001", "01", "1", "2", "10", "a01", "a1"]
+    assert list_folder(root).names == ["001", "01", "1", "2", "10", "a01", "a1"]
 
 
 def test_labels_are_those_of_the_folders(tmp_path: Path) -> None:
     """Also of a name that is written in two ways, of folders below, and of images beside the classes."""
     folders = ("e\u0301", "\u00e9", "10/x", "9")
     root = put(tmp_path, *(f"{name}/{i}.png" for name in folders for i in range(6)), "5.png", "z.png")
-    listing = layout.list_folder(root)
+    listing = list_folder(root)
     assert listing.names == ["9", "10", "\u00e9"]
     labels = listing.train.labels
     assert labels is not None
@@ -187,18 +188,18 @@ def test_a_listing_is_of_the_folder_as_it_is_now(tmp_path: Path) -> None:
     """Whatever its times say: nothing of a listing is kept."""
     root = put(tmp_path / "set", *(f"{c}/{i}.png" for c in "ab" for i in range(3)))
     before = [os.stat(path) for path in (root, root / "a")]
-    assert len(layout.list_folder(root).train) == 6
+    assert len(list_folder(root).train) == 6
     put(root, "a/new.png")
     (root / "b" / "0.png").unlink()
     (root / "b" / "1.png").rename(root / "b" / "other.png")
     for path, state in zip((root, root / "a"), before, strict=True):  # a clock set back, or too coarse
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
     names = ["a/0.png", "a/1.png", "a/2.png", "a/new.png", "b/2.png", "b/other.png"]
-    assert relative(texts_of(layout.list_folder(root).train.images.paths), root) == names
+    assert relative(texts_of(list_folder(root).train.images.paths), root) == names
     (tmp_path / "set").rename(tmp_path / "old")  # another folder in its place, with its times
     put(root, "c/1.png")
     os.utime(root, ns=(before[0].st_atime_ns, before[0].st_mtime_ns))
-    assert relative(texts_of(layout.list_folder(root).train.images.paths), root) == ["c/1.png"]
+    assert relative(texts_of(list_folder(root).train.images.paths), root) == ["c/1.png"]
 
 
 # ---- paths -----------------------------------------------------------------------------------------------------------

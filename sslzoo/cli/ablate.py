@@ -10,7 +10,7 @@ from .. import show
 from ..processes.launched import world_size
 from ..tools.errors import UserError
 from ..tools.progress import listening
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, stacked, training_options
+from .expression import AS_JSON, EXPRESSION, MINUTES, ExpressionCommand, data_options, stacked, training_options
 from .interrupt import at_work
 from .output import emit
 from .train import STOPPED
@@ -55,7 +55,7 @@ def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet
 @EXPRESSION
 @click.option("--flip", multiple=True, help="Switches, values or knobs, e.g. predictor,momentum,'tau=0.9|0.99'.")
 @click.option("--seeds", type=int, default=1, show_default=True, help="Runs of each cell, with seeds 0, 1, ...")
-@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@data_options
 @MINUTES
 @training_options
 @table_options
@@ -89,7 +89,7 @@ def ablate(
 @click.command()
 @click.argument("name", required=False, metavar="[NAME|FILE]")
 @click.option("--seeds", type=int, help="Runs of each variant, with seeds 0, 1, ...")
-@click.option("--data", help=DATA_HELP)
+@data_options
 @training_options
 @table_options
 def study(name: str | None, seeds: int | None, quiet: bool, as_json: bool, **given: Unpack["Given"]) -> None:

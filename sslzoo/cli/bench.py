@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import show
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, MEMORY, PLUGIN, RANGE, Command, stacked
+from .expression import AS_JSON, PLUGIN, Command, data_options, stacked
 from .interrupt import at_work
 from .output import emit
 
@@ -19,17 +19,13 @@ if TYPE_CHECKING:
     from ..evaluation.sources import EmbedOptions
 
 SOURCE_OPTIONS = stacked(
-    click.option("--data", help=DATA_HELP + " By default the runs' own, else digits."),
-    click.option("--image-size", type=int, help="Size of an image in px."),
-    RANGE,
-    click.option("--limit", type=int, help="Use N training images only."),
+    data_options,
     click.option("--backbone", help="Of weights in a file, or of 'random'."),
     click.option("--layer", default="encoder", show_default=True, help="Of a run: encoder or projector."),
     click.option("--network", default="online", show_default=True, help="Of a run: online or target."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
     click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
-    MEMORY,
     click.option(
         "--column",
         "columns",
@@ -63,20 +59,18 @@ def source_options(command: Command) -> Command:
 
     @wraps(command)
     def called(
-        data: str | None, image_size: int | None, limit: int | None, backbone: str | None, layer: str, network: str,
-        device: str, seed: int, workers: int | None, memory: str, cached: bool, range: str | None,
-        columns: Sequence[str], hold_out: float | None, **others: object,
+        backbone: str | None, layer: str, network: str, device: str, seed: int, workers: int | None, cached: bool,
+        columns: Sequence[str], hold_out: float | None, **others: Any,
     ) -> None:  # fmt: skip
+        from ..data.given.options import NAMES
         from ..evaluation.given.banks import Reading
         from ..evaluation.sources import EmbedOptions
 
-        reading = Reading(roles(columns), hold_out, seed)
-        command(
-            options=EmbedOptions(
-                data, device, seed, image_size, limit, workers, backbone, layer, network, cached, memory, range, reading
-            ),
-            **others,
-        )
+        options = EmbedOptions(
+            **{name: others.pop(name) for name in NAMES}, device=device, seed=seed, workers=workers, backbone=backbone,
+            layer=layer, network=network, cached=cached, reading=Reading(roles(columns), hold_out, seed),
+        )  # fmt: skip
+        command(options=options, **others)
 
     return SOURCE_OPTIONS(called)
 
@@ -148,7 +142,7 @@ def knn(
     for option, path in (("--gallery", gallery), ("--map", plane), ("--tradeoff", tradeoff)):
         if path is not None:
             read = [str(one) for one in (bank, bank_labels, queries, query_labels) if one is not None]
-            check_replaced(path, option, [*sources, options.data, *read], force)
+            check_replaced(path, option, [*sources, *options.places, *read], force)
     places = [os.path.realpath(path) for path in (gallery, plane, tradeoff) if path is not None]
     if len({*places}) < len(places):
         raise UserError("--gallery, --map and --tradeoff cannot be one file; give each its own.")
@@ -193,7 +187,7 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     from ..tools.files import check_replaced
 
     check_out(out)
-    check_replaced(out, "--out", [source, options.data], force)
+    check_replaced(out, "--out", [source, *options.places], force)
     at_work()
     with show.Bar() as bar:
         embedding = sources.embed(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
@@ -239,7 +233,7 @@ def search(
     from ..tools.files import check_replaced
 
     if out is not None:
-        check_replaced(out, "--out", [source, options.data, *images], force)
+        check_replaced(out, "--out", [source, *options.places, *images], force)
     at_work()
     with show.Bar() as bar:
         result = find(source, images, replace(options, progress=bar.at), number, split, out)

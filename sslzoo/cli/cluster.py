@@ -42,7 +42,7 @@ def cluster(
 
     for option, path in (("--out", out), ("--montage", montage)):
         if path is not None:
-            check_replaced(path, option, [source, options.data], force)
+            check_replaced(path, option, [source, *options.places], force)
     how = Grouping(k, near, options.seed)
     at_work()
     with show.Bar() as bar:

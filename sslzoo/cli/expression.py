@@ -83,19 +83,6 @@ PLUGIN = click.option(
     callback=lambda ctx, param, paths: [plugins.load_plugin(path) for path in paths],
     help="A Python file with values, backbones or data sets of your own; it is run.",
 )  # fmt: skip
-RANGE = click.option(
-    "--range", metavar="LOW,HIGH", help="Values that are black and white in images of more than 8 bits; others stay as "
-    "they are.",
-)  # fmt: skip
-DATA_HELP = (
-    "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images, an .npz file, a .csv of paths, .parquet, "
-    "WebDataset's .tar, a folder of save_to_disk, hf:NAME, torchvision:NAME or medmnist:NAME."
-)
-
-MEMORY = click.option(
-    "--memory", default="auto", show_default=True, help="Keep images of files in memory: always, never, or auto (where "
-    "they fit). Results do not depend on it."
-)  # fmt: skip
 
 
 def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -109,6 +96,43 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
+DATA_HELP = (
+    "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images, an .npz file, a .csv of paths, .parquet, "
+    "WebDataset's .tar, a folder of save_to_disk, hf:NAME, torchvision:NAME or medmnist:NAME.  [default: digits, or a "
+    "run's own]"
+)
+data_options = stacked(
+    click.option("--data", help=DATA_HELP),
+    click.option("--train", metavar="DIR", help="The training split alone, in place of --data."),
+    click.option("--val", metavar="DIR", help="A validation split beside it, for kNN while a run goes on."),
+    click.option("--test", metavar="DIR", help="A test split beside it."),
+    click.option("--unlabelled", metavar="DIR", help="Images that are trained on without labels, in the data or not."),
+    click.option(
+        "--labels",
+        metavar="FILE.csv[:COLUMN]",
+        help="A table of files and their labels: one column, or several of 0 and 1.",
+    ),
+    click.option("--class-depth", type=int, metavar="N", help="The level of folders that are classes, 1 the first."),
+    click.option("--image-size", type=int, help="Size of a view in px.  [default: the images' own, at most 224]"),
+    click.option(
+        "--range",
+        metavar="LOW,HIGH",
+        help="Values that are black and white in images of more than 8 bits; others stay as they are.",
+    ),
+    click.option("--limit", type=int, help="Use N training images only, for a quick try."),
+    click.option(
+        "--memory", default="auto", show_default=True, help="Keep images of files in memory: always, never, or auto "
+        "(where they fit). Results do not depend on it."
+    ),
+    click.option(
+        "--max-bad",
+        type=Share(),
+        metavar="SHARE",
+        help="Of the images, that may be unreadable, as in 0.05 or 5%; more stop the command.  [default: 0.01 where "
+        "something is trained]",
+    ),
+)  # fmt: skip
+
 MINUTES = click.option(
     "--minutes", type=float, metavar="M", help="Without --epochs, on your own data: as many epochs as fit M minutes, "
     "from the command to its end; 5 on a CPU, 30 on a GPU."
@@ -119,21 +143,11 @@ training_options = stacked(
     ),
     click.option("--batch-size", type=int, help="Images in a batch."),
     click.option("--backbone", help="A name of timm's, or 'small'."),
-    click.option("--image-size", type=int, help="Size of a view in px; by default the images' own, at most 224."),
-    RANGE,
-    click.option("--limit", type=int, help="Train on N images only, for a quick try."),
     click.option(
         "--workers",
         type=int,
         help="Processes that read images; by default cores less one, at most 16, and on two cores none of those in "
         "memory.",
-    ),
-    MEMORY,
-    click.option(
-        "--max-bad",
-        type=Share(),
-        metavar="SHARE",
-        help="Of the images, that may be unreadable, as in 0.05 or 5%; more stop the run.  [default: 0.01]",
     ),
     click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
     click.option("--precision", default="auto", show_default=True, help="auto, float32, bf16 or fp16."),

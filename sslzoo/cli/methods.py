@@ -11,7 +11,7 @@ from .. import show
 from ..recipes import algebra, presets, recipe, rules
 from ..tools import files
 from ..tools.errors import UserError
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, PLUGIN, ExpressionCommand
+from .expression import AS_JSON, EXPRESSION, PLUGIN, ExpressionCommand, data_options
 from .output import emit
 
 
@@ -59,15 +59,18 @@ def list_(as_json: bool = False, markdown: bool = False) -> None:
 
 @methods.command("show", cls=ExpressionCommand)
 @EXPRESSION
-@click.option("--data", help=DATA_HELP + " Adds what the data and this device change.")
+@data_options
 @click.option("--scale", type=click.Choice(["small", "large"]), help="small: images up to 64 px; large: above.")
 @PLUGIN
 @AS_JSON
-def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_json: bool) -> None:
-    """Show the switches and the resolved knobs of an expression, each with its origin."""
+def show_(expression: tuple[str, ...], scale: str | None, as_json: bool, **given: Any) -> None:
+    """Show the switches and the resolved knobs of an expression, each with its origin.
+
+    Data, where they are named, add what they and this device change.
+    """
     parsed = algebra.parse(list(expression))
     about: dict[str, str] = {}
-    if data is None:
+    if given["data"] is None and given["train"] is None:
         found = algebra.resolve(parsed, scale or "small")
     else:
         if scale is not None:
@@ -75,8 +78,9 @@ def show_(expression: tuple[str, ...], data: str | None, scale: str | None, as_j
         from ..training.plan import Options
         from ..training.run import recipe_for_data
 
-        found, device = recipe_for_data(list(expression), Options(data=data))
-        about = {"data": data, "device": str(device)}
+        options = Options(**{name: value for name, value in given.items() if value is not None})
+        found, device = recipe_for_data(list(expression), options)
+        about = {"data": options.place, "device": str(device)}
     if as_json:
         emit(summary(found))
     else:

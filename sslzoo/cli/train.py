@@ -11,18 +11,19 @@ from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
 from ..tools.progress import listening
-from .expression import AS_JSON, DATA_HELP, EXPRESSION, MINUTES, ExpressionCommand, training_options
+from .expression import AS_JSON, EXPRESSION, MINUTES, ExpressionCommand, data_options, training_options
 from .interrupt import at_work
 from .methods import summary
 from .output import emit
 
-FREE = ("data", "max_bad")  # beside --resume: data that were moved are compared when they are read
+PLACES = ("data", "train", "val", "test", "labels", "unlabelled")  # which may have been moved beside --resume
+FREE = (*PLACES, "max_bad")  # data are compared when they are read
 STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits.h)
 
 
 @click.command(cls=ExpressionCommand)
 @EXPRESSION
-@click.option("--data", default="digits", show_default=True, help=DATA_HELP)
+@data_options
 @MINUTES
 @training_options
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -99,9 +100,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
             if rank() == 0:
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
-            given = ctx.get_parameter_source("data") is click.core.ParameterSource.COMMANDLINE
-            moved = flags["data"] if given else None
-            more = {"data": moved, "max_bad": flags["max_bad"]}
+            more = {name: flags[name] for name in FREE}
             result = training.resume(control["resume"], screen, control["stop_after"], **more)
         elif control["dry_run"]:
             plan = training.planned(list(expression), Options(**options))

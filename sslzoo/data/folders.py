@@ -13,9 +13,11 @@ from ..processes.launched import local_world_size
 from ..tools.progress import Work
 from .contents.copies import Held
 from .depth import Range
+from .given.options import DataOptions
+from .given.places import Listing, list_data, list_folder
 from .home import count
 from .images import FileImages, Opened, Packed
-from .layout import NO_LABELS, Listing, list_folder
+from .layout import NO_LABELS
 from .picture import COPY, Picture, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Dataset, Shapes, Split, hold_out
@@ -35,16 +37,21 @@ def read_folder(root: Path, shown: Range | None = None) -> Dataset:
     return of_listing(list_folder(root, shown))
 
 
+def read_places(given: DataOptions, shown: Range | None = None) -> Dataset:
+    """Read the folders that options name, as `read_folder` does. Raises `UserError`."""
+    return of_listing(list_data(given, shown))
+
+
 def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
     """Return the data set of a folder that was listed, with what is decided about it, and nothing of it in memory.
 
     ``digests`` are the hashes of its training images where somebody has them. Raises `UserError`.
     """
     train, test, names, notes = listing.train, listing.test, listing.names, listing.notes
-    unreadable, shown, root = train.unreadable, train.images.shown, train.unreadable.folder
-    assert root is not None
+    unreadable, shown = train.unreadable, train.images.shown
     if names and test is None:
-        train, test, note = hold_out(train, train.images.digests() if digests is None else digests)
+        digests = train.images.digests() if digests is None else digests
+        train, test, note = hold_out(train, digests, listing.all_train)
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)
@@ -54,9 +61,8 @@ def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
         raise unreadable.none_readable(train.images.paths)
     width, height = np.median(sizes, axis=0).astype(int).tolist()
     shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), bool((sizes == sizes[0, 0]).all()))
-    name, size = listing.name or root.resolve().name, min(shapes.shorter, MAX_VIEW_SIZE)
     return Dataset(
-        name, train, train, test, size, len(names), own=True,
+        listing.name, train, train, test, min(shapes.shorter, MAX_VIEW_SIZE), len(names), own=True,
         notes=tuple(notes), names=tuple(names), shapes=shapes, shown=shown, val=listing.val,
     )  # fmt: skip
 
@@ -117,15 +123,19 @@ def held(dataset: Dataset, memory: str) -> Dataset:
         return replace(dataset, notes=(*dataset.notes, note))
     train = _held(dataset.train, dataset.size, bool(dataset.whole))
     val, test = (split and _held(split, dataset.size, False) for split in (dataset.val, dataset.test))
-    if dataset.bank is dataset.train:
-        bank = train
-    else:
-        place = {path: i for i, path in enumerate(train.images.paths)}
-        index = torch.tensor([place[path] for path in dataset.bank.images.paths], dtype=torch.long)
-        bank = replace(dataset.bank, images=train.images.take(index))
+    bank = train if dataset.bank is dataset.train else _part_of(train, dataset.bank, dataset.size)
     unreadable, notes = dataset.unreadable, (*dataset.notes, note)
     notes += (f"{unreadable.summary()}; others stand in for them",) if unreadable.reasons else ()
     return replace(dataset, train=train, bank=bank, val=val, test=test, notes=notes)
+
+
+def _part_of(train: Split, bank: Split, size: int) -> Split:
+    """Return a bank in memory: images of the training split, where --limit left none of them out."""
+    place = {text: i for i, text in enumerate(train.images.names)}
+    found = [place.get(text) for text in bank.images.names]
+    if None in found:
+        return _held(bank, size, False)
+    return replace(bank, images=train.images.take(torch.tensor(found, dtype=torch.long)))
 
 
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:

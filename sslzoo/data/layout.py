@@ -1,19 +1,15 @@
 """How a folder of pictures is understood: which folders are splits, which are classes, and what is left out."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ..tools.errors import UserError, listing
 from ..tools.progress import Work
-from .contents.hashes import Hashes
-from .depth import Range
+from .given.part import Part
 from .home import Home, count, home, in_natural_order, natural, some
 from .listed.tree import BROKEN, Folder
-from .splits import Split
-from .unreadable import UnreadableImages
 
 SPLITS = {  # names of folders in small letters, by what they are to us
     "train": ("train", "training"),
@@ -22,43 +18,6 @@ SPLITS = {  # names of folders in small letters, by what they are to us
 }
 NO_LABELS = "no labels: health is shown, kNN is left out"
 ONE_CLASS = "one class: kNN cannot go wrong"
-
-
-@dataclass(frozen=True)
-class Listing:
-    """Holds the images of a folder as they lie there: in one split or more, with the names of their classes.
-
-    A label is a place in ``names``, or -1 of an image that lies beside the folders of classes.
-    """
-
-    train: Split
-    test: Split | None
-    names: list[str]
-    val: Split | None = None
-    held: str = ""  # the folder of the test split
-    empty: list[str] = field(default_factory=list)  # classes without images
-    lone: dict[str, str] = field(default_factory=dict)  # classes that only one split has, and which
-    decisions: list[str] = field(default_factory=list)  # sentences on what was decided
-    name: str = ""  # of the data set; of a folder its own
-
-    @property
-    def notes(self) -> list[str]:
-        """Return what was decided, and what is worth saying of the classes."""
-        lone = [f"{name} ({split})" for name, split in self.lone.items()]
-        found = [("classes without images are left out", self.empty), ("classes in one split alone", lone)]
-        notes = [*self.decisions, *(f"{what}: {some(names)}" for what, names in found if names)]
-        return notes + [ONE_CLASS] * (len(self.names) == 1)
-
-
-@contextmanager
-def _listed() -> Iterator[None]:
-    """Turn a folder that may not be listed into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{error.filename} cannot be listed ({error.strerror}); allow it to be read or move it away."
-        ) from None
 
 
 def split_folders(root: Folder) -> dict[str, Folder]:
@@ -113,54 +72,95 @@ def _check_inside(root: Folder) -> None:
         raise UserError(f"{root.text} holds {folders[0].name}/ alone, which has {names}; give {folders[0].text}.")
 
 
-@_listed()
-def list_folder(root: Path, shown: Range | None = None) -> Listing:
-    """Return what a folder holds, nothing of it read; ``shown`` is `Picture`'s.
+@dataclass(frozen=True)
+class Found:
+    """Holds what a folder is understood as: its splits, and what was decided of them.
 
-    Raises `UserError` where there are no images.
+    ``empty`` are classes without images, ``lone`` those that only one split has, and which.
     """
-    with Work("files listed") as work:
-        return _of_tree(Folder(root, work), root, shown)
+
+    parts: dict[str, Part]
+    held: str = ""
+    empty: list[str] = field(default_factory=list)
+    lone: dict[str, str] = field(default_factory=dict)
+    decisions: list[str] = field(default_factory=list)
 
 
-def _of_tree(tree: Folder, root: Path, shown: Range | None) -> Listing:
-    """Return what a tree holds."""
+def understood(
+    tree: Folder, depth: int | None = None, elsewhere: Set[str] = frozenset(), labelled: bool = True
+) -> Found:
+    """Return what a tree holds.
+
+    ``depth`` is the level of the folders that are classes, where a person says it; ``elsewhere`` are the splits that
+    are given beside it; where it is not to be ``labelled``, its folders are no classes. Raises `UserError`.
+    """
     splits = split_folders(tree)
     if not splits:
         _check_inside(tree)
+    for split in elsewhere & splits.keys():
+        raise UserError(
+            f"{splits[split].text} is a {split} split already; leave --{split} out, or give --train "
+            f"{splits.get('train', tree).text} in place of --data."
+        )
     start = splits.get("train", tree)
-    held = splits.get("test", splits.get("val"))
-    own = home(start)
-    other = home(held) if held is not None and own.sorted_out else None
-    third = home(splits["val"]) if "val" in splits and held != splits["val"] and own.sorted_out else None
-    third = third if third is not None and third.classes else None
-    homes = [one for one in (own, third, other) if one is not None]
-    names = sorted(sorted({name for one in homes for name in one.classes}), key=natural) if own.sorted_out else []
-    unreadable, hashes = UnreadableImages(root, shown=shown), Hashes(root)
-    train = own.split(names, unreadable, hashes)
-    test = other.split(names, unreadable, hashes) if other is not None else None
-    val = third.split(names, unreadable, hashes) if third is not None else None
-    if not len(train):
+    held = splits.get("test", None if "test" in elsewhere else splits.get("val"))
+    own = home(start, depth)
+    check_depth(own)
+    used = own.sorted_out or not labelled
+    other = home(held, depth) if held is not None and used else None
+    third = home(splits["val"], depth) if "val" in splits and held != splits["val"] and used else None
+    third = third if third is not None and (third.classes or not labelled) else None
+    if not own.folder.has_images():
         why = f" ({_convert(own)})" if own.others else ""
         raise UserError(f"{start.text} holds no images{why}; give a folder with .jpg, .png or other pictures.")
-    if test is not None and other is not None and not other.classes:
-        raise UserError(
-            f"{other.folder.text} holds no images in folders of classes, as {start.text} does; sort them or remove it."
-        )
-    unreadable.total = len(train) + len(test or ()) + len(val or ())
-    empty = sorted({name for one in homes for name in one.empty} - {*names}, key=natural) if names else []
+    if other is not None and labelled:
+        check_sorted(other, start)
+    homes = [one for one in (own, third, other) if one is not None]
+    by_folder, labelled = labelled, labelled and own.sorted_out
+    three = (("train", own), ("val", third), ("test", other))
+    parts = {split: one.part(labelled) for split, one in three if one is not None}
+    names = {name for one in homes for name in one.classes} if labelled else set()
+    empty = sorted({name for one in homes for name in one.empty} - names, key=natural) if names else []
     lone = {
         name: start.name if name in own.classes else other.folder.name
-        for name in names if other is not None and (name in own.classes) != (name in other.classes)
-    }  # fmt: skip
-    used = [one.folder for one in homes]
+        for name in sorted(sorted(names), key=natural)
+        if other is not None and (name in own.classes) != (name in other.classes)
+    }
+    used_folders = [one.folder for one in homes]
     decisions = [
-        *_splits(tree, splits, held if other is not None else None, used),
-        *_classes(own, names),
+        *_splits(tree, splits, held if other is not None else None, used_folders),
+        *(_classes(own, sorted(sorted(names), key=natural)) if by_folder else ()),
         *map(_convert, homes),
     ]
-    said = [line for line in decisions if line]
-    return Listing(train, test, names, val, held.name if held else "", empty, lone, said)
+    return Found(parts, held.name if held else "", empty, lone, [line for line in decisions if line])
+
+
+@contextmanager
+def listing_files() -> Iterator[Work]:
+    """Show how many files are listed, and turn a folder that may not be listed into a sentence."""
+    try:
+        with Work("files listed") as work:
+            yield work
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be listed ({error.strerror}); allow it to be read or move it away."
+        ) from None
+
+
+def check_depth(one: Home) -> None:
+    """Raise `UserError` where no folders of images lie at the level that a person says."""
+    if one.depth is not None and not one.classes:
+        raise UserError(
+            f"{one.folder.text} has no folders of images at level {one.depth} below it; give another --class-depth."
+        )
+
+
+def check_sorted(one: Home, start: Folder) -> None:
+    """Raise `UserError` where a split has no folders of classes, as the training split does."""
+    if not one.classes:
+        raise UserError(
+            f"{one.folder.text} holds no images in folders of classes, as {start.text} does; sort them or remove it."
+        )
 
 
 def _splits(root: Folder, splits: dict[str, Folder], held: Folder | None, used: Sequence[Folder]) -> Iterator[str]:
@@ -199,11 +199,15 @@ def _classes(own: Home, names: Sequence[str]) -> Iterator[str]:
         yield f"beside the folders of classes, without a label: {count(len(own.strays), 'image')} ({shown})"
     inside = (one for folders in own.classes.values() for folder in folders for one in folder.below())
     below = {one.path.relative_to(own.folder.path).parts for one in inside if one.images}
-    deep = {parts for parts in below if len(parts) > 1}
+    level = own.depth or 1
+    deep = {parts for parts in below if len(parts) > level}
     if deep:
         lying = count(len(deep), "folder lies", "folders lie")
-        yield f"classes are the {count(len(own.classes), 'folder')} of the first level; {lying} below them"
-    if named := sorted({parts[1] for parts in deep if any(parts[1].lower() in words for words in SPLITS.values())}):
+        which = "the first level" if level == 1 else f"level {level}"
+        yield f"classes are the {count(len(own.classes), 'folder')} of {which}; {lying} below them"
+    if named := sorted(
+        {parts[level] for parts in deep if any(parts[level].lower() in words for words in SPLITS.values())}
+    ):
         yield f"in the folders of classes these are no splits, and all of them count: {some(named)}"
 
 

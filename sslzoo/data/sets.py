@@ -15,9 +15,10 @@ from ..tools.labels import NOBODY
 from . import digits
 from .depth import Range
 from .downloads import TORCHVISION
-from .folders import AUTO, MEMORY, NEVER, held, measured, read_folder, sized
+from .folders import AUTO, MEMORY, NEVER, held, measured, read_places, sized
 from .formats import kinds
 from .formats.arrays import from_arrays, own_arrays
+from .given.options import DataOptions
 from .home import count
 from .images import MemoryImages
 from .layout import NO_LABELS, ONE_CLASS
@@ -44,11 +45,17 @@ def load(
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``memory`` says whether images
     of files are kept in memory: "always", "never", or where they fit ("auto"). Nothing else depends on it. ``limit``
-    and ``range`` are those of `find`.
+    is the number of training images, for a quick try; ``range`` are the values that are black and white in images of
+    more than 8 bits, as in "0,4095".
     """
-    check_memory(memory)
-    found = find(name, limit, range)
-    return ready(found, image_size or found.size, memory)
+    return read(DataOptions(name, limit=limit, image_size=image_size, range=range, memory=memory))
+
+
+def read(given: DataOptions) -> Dataset:
+    """Load the data set that options name. Raises `UserError`."""
+    check_memory(given.memory)
+    found = find(given)
+    return ready(found, given.image_size or found.size, given.memory)
 
 
 def is_of_files(name: str) -> bool:
@@ -63,14 +70,22 @@ def check_memory(memory: str) -> None:
         raise UserError(f"--memory cannot be {memory!r}; it is {listing(MEMORY)}.")
 
 
-def find(name: str, limit: int | None = None, range: str | None = None) -> Dataset:
-    """Return a data set by name, folder or .npz file, its images as they are, of which `ready` makes views of a size.
+def check_alone(given: DataOptions) -> None:
+    """Raise `UserError` for options of folders beside data that have splits and labels of their own."""
+    if given.asked:
+        own = f"{given.place} has splits and labels of its own"
+        raise UserError(f"{given.asked[0]} is for folders of images, and {own}.")
 
-    No files are read but to find out what they are. ``limit`` keeps the first N training images of a seeded shuffle,
-    for a quick try; ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095".
-    Raises `UserError`.
+
+def find(given: DataOptions | str) -> Dataset:
+    """Return the data set that options name, its images as they are, of which `ready` makes views of a size.
+
+    No files are read but to find out what they are. With a limit only the first N training images of a seeded shuffle
+    are kept, for a quick try. Raises `UserError`.
     """
-    shown = Range.parse(range)
+    given = DataOptions(given) if isinstance(given, str) else given
+    given.check()
+    shown, name, limit = Range.parse(given.range), given.place, given.limit
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")
@@ -80,18 +95,23 @@ def find(name: str, limit: int | None = None, range: str | None = None) -> Datas
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
-    elif name and (found := kinds.dataset(name, shown)) is not None:
-        dataset = found
+    elif name and kinds.find(name) is not None:
+        check_alone(given)
+        dataset = kinds.dataset(name, shown)
     elif name and os.path.isdir(path):
-        dataset = read_folder(path, shown)
+        dataset = read_places(given, shown)
     elif path.suffix in FORMATS:
         dataset = from_arrays(path.stem, FORMATS[path.suffix](path), own=True, shown=shown)
+    elif given.train is not None:
+        raise UserError(f"There is no folder {path}; give --train a folder of images.")
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
             f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder, an .npz file, "
             f"{listing(one.words for one in kinds.FORMATS)}."
         )
+    if not dataset.train.images.paths:
+        check_alone(given)
     dataset = _scored(dataset)
     return dataset if limit is None else _limited(dataset, limit)
 

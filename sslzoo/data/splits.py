@@ -163,20 +163,30 @@ class Dataset:
         return self.bank.take((~held).nonzero().squeeze(1)), self.bank.take(held.nonzero().squeeze(1))
 
 
-def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
+def hold_out(train: Split, hashes: list[bytes], labelled_alone: bool = False) -> tuple[Split, Split, str]:
     """Return train and test where no test split came along, and a note that says so.
 
-    Every tenth by hash is held out, so that equal images stay together. Raises `UserError` where that leaves a split
-    without images.
+    Every tenth by hash is held out, so that equal images stay together; with ``labelled_alone`` none is that has no
+    label. Raises `UserError` where that leaves a split without images.
     """
     held = torch.tensor([int.from_bytes(h[:4], "big") % 10 == 0 for h in hashes])
-    if not held.any() or held.all():
+    of = len(held)
+    if labelled_alone and train.labels is not None:
+        there = torch.from_numpy(known(train.labels.numpy()))
+        held, of = held & there, int(there.sum())
+    if not held.any() or int(held.sum()) == of:
         different = len({*hashes})
         kinds = f" (only {different} of them different)" if different < len(hashes) else ""
+        if of < len(train):
+            raise UserError(
+                f"{of} labelled images of {len(train)} are too few to hold out a test split; give one with labels "
+                "(--test), label more, or leave the labels out."
+            )
         raise UserError(
             f"{len(train)} images are too few to hold out a test split{kinds}; add a test/ split or more images."
         )
-    note = f"no test split: {int(held.sum())} of {len(held)} images are held out by their hash"
+    which = "images" if of == len(held) else "labelled images"
+    note = f"no test split: {int(held.sum())} of {of} {which} are held out by their hash"
     return train.take((~held).nonzero().squeeze(1)), train.take(held.nonzero().squeeze(1)), note
 
 

@@ -18,9 +18,11 @@ from ..tools.records import Record
 from . import sets
 from .contents.hashes import NOTHING
 from .depth import Range
-from .folders import AUTO, of_listing, placed, sized
+from .folders import of_listing, placed, sized
 from .formats import kinds
-from .layout import NO_LABELS, Listing, list_folder
+from .given.options import DataOptions
+from .given.places import Listing, list_data
+from .layout import NO_LABELS
 from .listed.paths import prefix
 from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
 from .sample import flat_note, is_flat
@@ -114,30 +116,30 @@ class Report(Record):
 
 
 def survey(
-    name: str,
-    image_size: int | None = None,
-    workers: int | None = None,
-    progress: Progress = lambda *_: None,
-    range: str | None = None,
+    given: DataOptions | str, workers: int | None = None, progress: Progress = lambda *_: None
 ) -> tuple[Report, str | None]:
     """Return the report of a folder or an .npz file, and why a run would not train on it, if it would not.
 
-    ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095". Raises `UserError`
-    for what is no folder and no .npz file.
+    Raises `UserError` for what is no folder and no .npz file.
     """
-    check_numbers(image_size=image_size, workers=workers)
-    shown = Range.parse(range)
-    path = Path(os.path.expanduser(name))
+    given = DataOptions(given) if isinstance(given, str) else given
+    check_numbers(image_size=given.image_size, workers=workers)
+    sets.check_memory(given.memory)
+    given.check()
+    image_size, shown = given.image_size, Range.parse(given.range)
+    path = Path(os.path.expanduser(given.place))
     if path.suffix == ".npz" and not os.path.isdir(path):
-        return survey_arrays(name, image_size, range), None
-    form = kinds.find(name)
-    listing = None if form is None else kinds.listed(name, shown)
+        return survey_arrays(given), None
+    form = kinds.find(given.place)
+    listing = None if form is None else kinds.listed(given.place, shown)
+    if form is not None:
+        sets.check_alone(given)
     if form is not None and listing is None:
-        return survey_arrays(name, image_size, range), None
+        return survey_arrays(given), None
     if listing is None and not os.path.isdir(path):
         raise UserError(f"There is no folder {path}; give a folder of images, an .npz file or another form of data.")
     try:
-        listing = listing or list_folder(path, shown)
+        listing = listing or list_data(given, shown)
     except UserError as error:
         return Report(skipped=skipped(path, ())), str(error)
     three = {"train": listing.train, "val": listing.val, "test": listing.test}
@@ -149,7 +151,7 @@ def survey(
         progress("images", len(seen), len(paths))
     unreadable = listing.train.unreadable
     unreadable.reasons |= {one: file.unreadable for one, file in seen.items() if file.unreadable is not None}
-    decisions, why = verdict(listing, seen, image_size)
+    decisions, why = verdict(listing, seen, given)
     flat = [str(one) for one, file in seen.items() if file.flat]
     digests = {key: [(str(one), seen[one].digest) for one in split.images.paths] for key, split in splits.items()}
     report = Report(
@@ -209,19 +211,19 @@ def kinds_of(picture: Picture) -> Iterator[str]:
 
 
 def verdict(
-    listing: Listing, seen: Mapping[Path, SurveyedFile], image_size: int | None
+    listing: Listing, seen: Mapping[Path, SurveyedFile], given: DataOptions
 ) -> tuple[Sequence[str], str | None]:
     """Return what a run would decide about these images, and why it would not train on them, if it would not."""
     train, unreadable, nothing = listing.train, listing.train.unreadable, bytes.fromhex(NOTHING)
     decisions: Sequence[str] = [*listing.notes, *[NO_LABELS] * (not listing.names)]
     try:
         found = of_listing(listing, [seen[one].digest or nothing for one in train.images.paths])
-        found = sized(found, image_size or found.size)
-        decisions = [*found.notes, placed(found, AUTO)[1]]
+        found = sized(found, given.image_size or found.size)
+        decisions = [*found.notes, placed(found, given.memory)[1]]
         for split in (listing.train, listing.val, listing.test):
             if split is not None and not len(split.readable()):
                 raise unreadable.none_readable(split.images.paths)
-        unreadable.check_share(MAX_SHARE)
+        unreadable.check_share(MAX_SHARE if given.max_bad is None else given.max_bad)
     except UserError as error:
         return decisions, str(error)
     few = f"{unreadable.folder} has one image to train on; add more."
@@ -285,9 +287,9 @@ def sizes(widths_heights: Sequence[tuple[int, int]], image_size: int | None) -> 
     return Sizes(view, int((sides.min(axis=1) < view).sum()), width, height)
 
 
-def survey_arrays(name: str, image_size: int | None, given: str | None) -> Report:
+def survey_arrays(given: DataOptions) -> Report:
     """Return the report of an .npz file, whose images are there or not, all of them. Raises `UserError`."""
-    dataset = sets.load(name, image_size, range=given)
+    dataset = sets.read(given)
     splits = {**dataset.splits, "train": dataset.bank}
     digests = {
         key: [(f"{key}:{place}", digest) for place, digest in enumerate(split.images.digests())]
@@ -297,7 +299,7 @@ def survey_arrays(name: str, image_size: int | None, given: str | None) -> Repor
         images=sum(map(len, splits.values())),
         splits={key: count_split(split, dataset.class_names) for key, split in splits.items()},
         duplicates=duplicates(digests),
-        sizes=sizes([(dataset.size, dataset.size)], image_size),
+        sizes=sizes([(dataset.size, dataset.size)], given.image_size),
         notes=dataset.notes,
         ok=True,
     )

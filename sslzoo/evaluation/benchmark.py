@@ -71,8 +71,7 @@ def benchmark(request: Request) -> Benchmark:
     """Return what came of a request; nothing is written but features and indexes that are kept. Raises `UserError`."""
     check_request(request)
     options, sources = request.options, request.sources
-    shared = (shared_data(sources, options.data), shared_range(sources, options.range))
-    options = replace(options, data=shared[0], range=shared[1])
+    options = replace(shared_data(sources, options), range=shared_range(sources, options.range))
     wanted, drawn = request.evaluation, request.pictures
     rows: list[BenchmarkRow | UnlabelledRow] = []
     names, missing, first = [], None, None

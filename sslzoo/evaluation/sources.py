@@ -16,7 +16,7 @@ from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
 from ..data.depth import Range
-from ..data.formats.spelling import from_anywhere
+from ..data.given.options import DataOptions
 from ..data.listed.paths import relative
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
@@ -41,31 +41,24 @@ LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
 
 
 @dataclass(frozen=True)
-class EmbedOptions:
-    """Says how sources are embedded. Raises `UserError` for what cannot be.
+class EmbedOptions(DataOptions):
+    """Says how sources are embedded, of data that are by default the runs' own, else digits.
 
-    ``data`` is the data set, by default that of the runs, else digits; ``image_size`` its images' size in px, and
-    ``limit`` the number of training images. ``seed`` is that of untrained backbones, and ``workers`` the number of
+    Raises `UserError` for what cannot be. ``seed`` is that of untrained backbones, and ``workers`` the number of
     processes that read files, by default the cores less one. ``backbone`` is that of weights in a file, or of "random".
     ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
-    kept on disk and used again. ``memory`` is that of `sets.load`, where "auto" keeps nothing of images that are read
-    once, and ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095", by
-    default the run's. ``reading`` is for files of features. ``progress`` is called with a source, the number of its
+    kept on disk and used again. Where ``memory`` is "auto", nothing is kept of images that are read once; ``range`` is
+    by default the run's. ``reading`` is for files of features. ``progress`` is called with a source, the number of its
     images that are done, and the number of all.
     """
 
-    data: str | None = None
     device: str = "auto"
     seed: int = 0
-    image_size: int | None = None
-    limit: int | None = None
     workers: int | None = None
     backbone: str | None = None
     layer: str = "encoder"
     network: str = "online"
     cached: bool = True
-    memory: str = "auto"
-    range: str | None = None
     reading: Reading = field(default_factory=Reading)
     progress: Callable[[str, int, int], None] | None = None
 
@@ -99,16 +92,17 @@ class Source:
     range: str | None = None
 
 
-def shared_data(sources: Sequence[str], given: str | None) -> str:
-    """Return the data to use: the given one, else the runs' own where they agree, else digits. Raises `UserError`."""
-    if given is not None:
-        return given
-    trained_on = {options.data for options in _options_of_runs(sources)}
-    if len(trained_on) > 1:
-        raise UserError(
-            f"These runs were trained on different data ({', '.join(sorted(trained_on))}); choose one with --data."
-        )
-    return str(trained_on.pop()) if trained_on else "digits"
+def shared_data(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
+    """Return options with the data to use: the given ones, else the runs' own where they agree, else digits.
+
+    Raises `UserError`.
+    """
+    own = [] if given.named else _options_of_runs(sources)
+    if len({options.source for options in own}) > 1:
+        places = sorted({options.described for options in own})
+        raise UserError(f"These runs were trained on different data ({', '.join(places)}); choose one with --data.")
+    found = given.over(own[0]) if own else given
+    return found if found.named else replace(found, data=found.place)
 
 
 def shared_range(sources: Sequence[str], given: str | None) -> str | None:
@@ -141,6 +135,8 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
             gaps += named_rows(split, part, arrays)
+    if options.max_bad is not None:
+        dataset.unreadable.check_share(options.max_bad)
     if isinstance(source.net, Colours) and gray(arrays["train_features"]):
         notes.append("the images are gray, so that its histograms are of brightness alone")
     if dataset.names:
@@ -181,8 +177,9 @@ def is_features(path: Path, backbone: str | None = None) -> bool:
 
 def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:
     """Say in what a run's own data have changed since it was trained on them; None where they have not."""
-    mine = from_anywhere(shared_data([str(run)], options.data))
-    if mine != about.options.data or (options.limit, dataset.size) != (about.options.limit, about.image_size):
+    mine = shared_data([str(run)], options)
+    same = about.options.source in (mine.source, mine.resolved().source)
+    if not same or (options.limit, dataset.size) != (about.options.limit, about.image_size):
         return None
     return contents.difference(run, about.identity, dataset)
 
@@ -191,10 +188,10 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
-    data, size = shared_data([name], options.data), options.image_size or source.size
-    once = options.memory == "auto" and sets.is_of_files(data)
+    data, size = shared_data([name], options), options.image_size or source.size
+    once = options.memory == "auto" and sets.is_of_files(data.place)
     memory = "never" if once else options.memory
-    dataset = sets.load(data, size, options.limit, memory, options.range or source.range)
+    dataset = sets.read(replace(data, image_size=size, memory=memory, range=options.range or source.range))
     if source.net is not None:
         encoders.check_size(source.net, name, dataset.size)
     if source.net is None and name != "raw":

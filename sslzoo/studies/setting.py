@@ -36,6 +36,12 @@ class Given(TypedDict, total=False):
     """
 
     data: str | None
+    train: str | None
+    val: str | None
+    test: str | None
+    labels: str | None
+    unlabelled: str | None
+    class_depth: int | None
     epochs: int | None
     minutes: float | None
     batch_size: int | None

@@ -193,6 +193,8 @@ def study(name: str, given: Given, seeds: int | None = None, watch: Watch | None
     out = given.get("out", Options.out)
     file = {"data": found.data, "epochs": found.epochs, "batch_size": found.batch_size, "backbone": found.backbone}
     changed = {key: value for key, value in given.items() if key != "out" and value is not None}
+    if "train" in changed:  # it takes the place of the file's data
+        del file["data"]
     chosen = cast(Given, {**file, **changed})
     setting = Setting.of(replace(options(chosen), out=out))
     variants = found.cells(setting)

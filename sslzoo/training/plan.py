@@ -9,6 +9,7 @@ import torch
 
 from ..core import encoders
 from ..data import sets
+from ..data.given.options import DataOptions
 from ..data.splits import Dataset
 from ..data.unreadable import MAX_SHARE
 from ..processes.collectives import world
@@ -21,7 +22,7 @@ from ..recipes.schema import Value
 from ..recipes.values import value_of
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
-from ..tools.records import Misfit, Record, fitted
+from ..tools.records import Misfit, fitted
 from ..views.features import raw_size
 from ..views.given import Augment, own_views
 from .machine import find_device, find_precision
@@ -32,16 +33,14 @@ MOST_MINUTES = 60 * 24 * 30
 
 
 @dataclass(frozen=True)
-class Options(Record):
+class Options(DataOptions):
     """Describes what belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
 
-    data: str = "digits"
+    max_bad: float = MAX_SHARE
     epochs: int | None = None
     minutes: float | None = field(default=None, metadata={"optional": True})
     batch_size: int | None = None
     backbone: str | None = None
-    image_size: int | None = None
-    limit: int | None = None
     device: str = "auto"
     precision: str = "auto"
     seed: int = 0
@@ -55,10 +54,12 @@ class Options(Record):
     keep: int = 2
     on_nan: str = "stop"
     accumulate: int = 1
-    max_bad: float = MAX_SHARE
     baselines: bool = True
-    memory: str = "auto"
-    range: str | None = field(default=None, metadata={"optional": True})
+
+    def __post_init__(self) -> None:
+        """Name the data that are taken where nobody names any."""
+        if self.data is None and self.train is None:
+            object.__setattr__(self, "data", self.place)
 
     @classmethod
     def from_json(cls, content: object) -> Self:
@@ -67,7 +68,10 @@ class Options(Record):
         Raises `Misfit` for an option that there is not, and without data that are a name.
         """
         known = {field.name for field in fields(cls)}
-        if not isinstance(content, Mapping) or not content.keys() <= known or type(content.get("data")) is not str:
+        if not isinstance(content, Mapping) or not content.keys() <= known:
+            raise Misfit("options")
+        named = content.get("data") if content.get("train") is None else content["train"]
+        if type(named) is not str:
             raise Misfit("options")
         return cls(**content)
 
@@ -197,14 +201,12 @@ def surroundings(options: Options, augment: Augment | None = None) -> Surroundin
     if options.on_nan not in ("stop", "skip"):
         raise UserError(f"--on-nan cannot be {options.on_nan!r}; it is stop or skip.")
     interval(options.checkpoint_every)
-    if not 0 <= options.max_bad <= 1:
-        raise UserError(f"--max-bad cannot be {options.max_bad:g}; it is a share of the images, from 0 to 1.")
     if options.minutes is not None and not 0 < options.minutes <= MOST_MINUTES:
         raise UserError(f"--minutes cannot be {options.minutes:g}; it is above 0, and at most {MOST_MINUTES:,}.")
     sets.check_memory(options.memory)
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    return Surroundings(sets.find(options.data, options.limit, options.range), device, precision, augment)
+    return Surroundings(sets.find(options), device, precision, augment)
 
 
 def view_size(

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..data.contents.identity import Identity
-from ..data.formats.spelling import from_anywhere, is_gone
+from ..data.given.options import DataOptions
 from ..data.sets import KNOWN
 from ..data.unreadable import MAX_SHARE
 from ..processes import agree, collectives
@@ -37,7 +37,13 @@ from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
 def train(
     expression: str | Sequence[str],
     *,
-    data: str = "digits",
+    data: str | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    labels: str | None = None,
+    unlabelled: str | None = None,
+    class_depth: int | None = None,
     epochs: int | None = None,
     minutes: float | None = None,
     batch_size: int | None = None,
@@ -74,9 +80,12 @@ def train(
     or the device. Raises `UserError` before anything is written where it cannot train. Started by torchrun, all
     processes train one run; after a restart they go on with it.
 
-    What is trained: ``data`` is "digits", "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of images or an
-    .npz file, of which ``limit`` takes so many images only; ``image_size`` is the size of a view in pixels; ``range``
-    are the values that are black and white in images of more than 8 bits, as in "0,4095";
+    What is trained: ``data`` is "digits", as without it, "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of
+    images or an .npz file, of which ``limit`` takes so many images only; ``train`` takes its place, as a folder of the
+    training split alone, with ``val`` and ``test`` beside; images of the folder ``unlabelled`` are trained on without
+    labels; ``labels`` is a table with the file and the label of each image, perhaps with the names of columns behind a
+    colon, or ``class_depth`` is the level of the folders that are classes; ``image_size`` is the size of a view in
+    pixels; ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095";
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``, or it is
     a torch.nn.Module without a classifier, of which a copy is trained, from the weights that it has;
     ``augment`` is called with a batch of images, float32 [N, 3, size, size] in [0, 1] on the device, once for each view
@@ -103,7 +112,9 @@ def train(
     hearing = listening(reporter, callbacks)
     backbone = give_backbone(backbone) if isinstance(backbone, nn.Module) else backbone
     asked = Options(
-        data=_text(data), epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
+        data=_text(data), train=_text(train), val=_text(val), test=_text(test), labels=_text(labels),
+        unlabelled=_text(unlabelled), class_depth=class_depth,
+        epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
         image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
         init=_text(init), knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
@@ -137,8 +148,8 @@ def recipe_for_data(words: Sequence[str], options: Options) -> tuple[Recipe, tor
     Raises `UserError`.
     """
     device = find_device(options.device)
-    if options.data in KNOWN:
-        return resolve_here(parse(words), Circumstances(options.data, *KNOWN[options.data], device.type)), device
+    if options.place in KNOWN and not options.asked:
+        return resolve_here(parse(words), Circumstances(options.place, *KNOWN[options.place], device.type)), device
     return planned(words, options).recipe, device
 
 
@@ -149,8 +160,7 @@ def _text(name: Any) -> Any:
 
 def _begun(expression: str | Sequence[str], asked: Options, launch: list[str]) -> Path | None:
     """Return the run of these words that this launch of torchrun has begun already."""
-    options = replace(asked, data=from_anywhere(asked.data))
-    return runs.of_launch(Path(asked.out), launch, parse(expression).text, options)
+    return runs.of_launch(Path(asked.out), launch, parse(expression).text, asked.resolved())
 
 
 def alike(make: Callable[[], Plan]) -> Plan:
@@ -177,20 +187,27 @@ def resume(
     stop_after: int | None = None,
     *,
     data: str | None = None,
+    train: str | None = None,
+    val: str | None = None,
+    test: str | None = None,
+    labels: str | None = None,
+    unlabelled: str | None = None,
     max_bad: float | None = None,
     augment: Augment | None = None,
     callbacks: Sequence[object] = (),
 ) -> Result:
     """Go on with ``run``, from its last checkpoint, or from one of its files, as if it had never stopped.
 
-    ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data`` is where its data lie now, if they
-    were moved, and ``max_bad`` the share of the images that may be unreadable from now on. ``augment`` has to be given
-    again where the run began with one. Raises `UserError`, also where the data are no longer the same.
+    ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data``, ``train``, ``val``, ``test``,
+    ``labels`` and ``unlabelled`` are where its data lie now, if they were moved, and ``max_bad`` the share of the
+    images that may be unreadable from now on. ``augment`` has to be given again where the run began with one. Raises
+    `UserError`, also where the data are no longer the same.
     """
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
-    if data is not None:
-        changed["data"] = from_anywhere(data)
+    places = {"data": data, "train": train, "val": val, "test": test, "labels": labels, "unlabelled": unlabelled}
+    moved = DataOptions(**{name: _text(place) for name, place in places.items()}).resolved()
+    changed |= {name: getattr(moved, name) for name, place in places.items() if place is not None}
     with restored_generators(), agree.process_group():
         return _resumed(Path(run), hearing, stop_after, changed, augment)
 
@@ -242,8 +259,11 @@ def _plan_of(path: Path, about: runs.RunAbout, augment: Augment | None) -> Plan:
     options = replace(about.options, init=None, precision=kept, image_size=about.image_size)  # whatever it is here
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
-    if is_gone(options.data):
-        raise UserError(f"The data of {path} are no longer at {options.data}; say with --data where they are.")
+    if (gone := options.missing()) is not None:
+        what = "data" if gone == "data" else f"data (--{gone})"
+        raise UserError(
+            f"The {what} of {path} are no longer at {getattr(options, gone)}; say with --{gone} where they are."
+        )
     if not os.path.isfile(path / "recipe.toml"):
         raise UserError(f"{path} has lost its recipe.toml, and nothing else says what it trains; start a new run.")
     method = read_method(path / "recipe.toml")

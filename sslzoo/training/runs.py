@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ from torch import nn
 
 from ..core.encoders import build
 from ..data.contents.identity import Identity
-from ..data.formats.spelling import from_anywhere
 from ..exchange import weights
 from ..processes import collectives
 from ..processes.launched import restart_count
@@ -71,11 +70,11 @@ class RunAbout(Record):
     @classmethod
     def of(cls, plan: Plan, launch: Sequence[str]) -> "RunAbout":
         """Return what is to be said of a run that begins now."""
-        data, recipe, own = plan.data, plan.recipe, from_anywhere(plan.options.data)
+        data, recipe = plan.data, plan.recipe
         return cls(
             expression=recipe.expression, method=recipe.method, data=data.name, images=len(data.train),
             image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),
-            options=replace(plan.options, data=own if data.own else plan.options.data), command=sys.argv,
+            options=plan.options.resolved() if data.own else plan.options, command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
             tf32=plan.device.type == "cuda" and plan.precision != "float32",
             resident=plan.resident, decisions=data.notes, identity=Identity.of(data), plugins=loaded(),

@@ -13,7 +13,8 @@ from typing import Any
 from ...tools import files
 from ...tools.errors import UserError
 from ..depth import Range
-from ..layout import SPLITS, Listing
+from ..given.places import Listing
+from ..layout import SPLITS
 from ..packed import arrow
 from ..packed.unpacked import Images, unpacked
 from .columns import Columns, Table, needed, splits_of_tables

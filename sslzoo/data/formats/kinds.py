@@ -10,7 +10,7 @@ from typing import Any
 
 from ..depth import Range
 from ..folders import of_listing
-from ..layout import Listing
+from ..given.places import Listing
 from ..listed.tree import IGNORED
 from ..picture import SUFFIXES
 from ..splits import Dataset
@@ -90,12 +90,12 @@ def listed(name: str, shown: Range | None) -> Listing | None:
     return listing
 
 
-def dataset(name: str, shown: Range | None) -> Dataset | None:
-    """Return the data set of data in a format; None where they are in none. Raises `UserError`."""
+def dataset(name: str, shown: Range | None) -> Dataset:
+    """Return the data set of data in one of the formats. Raises `UserError`."""
     if (listing := listed(name, shown)) is not None:
         return of_listing(listing)
-    if (found := find(name)) is None:
-        return None
+    found = find(name)
+    assert found is not None  # who calls this has asked
     arrays = found[0].function("arrays")
     assert arrays is not None  # a format has one of the two
     return from_arrays(name, arrays(name.partition(":")[2]), own=True, shown=shown)
@@ -104,14 +104,15 @@ def dataset(name: str, shown: Range | None) -> Dataset | None:
 def _suffixes(folder: Path) -> set[str]:
     """Return the suffixes of the files below a folder; none where it has a picture, which ends the look."""
     found: set[str] = set()
-    left = [str(folder)]
+    left, seen = [str(folder)], set[str]()
     while left:
-        with suppress(OSError), os.scandir(left.pop()) as entries:
+        seen.add(here := os.path.realpath(left.pop()))
+        with suppress(OSError), os.scandir(here) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in IGNORED:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(entry.path)
+                if entry.is_dir():
+                    left += [entry.path] if os.path.realpath(entry.path) not in seen else []
                 elif (suffix := os.path.splitext(entry.name)[1].lower()) in SUFFIXES:
                     return set()
                 else:

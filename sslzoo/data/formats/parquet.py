@@ -8,7 +8,7 @@ from typing import Any
 
 from ...tools.errors import UserError
 from ..depth import Range
-from ..layout import Listing
+from ..given.places import Listing
 from ..packed.unpacked import Images, unpacked
 from .columns import Columns, Table, needed, splits_of_tables
 from .rows import Found, split_files, to_listing

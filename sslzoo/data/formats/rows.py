@@ -15,9 +15,10 @@ from ...tools.errors import UserError, listing
 from ...tools.labels import SEVERAL
 from ..contents.hashes import Hashes
 from ..depth import Range
+from ..given.places import Listing
 from ..home import count, natural, some
 from ..images import FileImages
-from ..layout import SPLITS, Listing
+from ..layout import SPLITS
 from ..listed.paths import Paths
 from ..packed.index import Index
 from ..splits import Split

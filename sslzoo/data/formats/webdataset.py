@@ -19,8 +19,8 @@ import numpy as np
 from ...tools.errors import UserError, listing
 from ...tools.progress import Work
 from ..depth import Range
+from ..given.places import Listing
 from ..home import some
-from ..layout import Listing
 from ..packed import index
 from ..packed.index import Index
 from ..packed.lists import Places, is_settled, place_of

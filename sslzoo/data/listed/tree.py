@@ -3,7 +3,7 @@
 import os
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -34,11 +34,11 @@ class Folder:
     """Is a folder of a tree. Raises `OSError` where it may not be read, once it is asked for what it holds.
 
     Whether something is a folder, a file or a link is what its folder's listing says of it: of a million files none is
-    asked for itself. Only links are followed.
+    asked for itself. Only links are followed. Folders of which ``without`` has the paths, without links, are left out.
     """
 
-    def __init__(self, path: Path | str, work: Work, above: "Folder | None" = None):
-        self.text, self.name, self.work, self.above = str(path), Path(path).name, work, above
+    def __init__(self, path: Path | str, work: Work, above: "Folder | None" = None, without: Set[str] = frozenset()):
+        self.text, self.name, self.work, self.above, self.without = str(path), Path(path).name, work, above, without
 
     @property
     def path(self) -> Path:
@@ -75,8 +75,9 @@ class Folder:
                     continue
                 suffix, link = _suffix(name), entry.is_symlink()
                 if _is_folder(entry, link):
-                    if not (link and self.is_below(os.path.realpath(entry.path))):
-                        folders.append(Folder(prefix(self.text) + name, self.work, self))
+                    apart = bool(self.without) and os.path.realpath(entry.path) in self.without
+                    if not (apart or (link and self.is_below(os.path.realpath(entry.path)))):
+                        folders.append(Folder(prefix(self.text) + name, self.work, self, self.without))
                 elif suffix in SUFFIXES and _is_file(entry, link):
                     images.append(name)
                 elif link and not os.path.exists(entry.path):
@@ -135,8 +136,8 @@ class Folder:
         if start < len(images):
             yield self.images[start:]
 
-    def runs(self) -> Iterator[list[str]]:
-        """Yield the paths of all images at any depth, in order, as lists of neighbours in one folder."""
+    def runs(self) -> "Iterator[tuple[Folder, list[str]]]":
+        """Yield the paths of all images at any depth, in order, as lists of neighbours in one folder, and this."""
         left = [(self, self.parts())]
         while left:
             folder, parts = left[-1]
@@ -146,7 +147,7 @@ class Folder:
             elif isinstance(part, Folder):
                 left.append((part, part.parts()))
             else:
-                yield folder.paths(part)
+                yield folder, folder.paths(part)
 
     def paths(self, names: list[str]) -> list[str]:
         """Return the paths of files of the folder."""

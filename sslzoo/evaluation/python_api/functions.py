@@ -46,8 +46,9 @@ def embed(
     Raises `UserError`.
     """
     options = EmbedOptions(
-        data, device, seed, image_size, limit, workers, backbone, layer, network, cached
-    )  # in their order there
+        data=data, image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network, device=device,
+        seed=seed, workers=workers, cached=cached,
+    )  # fmt: skip
     return sources.embed(_text(source), options, every=True)
 
 
@@ -72,7 +73,7 @@ def search(
     ``device`` and ``workers`` are those of `embed`. Raises `UserError`.
     """
     names = [images] if isinstance(images, str | os.PathLike) else [*images]
-    options = EmbedOptions(data, device, image_size=image_size, backbone=backbone, workers=workers)
+    options = EmbedOptions(data=data, device=device, image_size=image_size, backbone=backbone, workers=workers)
     picture = None if out is None else Path(out)
     return searching.search(_text(source), [_text(name) for name in names], options, number, split, picture)
 

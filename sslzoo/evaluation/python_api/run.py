@@ -137,7 +137,7 @@ class Run:
     ) -> Embedding:
         """Return the features of a data set, by default the run's own; the options are those of `EmbedOptions`."""
         options = EmbedOptions(
-            data, device, image_size=image_size, limit=limit, layer=layer, network=network, cached=cached
+            data=data, device=device, image_size=image_size, limit=limit, layer=layer, network=network, cached=cached
         )
         return embed(str(self.path), options)
 

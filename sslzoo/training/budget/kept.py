@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from ...data.formats.spelling import from_anywhere
 from ...processes.launched import cores
 from ...recipes.recipe import Recipe, dump
 from ...tools.errors import UserError
@@ -56,7 +55,8 @@ def read(path: Path) -> Speed | None:
 
 def place(recipe: Recipe, options: Options, around: Surroundings, size: int) -> Path:
     """Return the cache's file for the speed of a recipe with views of a size, on these data and this machine."""
-    data = from_anywhere(options.data) if around.data.own else options.data
+    given = options.resolved() if around.data.own else options
+    data = json.dumps(given.source) if given.asked else given.place
     machine = [processor(), cores(), torch.get_num_threads(), device_name(around.device), versions()]
     run = [dump(recipe), size, around.precision, options.workers, options.memory, options.accumulate]
     run += [options.compile]

@@ -1,0 +1,99 @@
+"""Tables of text as spreadsheets and programs write them: rows of cells, whatever parts the cells."""
+
+import codecs
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ...tools.errors import UserError
+from ...tools.files import read_regular
+
+PARTED_BY = (",", ";", "\t", "|")
+LARGEST = 2_000_000_000  # bytes of a table
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Holds the rows of a table, each of as many cells as ``head`` has names, and the line at which each ends."""
+
+    path: Path
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    lines: Sequence[int]
+
+    def column(self, name: str) -> list[str]:
+        """Return the cells of a column, without space around them."""
+        place = self.head.index(name)
+        return [row[place].strip() for row in self.rows]
+
+    def headless(self) -> "Sheet":
+        """Return the table whose first line is a row like the others; its columns are known by their numbers."""
+        head = [f"column {place}" for place, _ in enumerate(self.head, 1)]
+        return replace(self, head=head, rows=[self.head, *self.rows], lines=[1, *self.lines])
+
+
+def read_sheet(path: Path, option: str = "--labels") -> Sheet:
+    """Return the table in a .csv or .tsv file, of UTF-8 or UTF-16, parted by commas, semicolons, tabs or bars.
+
+    Empty lines are left out. Raises `UserError` for a file that is no such table.
+    """
+    try:
+        content = read_regular(path, LARGEST)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give {option} a table that is there.") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); give {option} another table.") from None
+    try:
+        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not in UTF-8; save it as 'CSV UTF-8'.") from None
+    said = text.partition("\n")[0].strip()
+    parted_by: Sequence[str] = PARTED_BY
+    if said.lower().startswith("sep=") and len(said) == 5:  # as Excel writes it
+        parted_by, text = (said[4],), text.partition("\n")[2]
+    try:
+        tables = [_cells(text, one) for one in parted_by]
+    except csv.Error as error:
+        raise UserError(f"{path} is no table ({error}); save it as CSV anew.") from None
+    if not tables[0][0]:
+        raise UserError(f"{path} is empty; give a table with a row for each image.")
+    whole = [one for one in tables if len(one[0][0]) > 1 and len({*map(len, one[0])}) == 1]
+    if not whole:
+        raise UserError(f"{path} {_why_not(tables)}.")
+    rows, lines = max(whole, key=lambda one: len(one[0][0]))
+    return Sheet(path, [name.strip() for name in rows[0]], rows[1:], lines[1:])
+
+
+def _cells(text: str, parted_by: str) -> tuple[list[list[str]], list[int]]:
+    """Return the rows of a text, and the line at which each ends."""
+    rows, lines = [], []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=parted_by)
+    for row in reader:
+        if any(cell.strip() for cell in row):
+            rows.append(row)
+            lines.append(reader.line_num)
+    return rows, lines
+
+
+def _why_not(tables: Sequence[tuple[list[list[str]], list[int]]]) -> str:
+    """Return why a text is no table, as a predicate."""
+    rows, lines = max(tables, key=lambda one: len(one[0][0]))
+    width = len(rows[0])
+    if width == 1:
+        return "has one column; give the file's name and its label in each row, with a comma between them"
+    line, row = next((line, row) for line, row in zip(lines, rows, strict=True) if len(row) != width)
+    return f"has {len(row)} cells in line {line} and {width} in the first; quote cells that have a comma in them"
+
+
+def unnamed(name: str) -> bool:
+    """Return whether a column is one that pandas wrote for its index."""
+    return not name or name.startswith("Unnamed:")
+
+
+def beside(path: Path) -> str:
+    """Return the folder of a table, whole."""
+    return os.path.dirname(os.path.abspath(path))
