@@ -96,8 +96,7 @@ def find(given: DataOptions | str) -> Dataset:
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
     elif name and kinds.find(name) is not None:
-        check_alone(given)
-        dataset = kinds.dataset(name, shown)
+        dataset = kinds.dataset(given, shown)
     elif name and os.path.isdir(path):
         dataset = read_places(given, shown)
     elif path.suffix in FORMATS:

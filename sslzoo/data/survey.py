@@ -131,9 +131,7 @@ def survey(
     if path.suffix == ".npz" and not os.path.isdir(path):
         return survey_arrays(given), None
     form = kinds.find(given.place)
-    listing = None if form is None else kinds.listed(given.place, shown)
-    if form is not None:
-        sets.check_alone(given)
+    listing = None if form is None else kinds.listed(given, shown)
     if form is not None and listing is None:
         return survey_arrays(given), None
     if listing is None and not os.path.isdir(path):

@@ -11,6 +11,7 @@ from ..formats.spelling import Spelled, from_anywhere, is_gone
 
 PLACES = ("data", "train", "val", "test", "labels", "unlabelled")  # options that may be files or folders
 SPLITS = ("train", "val", "test", "unlabelled")  # those of folders or files beside --data
+FORMS = ("data", *SPLITS)  # what may be in any form, and so a pattern of files
 SOURCE = (*PLACES, "class_depth")  # options that say which images these are, and their labels
 
 
@@ -73,7 +74,7 @@ class DataOptions(Record):
     def places(self) -> list[str]:
         """The files and folders that are named, which nothing is to be written over."""
         named = {name: text for name in PLACES if (text := getattr(self, name)) is not None}
-        return [Spelled.of(text).text if name == "data" else _file(text) for name, text in named.items()]
+        return [Spelled.of(text).text if name in FORMS else _file(text) for name, text in named.items()]
 
     @property
     def source(self) -> tuple[str | int | None, ...]:
@@ -111,15 +112,16 @@ class DataOptions(Record):
 
     def resolved(self) -> Self:
         """Return the options with whole paths in place of those that are there; names stay."""
-        places: dict[str, Any] = {name: _whole(getattr(self, name)) for name in PLACES}
-        places["data"] = self.data and from_anywhere(self.data)
+        given = {name: getattr(self, name) for name in PLACES}
+        places: dict[str, Any] = {name: _whole(text) for name, text in given.items()}
+        places |= {name: text and from_anywhere(text) for name, text in given.items() if name in FORMS}
         return replace(self, **places)
 
     def missing(self) -> str | None:
         """Return the option of a whole path that is no longer there; None where all are."""
         for name in PLACES:
             text = getattr(self, name)
-            gone = is_gone if name == "data" else _is_gone
+            gone = is_gone if name in FORMS else _is_gone
             if text is not None and gone(text):
                 return name
         return None
