@@ -266,7 +266,6 @@ def test_the_transform_gives_what_the_evaluation_sees(quick, tmp_path):
         (lambda: sslzoo.encoder(None), "A run cannot be None"),
         (lambda: sslzoo.load(None), "An expression is a text or a list of texts"),
         (lambda: sslzoo.train(None), "An expression is a text or a list of texts"),
-        (lambda: sslzoo.train("simsiam", data=None), "--data cannot be None"),
     ],
 )
 def test_wrong_words_from_python_are_sentences(call, sentence):
