@@ -7,7 +7,8 @@ from .tools.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .core.siamese import Siamese
-    from .evaluation.run import Run
+    from .evaluation.python_api.functions import embed, retrieval, search
+    from .evaluation.python_api.run import Run
     from .metrics.knn import knn
     from .recipes.algebra import diff, load
     from .recipes.plugins import load_plugin
@@ -15,18 +16,25 @@ if TYPE_CHECKING:
     from .recipes.rules import collapse_guards
     from .recipes.values import SwitchValue
     from .tools.errors import UserError
-    from .training.listeners.callbacks import Callback
+    from .training.listeners.callbacks import Callback, Evaluation, Step
+    from .training.listeners.reporter import LogRow, Result
     from .training.optim import optimizer
     from .training.run import resume, train
     from .training.runs import encoder
 
 __all__ = [
-    "Callback", "Recipe", "Run", "Siamese", "SwitchValue", "UserError", "collapse_guards", "diff", "encoder", "knn",
-    "load", "load_plugin", "optimizer", "resume", "train",
+    "Callback", "Evaluation", "LogRow", "Recipe", "Result", "Run", "Siamese", "Step", "SwitchValue", "UserError",
+    "collapse_guards", "diff", "embed", "encoder", "knn", "load", "load_plugin", "optimizer", "resume", "retrieval",
+    "search", "train",
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
-    "Callback": "training.listeners.callbacks:Callback", "Run": "evaluation.run:Run", "resume": "training.run:resume",
+    "embed": "evaluation.python_api.functions:embed", "retrieval": "evaluation.python_api.functions:retrieval",
+    "search": "evaluation.python_api.functions:search",
+    "Callback": "training.listeners.callbacks:Callback", "Step": "training.listeners.callbacks:Step",
+    "Evaluation": "training.listeners.callbacks:Evaluation", "LogRow": "training.listeners.reporter:LogRow",
+    "Result": "training.listeners.reporter:Result", "Run": "evaluation.python_api.run:Run",
+    "resume": "training.run:resume",
     "Recipe": "recipes.recipe:Recipe", "Siamese": "core.siamese:Siamese", "SwitchValue": "recipes.values:SwitchValue",
     "UserError": "tools.errors:UserError", "collapse_guards": "recipes.rules:collapse_guards",
     "diff": "recipes.algebra:diff", "encoder": "training.runs:encoder", "knn": "metrics.knn:knn",

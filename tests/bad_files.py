@@ -276,7 +276,7 @@ FILES: dict[str, Content] = {
     "d-extra.npz": images(extra_images=noise().astype(np.int32)),
     # features
     "f-keys.npz": npz(a=np.ones((20, 4)), b=np.ones((20, 4))),
-    "f-alone.npz": npz(features=np.ones((20, 4)), labels=np.arange(20) % 2),
+    "f-own.npz": npz(features=np.ones((20, 4)), labels=np.arange(20) % 2),
     "f-payload.npz": rows(train_features=np.array([[Payload()]], object)),
     "f-raw.npz": zipped(train_features=b"1234"),
     "f-flat.npz": rows(train_features=np.ones(20, np.float32)),

@@ -121,7 +121,7 @@ def test_the_keys_of_knn(case, arrays, run_cli):
 
 def test_the_keys_of_embed_and_search(run_cli, tmp_path):
     printed = run_cli("embed", "raw", "--limit", "64", "--out", str(tmp_path / "f.npz"), "--json").stdout
-    names = ["train_features", "train_labels", "test_features", "test_labels", "classes"]
+    names = [f"{split}_{what}" for split in ("train", "test") for what in ("features", "labels", "files")] + ["classes"]
     assert keys(json.loads(printed)) == {"": ["source", "data", "out", "arrays", "bad"], "arrays": names}
     assert EmbedResult.from_json(json.loads(printed)).to_json() == json.loads(printed)
 

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
 from safetensors.torch import save_file
 
 from sslzoo.evaluation.given import banks, formats
@@ -320,3 +322,85 @@ def test_text_labels_are_one_numbering_over_bank_and_queries(tmp_path):
 def test_an_npy_is_mapped_and_not_read(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((5, 2), np.float32))
     assert isinstance(formats.read(tmp_path / "a.npy", {}).features, np.memmap)
+
+
+# ---- what `sslzoo embed` writes
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two kinds in train/ and test/, one picture of each split broken, and names with spaces, umlauts and commas."""
+    rng, folder = np.random.default_rng(0), tmp_path / "photos"
+    for i in range(40):
+        place = folder / ("train", "test")[i % 4 == 0] / ("ape", "b, ee")[i % 2 if i % 4 else i // 4 % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        file = place / f"ünder {i:02}.png"
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(file)
+        if i in (5, 8):
+            file.write_bytes(b"broken")
+    return folder
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_table_has_a_row_for_each_file_and_is_joined_back_by_pandas(photos, run_cli, tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    out = tmp_path / f"e{suffix}"
+    done = run_cli("embed", "raw", "--data", str(photos), "--image-size", "10", "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    files = sorted(str(path.relative_to(photos)) for path in photos.rglob("*.png"))
+    assert sorted(table.file) == files  # no row lost
+    assert table.split.tolist() == [Path(name).parts[0] for name in table.file]
+    assert table.label.tolist() == [Path(name).parts[1] for name in table.file]
+    width = [name for name in table.columns if name not in ("file", "split", "label")]
+    assert width == [f"f{i}" for i in range(3 * 10 * 10)]
+    for row in table.itertuples(index=False):  # and none shifted
+        numbers = np.array(row[3:], float)
+        try:
+            with Image.open(photos / row.file) as picture:
+                pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+        except UnidentifiedImageError:
+            assert np.isnan(numbers).all()
+            continue
+        small = F.interpolate(pixels.float(), (10, 10), mode="bilinear", antialias=True).round() / 255
+        assert np.abs(numbers - small.flatten().numpy()).max() < 1e-6
+    bad = json.loads(done.stdout)["bad"]
+    assert len(bad) == 2
+    assert table[width].isna().all(axis=1).sum() == 2
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".npz"])
+def test_what_is_written_is_a_source_with_the_same_numbers(photos, numbers, run_cli, tmp_path, suffix):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    data = ("--data", photos, "--image-size", "12")
+    usual = numbers("raw", *data)
+    out = tmp_path / f"e{suffix}"
+    assert run_cli("embed", "raw", *map(str, data), "--out", str(out)).exit_code == 0
+    assert numbers(out) == usual
+    if suffix == ".npz":
+        with np.load(out) as file:
+            found = dict(file)
+        assert found["test_files"].tolist() == sorted(found["test_files"].tolist())
+        assert found["train_files"][0] == "train/ape/ünder 02.png"
+        assert found["classes"].tolist() == ["ape", "b, ee"]
+        assert len(found["train_files"]) == len(found["train_features"]) == 29
+
+
+def test_several_labels_a_row_are_columns_of_0_and_1(run_cli, tmp_path, numbers):
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for split, n in (("train", 30), ("test", 12)):
+        arrays |= {f"{split}_features": rng.normal(size=(n, 3)).astype(np.float32)}
+        arrays |= {f"{split}_labels": rng.integers(0, 2, (n, 2))}
+    np.savez(tmp_path / "m.npz", classes=np.array(["red", "round"]), **arrays)
+    out = tmp_path / "m.csv"
+    assert run_cli("embed", str(tmp_path / "m.npz"), "--out", str(out)).exit_code == 0
+    table = pd.read_csv(out)
+    assert table[["label:red", "label:round"]].to_numpy()[:30].tolist() == arrays["train_labels"].tolist()
+    assert numbers(out) == numbers(tmp_path / "m.npz")
+
+
+def test_a_file_of_another_kind_is_refused(bad_input):
+    bad_input("has to end in .npz, .csv or .parquet", "embed", "raw", "--out", "e.xlsx")

@@ -10,6 +10,7 @@ import click
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import sslzoo
@@ -47,7 +48,8 @@ def command_lines(page: Path) -> Iterator[str]:
 COMMANDS = sorted({(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in command_lines(page)})
 ALL_PYTHON = [(page.relative_to(ROOT).as_posix(), code) for page in PAGES for code in blocks(page, "python")]
 PLUGINS = [(page, code) for page, code in ALL_PYTHON if "SwitchValue" in code]
-PYTHON = [given for given in ALL_PYTHON if given not in PLUGINS]
+API = [code for _, code in ALL_PYTHON if re.search(r"sslzoo\.(Callback|Run|embed)\b", code)]
+PYTHON = [given for given in ALL_PYTHON if given not in PLUGINS and given[1] not in API]
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -106,6 +108,32 @@ def test_python_on_a_page_runs_at_a_tiny_size(page: str, code: str, tmp_path: Pa
         assert names["encoder"] is not net
         assert 0 <= names["scores"]["knn"]["k5"] <= 1
         assert next((tmp_path / "runs").iterdir()).is_dir()
+
+
+def test_the_python_on_pages_works_from_one_block_to_the_next(tmp_path: Path, monkeypatch: Any) -> None:
+    """Literally, but for a number of epochs and a pretrained net; names that a page leaves to the reader are given."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "other-photos"):
+        for i in range(100):
+            place = tmp_path / folder / ("train", "test")[i % 5 == 0] / "ab"[i % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(place / f"{i}.png")
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save("mine.jpg")
+    code = (
+        "\n".join(API).replace("callbacks=[Watch()],", "callbacks=[Watch()], epochs=1,").replace("timm:resnet50", "raw")
+    )
+    names: dict[str, Any] = {
+        "sslzoo": sslzoo, "torch": torch, "MyNet": lambda: nn.Sequential(nn.Flatten(), nn.Linear(768, 16)),
+        "my_views": lambda images: images.flip(-1), "picture": Image.open("mine.jpg"),
+        "bank": rng.standard_normal((20, 4)), "bank_labels": rng.integers(2, size=20),
+        "queries": rng.standard_normal((5, 4)), "query_labels": rng.integers(2, size=5),
+    }  # fmt: skip
+    exec(compile(code, "docs/python.md", "exec"), names)
+    assert len(API) == 3
+    assert len(names["near"].queries[0].neighbours) == 8
+    assert names["found"].arrays["train_files"].shape == (80,)
+    assert set(names["scores"]) > {"recall@1", "map"}
 
 
 @pytest.mark.parametrize(("page", "code"), PLUGINS)

@@ -266,8 +266,51 @@ def test_the_transform_gives_what_the_evaluation_sees(quick, tmp_path):
         (lambda: sslzoo.encoder(None), "A run cannot be None"),
         (lambda: sslzoo.load(None), "An expression is a text or a list of texts"),
         (lambda: sslzoo.train(None), "An expression is a text or a list of texts"),
+        (lambda: sslzoo.train("simsiam", data=7), "--data cannot be 7"),
     ],
 )
 def test_wrong_words_from_python_are_sentences(call, sentence):
     with pytest.raises(sslzoo.UserError, match=sentence):
         call()
+
+
+# ---- features, neighbours and retrieval
+
+
+def test_embed_search_and_retrieval_from_python(quick, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        folder = tmp_path / "photos" / ("train", "test")[i % 4 == 0] / ("ape", "bee")[i // 12]
+        folder.mkdir(parents=True, exist_ok=True)
+        low = 0 if i < 12 else 128
+        Image.fromarray(rng.integers(low, low + 128, (16, 16, 3), dtype=np.uint8)).save(folder / f"{i:02}.png")
+    found = sslzoo.embed("raw", data=str(tmp_path / "photos"))
+    assert found.arrays["train_features"].shape == (18, 3 * 16 * 16)
+    assert found.arrays["train_files"][0] == "train/ape/01.png"
+    assert found.arrays["classes"].tolist() == ["ape", "bee"]
+    near = sslzoo.search(
+        "raw", tmp_path / "photos" / "test" / "bee" / "12.png", data=str(tmp_path / "photos"), number=3
+    )
+    assert [one.label_name for one in near.queries[0].neighbours] == ["bee"] * 3
+    own = sslzoo.search(
+        "raw", tmp_path / "photos" / "train" / "ape" / "01.png", data=str(tmp_path / "photos"), number=18
+    )
+    assert len(own.queries[0].neighbours) == 17  # all but itself
+    rows = found.arrays
+    scores = sslzoo.retrieval(rows["train_features"], rows["train_labels"], rows["test_features"], rows["test_labels"])
+    similar = unit(rows["test_features"]) @ unit(rows["train_features"]).T
+    first = rows["train_labels"][similar.argmax(axis=1)]
+    assert scores["recall@1"] == pytest.approx((first == rows["test_labels"]).mean())
+    alone = sslzoo.retrieval(rows["train_features"], rows["train_labels"], at=1)
+    similar = unit(rows["train_features"]) @ unit(rows["train_features"]).T
+    np.fill_diagonal(similar, -2)
+    by_hand = rows["train_labels"][similar.argmax(axis=1)] == rows["train_labels"]
+    assert alone["recall@1"] == pytest.approx(by_hand.mean())
+    with pytest.raises(sslzoo.UserError, match="Queries come with their labels"):
+        sslzoo.retrieval(rows["train_features"], rows["train_labels"], rows["test_features"])
+    with pytest.raises(sslzoo.UserError, match=r"embed\(\) has no option 'image_sizes'"):
+        sslzoo.embed("raw", image_sizes=3)
+
+
+def unit(rows):
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)

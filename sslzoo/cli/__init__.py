@@ -21,6 +21,7 @@ from ..tools.progress import listening
 from ..tools.version import __version__
 from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
+from .cluster import cluster
 from .data import data
 from .expression import part_signs
 from .interrupt import EXIT_CODE, ended, install
@@ -152,5 +153,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, ablate, study, knn, embed, search, data, protocols, runs, methods):
+for command in (train, ablate, study, knn, embed, search, cluster, data, protocols, runs, methods):
     main.add_command(command)

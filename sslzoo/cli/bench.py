@@ -168,23 +168,30 @@ def knn(
 @click.command()
 @click.argument("source", metavar="SOURCE")
 @source_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .npz file to write.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The file to write: .npz, .csv or .parquet."
+)
 @FORCE
 @AS_JSON
 @explained
 def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json: bool) -> None:
-    """Write a source's features and labels as an .npz that 'sslzoo knn' reads."""
-    from ..evaluation import sources
-    from ..evaluation.embedding import write_features
-    from ..evaluation.results import EmbedResult
-    from ..tools.files import check_out, check_replaced
+    """Write a source's features, with file, split and label of each image, as a table or an .npz.
 
-    check_out(out, ".npz")
+    \b
+    sslzoo embed runs/simclr-photos-s0-1 --out photos.csv
+    sslzoo embed timm:resnet50 --data path/to/images --out photos.parquet
+    """
+    from ..evaluation import sources
+    from ..evaluation.given.writing import check_out, write
+    from ..evaluation.results import EmbedResult
+    from ..tools.files import check_replaced
+
+    check_out(out)
     check_replaced(out, "--out", [source, *options.places], force)
     at_work()
     with show.Bar() as bar:
-        embedding = sources.embed(source, replace(options, progress=bar.at))
-    write_features(out, embedding)
+        embedding = sources.embed(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
+    write(out, embedding)
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
     if as_json:

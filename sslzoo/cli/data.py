@@ -22,7 +22,7 @@ def data() -> None:
 @click.option("--workers", type=int, help="Images that are read at a time; by default cores less one, 2 to 16.")
 @AS_JSON
 def check(folder: str | None, workers: int | None, as_json: bool, **given: Any) -> None:
-    """Read every image of a folder (or an .npz file) once, and say what a run would make of it.
+    """Read every image of a folder (or of data in another form) once, and say what a run would make of it.
 
     Ends with an error where a run would: too many images that cannot be read, or too few that can.
 

@@ -97,7 +97,8 @@ def stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
 
 
 DATA_HELP = (
-    "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images or an .npz file.  [default: digits, or a "
+    "digits, cifar10, cifar100, stl10, fashion-mnist, a folder of images, an .npz file, a .csv of paths, .parquet, "
+    "WebDataset's .tar, a folder of save_to_disk, hf:NAME, torchvision:NAME or medmnist:NAME.  [default: digits, or a "
     "run's own]"
 )
 data_options = stacked(

@@ -130,7 +130,7 @@ def held(dataset: Dataset, memory: str) -> Dataset:
 
 
 def _part_of(train: Split, bank: Split, size: int) -> Split:
-    """Return a bank in memory, as images of the training split where these have all of it; --limit may leave some out."""
+    """Return a bank in memory: images of the training split, where --limit left none of them out."""
     place = {text: i for i, text in enumerate(train.images.names)}
     found = [place.get(text) for text in bank.images.names]
     if None in found:

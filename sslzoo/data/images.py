@@ -17,6 +17,7 @@ from .contents.hashes import Hashes
 from .contents.kept import Stamp
 from .depth import Range
 from .listed.paths import taken, texts_of
+from .packed.index import Index
 from .picture import Picture, UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
@@ -219,6 +220,7 @@ class FileImages(ImageSource):
     shown: Range | None = None
     squares: Tensor | None = field(default=None, repr=False)
     whole: Packed | None = field(default=None, repr=False)
+    packed: tuple[Index, ...] = field(default=(), repr=False)  # of files that hold images, for processes that read
 
     @property
     def pixels(self) -> Tensor | None:

@@ -14,11 +14,11 @@ from simplejpeg import decode_jpeg
 from torch import Tensor
 
 from ..tools.errors import UserError, exhausted, no_memory
-from ..tools.files import read_with_state
 from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
 from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
+from .packed.index import read_with_state
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 CHUNK = 1024  # images resized at a time

@@ -16,6 +16,7 @@ from . import digits
 from .depth import Range
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, NEVER, held, measured, read_places, sized
+from .formats import kinds
 from .formats.arrays import from_arrays, own_arrays
 from .given.options import DataOptions
 from .home import count
@@ -40,7 +41,7 @@ def load(
     memory: str = AUTO,
     range: str | None = None,
 ) -> Dataset:
-    """Load a data set by name, folder or .npz file. Raises `UserError`.
+    """Load a data set by name, folder, .npz file or a format of `kinds`. Raises `UserError`.
 
     ``image_size`` sets the view's size in px (by default the images' own, at most 224); ``memory`` says whether images
     of files are kept in memory: "always", "never", or where they fit ("auto"). Nothing else depends on it. ``limit``
@@ -57,10 +58,23 @@ def read(given: DataOptions) -> Dataset:
     return ready(found, given.image_size or found.size, given.memory)
 
 
+def is_of_files(name: str) -> bool:
+    """Return whether data are images in files that are read one by one: a folder, or a format of these."""
+    found = kinds.find(name)
+    return os.path.isdir(os.path.expanduser(name)) or (found is not None and found[0].reads_files)
+
+
 def check_memory(memory: str) -> None:
     """Raise `UserError` for what --memory cannot be."""
     if memory not in MEMORY:
         raise UserError(f"--memory cannot be {memory!r}; it is {listing(MEMORY)}.")
+
+
+def check_alone(given: DataOptions) -> None:
+    """Raise `UserError` for options of folders beside data that have splits and labels of their own."""
+    if given.asked:
+        own = f"{given.place} has splits and labels of its own"
+        raise UserError(f"{given.asked[0]} is for folders of images, and {own}.")
 
 
 def find(given: DataOptions | str) -> Dataset:
@@ -81,6 +95,9 @@ def find(given: DataOptions | str) -> Dataset:
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
+    elif name and kinds.find(name) is not None:
+        check_alone(given)
+        dataset = kinds.dataset(name, shown)
     elif name and os.path.isdir(path):
         dataset = read_places(given, shown)
     elif path.suffix in FORMATS:
@@ -90,10 +107,11 @@ def find(given: DataOptions | str) -> Dataset:
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(
-            f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder or an .npz file."
+            f"There is no data {name!r}{did_you_mean(name, known)}; give {listing(known)}, a folder, an .npz file, "
+            f"{listing(one.words for one in kinds.FORMATS)}."
         )
-    if given.asked and not dataset.train.images.paths:
-        raise UserError(f"{given.asked[0]} is for images in files, and {name} has splits and labels of its own.")
+    if not dataset.train.images.paths:
+        check_alone(given)
     dataset = _scored(dataset)
     return dataset if limit is None else _limited(dataset, limit)
 

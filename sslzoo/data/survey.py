@@ -19,6 +19,7 @@ from . import sets
 from .contents.hashes import NOTHING
 from .depth import Range
 from .folders import of_listing, placed, sized
+from .formats import kinds
 from .given.options import DataOptions
 from .given.places import Listing, list_data
 from .layout import NO_LABELS
@@ -129,10 +130,16 @@ def survey(
     path = Path(os.path.expanduser(given.place))
     if path.suffix == ".npz" and not os.path.isdir(path):
         return survey_arrays(given), None
-    if not os.path.isdir(path):
-        raise UserError(f"There is no folder {path}; give a folder of images or an .npz file.")
+    form = kinds.find(given.place)
+    listing = None if form is None else kinds.listed(given.place, shown)
+    if form is not None:
+        sets.check_alone(given)
+    if form is not None and listing is None:
+        return survey_arrays(given), None
+    if listing is None and not os.path.isdir(path):
+        raise UserError(f"There is no folder {path}; give a folder of images, an .npz file or another form of data.")
     try:
-        listing = list_data(given, shown)
+        listing = listing or list_data(given, shown)
     except UserError as error:
         return Report(skipped=skipped(path, ())), str(error)
     three = {"train": listing.train, "val": listing.val, "test": listing.test}
@@ -152,7 +159,7 @@ def survey(
         splits={key: count_split(split, dict(enumerate(listing.names))) for key, split in splits.items()},
         unreadable=unreadable.rows(),
         kinds=dict(Counter(kind for file in seen.values() for kind in file.kinds).most_common()),
-        skipped=skipped(path, paths),
+        skipped=skipped(path, paths) if form is None else {},
         duplicates=duplicates(digests),
         sizes=sizes([file.size for file in seen.values() if file.unreadable is None], image_size),
         empty_classes=listing.empty,

@@ -41,6 +41,7 @@ class UnreadableImages:
     saved: int = 0  # how many of them are in the run's list
     reported: bool = False
     shown: Range | None = None  # `Picture`'s, of those that are read again
+    source: str | None = None  # what a person calls the data, where that is no folder
 
     def restrict_to(self, texts: Iterable[str]) -> None:
         """Count among the files of these paths alone."""
@@ -70,7 +71,7 @@ class UnreadableImages:
         share = 100 * len(self.reasons) / self.total
         raise UserError(
             f"{self.summary()}: {share:.3g}% where --max-bad allows {100 * allowed:.3g}%{where}; repair or remove what "
-            f"'sslzoo data check {self.folder}' shows, or raise --max-bad."
+            f"'sslzoo data check {self.source or self.folder}' shows, or raise --max-bad."
         )
 
     def none_readable(self, paths: Sequence[Path]) -> UserError:

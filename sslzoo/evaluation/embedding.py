@@ -2,6 +2,7 @@
 
 import os.path
 import zipfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +22,20 @@ ALONE = ("features", "labels", "classes")  # of one split; names of classes are 
 
 
 @dataclass(frozen=True)
+class Gap:
+    """Describes an image that has no row, since it could not be read: its place in its split, its file, its label."""
+
+    split: str
+    place: int
+    file: str
+    label: Any = None
+
+
+@dataclass(frozen=True)
 class Embedding:
     """Holds features [N, D] and labels of splits, by MedMNIST-like names: train_features, test_labels, ...
+
+    The names of files, relative to the data, are texts there, train_files, ...; ``gaps`` are images without rows.
 
     The names of classes, where there are some, are an array of texts there too, "classes". ``data`` names the data set,
     and ``images`` are its images where they are known, one for each row. Of a run there are its ``seed`` and its
@@ -37,6 +50,7 @@ class Embedding:
     group: str | None = None
     device: str = "cpu"
     note: str | None = None
+    gaps: Sequence[Gap] = ()
 
     @property
     def features(self) -> npt.NDArray[Any]:
@@ -94,8 +108,4 @@ def read_features(path: Path) -> Embedding:
 
 def write_features(path: Path, embedding: Embedding) -> None:
     """Write features as an .npz that ``sslzoo knn`` reads. Raises `UserError`."""
-    files.check_out(path, ".npz")
-    for name, rows in embedding.arrays.items():
-        if name.endswith("_features") and not np.isfinite(rows).all():
-            raise UserError(f"{embedding.source} gives features that are not finite; its weights are of no use.")
     files.write(path, lambda file: np.savez(file, **embedding.arrays))  # type: ignore[arg-type]

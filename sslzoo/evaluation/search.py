@@ -101,7 +101,18 @@ def _query(dataset: Dataset, name: str, searched: str) -> Query:
     if number >= len(home):
         raise UserError(f"The split has {len(home)} images, and {name} is none of them; count from 0.")
     image = home.take(torch.tensor([number]))
-    return Query(image, number if numbered and numbered[1] == searched else None)
+    if numbered is None:
+        return Query(image, place_of(Path(name), split_of(dataset, searched)))
+    return Query(image, number if numbered[1] == searched else None)
+
+
+def place_of(file: Path, split: Split) -> int | None:
+    """Return the place of a file in a split, by its path or a link to it; None where it is not one of its images."""
+    if not split.images.paths:
+        return None
+    own = os.path.realpath(file)
+    alike = [i for i, text in enumerate(split.images.names) if os.path.basename(text) == os.path.basename(own)]
+    return next((i for i in alike if os.path.realpath(split.images.names[i]) == own), None)
 
 
 def labels_of(split: Split, number: int, names: Sequence[str]) -> dict[str, Any]:

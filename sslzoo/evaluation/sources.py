@@ -17,6 +17,7 @@ from ..core.siamese import Siamese
 from ..data import sets
 from ..data.depth import Range
 from ..data.given.options import DataOptions
+from ..data.listed.paths import relative
 from ..data.splits import Dataset, Split
 from ..exchange import pretrained, weights
 from ..processes.launched import readers
@@ -31,7 +32,7 @@ from ..training.plan import Options, circumstances
 from ..views.colours import Colours, gray
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
-from .embedding import Embedding, holds_features, read_features
+from .embedding import Embedding, Gap, holds_features, read_features
 from .given.banks import Reading, embedding_of
 from .given.formats import ARRAYS, TABLES, WEIGHTS, shards_of
 from .given.named import holds_weights
@@ -114,8 +115,8 @@ def _options_of_runs(sources: Sequence[str]) -> list[Options]:
     return [runs.read_run(p).options for p in map(Path, map(os.path.expanduser, sources)) if runs.is_run(p)]
 
 
-def embed(name: str, options: EmbedOptions) -> Embedding:
-    """Return the features of a source. Raises `UserError`."""
+def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
+    """Return the features of a source, of each image with a label, or of ``every`` image. Raises `UserError`."""
     path = Path(os.path.expanduser(name))
     if is_features(path, options.backbone):
         if options.backbone or not options.usual:
@@ -126,11 +127,14 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
     source, dataset, device = open_source(name, options)
     arrays: dict[str, npt.NDArray[Any]] = {}
     notes: list[str] = []
-    for split, part in (("train", dataset.bank), ("test", dataset.test)):
+    gaps: list[Gap] = []
+    parts = dataset.splits if every else {"train": dataset.bank, "test": dataset.test}
+    for split, part in parts.items():
         if part is not None:
             arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
             if part.labels is not None:
                 arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+            gaps += named_rows(split, part, arrays)
     if options.max_bad is not None:
         dataset.unreadable.check_share(options.max_bad)
     if isinstance(source.net, Colours) and gray(arrays["train_features"]):
@@ -144,10 +148,22 @@ def embed(name: str, options: EmbedOptions) -> Embedding:
         if others := other_versions(about.versions):
             notes.append(f"it was trained with {others}")
     test = dataset.test and dataset.test.readable()
-    dataset = replace(dataset, bank=dataset.bank.readable(), test=test)  # a row for each
-    return Embedding(
-        source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), "; ".join(notes) or None
-    )
+    bank = dataset.train if every else dataset.bank
+    dataset = replace(dataset, bank=bank.readable(), test=test)  # a row for each
+    said = "; ".join(notes) or None
+    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
+
+
+def named_rows(split: str, part: Split, arrays: dict[str, npt.NDArray[Any]]) -> list[Gap]:
+    """Add the names of a split's files, of each that has a row, and return those that have none."""
+    names = part.images.names
+    if part.images.paths:
+        names = tuple(relative(names, part.unreadable.folder))
+    places = part.readable_places().tolist()
+    arrays[f"{split}_files"] = np.array([names[i] for i in places], dtype=np.str_)
+    labels = None if part.labels is None else part.labels.numpy()
+    missing = sorted({*range(len(names))} - {*places}) if len(places) < len(names) else []
+    return [Gap(split, i, names[i], None if labels is None else labels[i]) for i in missing]
 
 
 def is_features(path: Path, backbone: str | None = None) -> bool:
@@ -173,7 +189,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     data, size = shared_data([name], options), options.image_size or source.size
-    once = options.memory == "auto" and os.path.isdir(os.path.expanduser(data.place))
+    once = options.memory == "auto" and sets.is_of_files(data.place)
     memory = "never" if once else options.memory
     dataset = sets.read(replace(data, image_size=size, memory=memory, range=options.range or source.range))
     if source.net is not None:

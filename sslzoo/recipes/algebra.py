@@ -110,7 +110,9 @@ def _is_data(word: str) -> bool:
     """Return whether a word of an expression that nothing is named by is a folder or a file of data."""
     if canonical(word) in (*method_names(), *SWITCHES, *WORDS) or "=" in word or word.endswith(".toml"):
         return False
-    return os.path.isdir(os.path.expanduser(word)) or word.lower().endswith((".npz", ".npy"))
+    return os.path.isdir(os.path.expanduser(word)) or word.lower().endswith(
+        (".npz", ".npy", ".tar", ".parquet", ".csv")
+    )
 
 
 def canonical(word: str) -> str:

@@ -10,6 +10,7 @@ from .plain import console, escape, line, narrow, score, table, text
 
 if TYPE_CHECKING:
     from ..data.unreadable import UnreadableRow
+    from ..evaluation.cluster import ClusterResult
     from ..evaluation.results import (
         BenchmarkResult,
         BenchmarkRow,
@@ -63,6 +64,23 @@ def knn_tables(result: "BenchmarkResult") -> None:
     if protocol.several:
         about.append(f"several labels a row: {protocol.several}")
     out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
+
+
+def clusters_table(result: "ClusterResult") -> None:
+    """Print the clusters, the largest first, and how many images are near-duplicates or outliers."""
+    out = console()
+    title = f"clusters of {escape(result.source)} on {escape(result.data)} ({result.method})"
+    found = table("cluster", "images", "most central", "labels", title=title)
+    for row in result.clusters:
+        labels = ", ".join(f"{name} {count}" for name, count in [*row.labels.items()][:3])
+        found.add_row(str(row.cluster), f"{row.images:,}", escape(row.central[0]), escape(labels))
+    out.print(found)
+    doubled = sum(map(len, result.duplicates))
+    said = [f"{result.noise:,} of {result.images:,} images are in no cluster"] if result.noise else []
+    said += [f"{doubled:,} are near-duplicates, in {len(result.duplicates):,} groups"]
+    said += [f"{len(result.outliers):,} are outliers" + (f", first {result.outliers[0]}" if result.outliers else "")]
+    line("; ".join(said) + ".")
+    line(f"{result.out} has a row for each image." + (f" {result.montage} shows them." if result.montage else ""))
 
 
 def left_out(bad: Sequence["UnreadableRow"]) -> None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...processes.launched import readers
-from ...tools import files
 from ...tools.errors import UserError
 from ...tools.places import cache
 from ...tools.progress import Work
 from ..listed.paths import relative
+from ..packed import index
 from .kept import NO_STATE, SHA1, Kept, Stamp, holds, state_of
 
 SETTLED = 2_000_000_000  # nanoseconds after a change in which a file system may give another change the same time
@@ -114,7 +114,7 @@ class Hashes:
 
     def _read(self, text: str) -> bytes:
         try:
-            stamp = stamp_of(*files.read_with_state(text, MOST_BYTES))
+            stamp = stamp_of(*index.read_with_state(text, MOST_BYTES))
         except OSError:
             return bytes.fromhex(NOTHING)
         self.learn(text, stamp)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NewType, Self
 
 from ...tools import files
+from ..packed import index
 
 Stamp = NewType("Stamp", bytes)  # SHA-1, then a state
 MAGIC = b"sslzoo stamps 1\n"
@@ -39,7 +40,7 @@ def state_of(found: os.stat_result) -> bytes:
 def holds(stamp: Stamp, text: str) -> bool:
     """Return whether a file is in the state of a stamp, so that it has its content."""
     try:
-        found = os.stat(text)
+        found = index.state(text)
     except (OSError, ValueError):
         return False
     return stamp[SHA1:] == state_of(found) != NO_STATE

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from ...tools.errors import UserError, listing
 from ...tools.records import Record
+from ..formats.spelling import Spelled, from_anywhere, is_gone
 
 PLACES = ("data", "train", "val", "test", "labels", "unlabelled")  # options that may be files or folders
 SPLITS = ("train", "val", "test", "unlabelled")  # those of folders or files beside --data
@@ -71,7 +72,8 @@ class DataOptions(Record):
     @property
     def places(self) -> list[str]:
         """The files and folders that are named, which nothing is to be written over."""
-        return [_file(text) for name in PLACES if (text := getattr(self, name)) is not None]
+        named = {name: text for name in PLACES if (text := getattr(self, name)) is not None}
+        return [Spelled.of(text).text if name == "data" else _file(text) for name, text in named.items()]
 
     @property
     def source(self) -> tuple[str | int | None, ...]:
@@ -110,13 +112,15 @@ class DataOptions(Record):
     def resolved(self) -> Self:
         """Return the options with whole paths in place of those that are there; names stay."""
         places: dict[str, Any] = {name: _whole(getattr(self, name)) for name in PLACES}
+        places["data"] = self.data and from_anywhere(self.data)
         return replace(self, **places)
 
     def missing(self) -> str | None:
         """Return the option of a whole path that is no longer there; None where all are."""
         for name in PLACES:
             text = getattr(self, name)
-            if text is not None and os.path.isabs(text) and not os.path.exists(_file(text)):
+            gone = is_gone if name == "data" else _is_gone
+            if text is not None and gone(text):
                 return name
         return None
 
@@ -145,6 +149,11 @@ def _file(text: str) -> str:
     """Return the file of a place, without the names of columns behind it."""
     before, found, _ = text.partition(".csv:")
     return f"{before}.csv" if found else text
+
+
+def _is_gone(text: str) -> bool:
+    """Return whether a path from the root is there no longer."""
+    return os.path.isabs(text) and not os.path.exists(_file(text))
 
 
 def _whole(text: str | None) -> str | None:

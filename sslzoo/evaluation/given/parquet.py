@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen, some
-from .tables import feature_columns, labels_in, rows_of_columns, without_empty
+from .tables import MARK, feature_columns, labels_in, rows_of_columns, without_empty
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -28,12 +28,14 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
                 notes.append(f"features are {lists[0]}, its only column of lists of numbers")
             own = roles.pop("features", None)
             if own is None:
-                usual = [n for n, kind in kinds.items() if n not in roles.values() and _is_number_type(arrow, kind)]
+                free = [name for name in kinds if name not in roles.values() and not name.startswith(MARK)]
+                usual = [name for name in free if _is_number_type(arrow, kinds[name])]
                 names, notes = feature_columns(where, usual, columns.get("features"))
             else:
                 names = [own]
             features = _gathered(file, names, own is not None, where)
-            said = {n: file.read([n]).column(0).to_numpy() for n in {*roles.values()}}
+            wordy = [name for name in kinds if name in roles.values() or name.startswith(MARK)]
+            said = {name: file.read([name]).column(0).to_numpy() for name in wordy}
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give one that is there.") from None
     except (OSError, arrow.ArrowException) as error:

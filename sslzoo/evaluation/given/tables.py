@@ -8,6 +8,7 @@ import numpy as np
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen, labels_of, some, texts
 
+MARK = "label:"  # what a column begins with of 0 and 1, of one of several labels that a row may have
 NUMBERED = re.compile(r"(.*?)[_.-]?(\d+)")
 
 
@@ -53,9 +54,19 @@ def feature_columns(where: str, numeric: Sequence[str], wanted: str | None) -> t
 def rows_of_columns(
     where: str, features: Array, roles: Mapping[str, str], column: Mapping[str, Array], notes: list[str]
 ) -> Rows:
-    labels = numbers_or_texts(labels_of(where, column[roles["labels"]])) if "labels" in roles else None
+    """Return rows of features and of the columns beside them, by their roles. Raises `UserError`."""
+    marks = [name for name in column if name.startswith(MARK)]
+    labels: Array | None = None
+    classes: tuple[str, ...] = ()
+    if "labels" in roles:
+        labels = numbers_or_texts(labels_of(where, column[roles["labels"]]))
+    elif marks:
+        several = [numbers_or_texts(labels_of(where, column[name])) for name in marks]
+        if any(one.dtype.kind not in "iub" for one in several):
+            raise UserError(f"{where} has columns {MARK}... that are not all 0 or 1; mend them.")
+        labels, classes = np.stack(several, axis=1), tuple(name.removeprefix(MARK) for name in marks)
     files, splits = (texts(where, column[roles[r]], r) if r in roles else None for r in ("files", "splits"))
-    return Rows(features, labels, files, splits, notes=tuple(notes))
+    return Rows(features, labels, files, splits, classes, tuple(notes))
 
 
 def numbers_or_texts(labels: Array) -> Array:

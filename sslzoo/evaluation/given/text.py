@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen
-from .tables import feature_columns, labels_in, rows_of_columns, without_empty
+from .tables import MARK, feature_columns, labels_in, rows_of_columns, without_empty
 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
 DELIMITERS = ",;\t|"
@@ -23,7 +23,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
     where = str(path)
     roles = chosen({role: name for role, name in columns.items() if role != "features"}, head, where)
     roles.pop("features", None)
-    wordy = [name for name in head if name in roles.values()]
+    wordy = [name for name in head if name in roles.values() or name.startswith(MARK)]
     first = _cells(path, delimiter, LOOKED_AT)
     numeric = [name for i, name in enumerate(head) if name not in wordy and all(_is_number(row[i]) for row in first)]
     names, notes = feature_columns(where, numeric, columns.get("features"))

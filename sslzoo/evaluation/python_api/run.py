@@ -13,23 +13,23 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data.picture import as_rgb, square
-from ..recipes.algebra import parse
-from ..recipes.layers import Circumstances, resolve_here
-from ..recipes.plugins import give_backbone
-from ..recipes.recipe import Recipe
-from ..tools.errors import UserError, checked
-from ..training import runs
-from ..training.listeners.reporter import LogRow, Result
-from ..training.run import resume
-from ..views.given import Augment
-from .benchmark import Request, benchmark
-from .drawn.curves import curves
-from .embedding import Embedding
-from .evaluate import Evaluation
-from .protocols import chosen
-from .results import BenchmarkRow, UnlabelledRow
-from .sources import EmbedOptions, embed
+from ...data.picture import as_rgb, square
+from ...recipes.algebra import parse
+from ...recipes.layers import Circumstances, resolve_here
+from ...recipes.plugins import give_backbone
+from ...recipes.recipe import Recipe
+from ...tools.errors import UserError, checked
+from ...training import runs
+from ...training.listeners.reporter import LogRow, Result
+from ...training.run import resume
+from ...views.given import Augment
+from ..benchmark import Request, benchmark
+from ..drawn.curves import curves
+from ..embedding import Embedding
+from ..evaluate import Evaluation
+from ..protocols import chosen
+from ..results import BenchmarkRow, UnlabelledRow
+from ..sources import EmbedOptions, embed
 
 
 class Transform:

@@ -1,0 +1,1 @@
+"""Files that hold many images: where each lies in one, and reading it alone."""

@@ -1,0 +1,87 @@
+"""Images that lie compressed in a file, unpacked once into the cache, where each can be read alone."""
+
+import hashlib
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from ...tools import files
+from ...tools.errors import UserError
+from ...tools.places import cache
+from .index import Index, known, state_of
+
+Images = Iterable[tuple[str, bytes]]  # a name and its bytes
+VERSION = 1
+MOST = 2**33  # bytes of an index
+HINT = "make room there, or set SSLZOO_CACHE to a folder that has some"
+
+
+def unpacked(holder: str, about: str, images: Callable[[], Images]) -> Index:
+    """Return the index of a file's images, which are unpacked where the cache does not have them as the file is now.
+
+    ``about`` says which images of it are meant. Raises `UserError` where they cannot be written.
+    """
+    state = state_of(os.stat(holder))
+    name = hashlib.sha1(json.dumps([VERSION, os.path.abspath(holder), state, about]).encode()).hexdigest()
+    place = cache() / "unpacked" / f"{name}.images"
+    if (found := _kept(holder, place)) is not None:
+        return found
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        (lock := place.with_suffix(".lock")).touch()
+    except OSError as error:
+        raise UserError(f"{place.parent} cannot be written ({error.strerror}); {HINT}.") from None
+    with files.locked(lock, wait=True):  # another process may be at it
+        if (found := _kept(holder, place)) is None:
+            found = _made(holder, place, images)
+    lock.unlink(missing_ok=True)
+    return found
+
+
+def _made(holder: str, place: Path, images: Callable[[], Images]) -> Index:
+    """Unpack images, and write where they lie when all of them are there."""
+    names: list[str] = []
+    spans: list[tuple[int, int]] = []
+    sums: list[int] = []
+
+    def write(file: BinaryIO) -> None:
+        for name, content in images():
+            spans.append((file.tell(), len(content)))
+            names.append(name)
+            sums.append(zlib.crc32(content))
+            file.write(content)
+
+    files.write(place, write, HINT)
+    table, checks = np.array(spans, np.int64).reshape(-1, 2), np.array(sums, np.uint32)
+    content = table.tobytes() + checks.tobytes() + os.fsencode("\0".join(names))
+    head = json.dumps({"images": len(names), "sha1": hashlib.sha1(content).hexdigest()}).encode()
+    files.write(_list_of(place), head + b"\n" + content, HINT)
+    return Index.of(holder, str(place), names, table, checks)
+
+
+def _kept(holder: str, place: Path) -> Index | None:
+    """Return the index of what the cache has, if it is whole."""
+    own = known(holder)
+    if own is not None and own.file == str(place) and place.exists():
+        return own
+    with suppress(OSError, ValueError, KeyError):
+        head, _, content = files.read_regular(_list_of(place), MOST).partition(b"\n")
+        about = json.loads(head)
+        n, size = about["images"], place.stat().st_size
+        if hashlib.sha1(content).hexdigest() == about["sha1"]:
+            table = np.frombuffer(content, np.int64, 2 * n).reshape(-1, 2)
+            checks = np.frombuffer(content, np.uint32, n, 16 * n)
+            names = os.fsdecode(content[20 * n :]).split("\0") if n else []
+            if not n or int(table.sum(axis=1).max()) <= size:
+                return Index.of(holder, str(place), names, table, checks)
+    return None
+
+
+def _list_of(place: Path) -> Path:
+    return place.with_suffix(".list")
