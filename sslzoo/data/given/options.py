@@ -134,7 +134,7 @@ def parted(labels: str) -> tuple[Path, tuple[str, ...]]:
     for suffix in (".csv", ".tsv"):
         before, found, columns = labels.partition(f"{suffix}:")
         if found and not os.path.exists(os.path.expanduser(labels)):
-            named = tuple(one.strip() for one in columns.split(",") if one.strip())
+            named = tuple(one.strip() for one in columns.removeprefix("label=").split(",") if one.strip())
             if not named:
                 raise UserError(
                     f"--labels {labels} names no column behind the colon; give one, or leave the colon out."
