@@ -140,7 +140,7 @@ def made(form, root, out):
 
 def run(data, out, **options):
     """The losses, kNN and the weights of a run."""
-    result = sslzoo.train("simsiam", **{**RUN, "data": str(data), "out": str(out), **options})
+    result = sslzoo.train("simsiam", **{**RUN, "data": None if data is None else str(data), "out": str(out), **options})
     lines = (Path(result["run"]) / "log.csv").read_text().splitlines()
     losses = [line.split(",")[lines[0].split(",").index("loss")] for line in lines[1:]]
     weights = sslzoo.encoder(str(result["run"])).state_dict()

@@ -74,7 +74,7 @@ def check_alone(given: DataOptions) -> None:
     """Raise `UserError` for options of folders beside data that have splits and labels of their own."""
     if given.asked:
         own = f"{given.place} has splits and labels of its own"
-        raise UserError(f"{given.asked[0]} is for folders of images, and {own}.")
+        raise UserError(f"{given.asked[0]} is for images in files, and {own}.")
 
 
 def find(given: DataOptions | str) -> Dataset:
@@ -99,14 +99,13 @@ def find(given: DataOptions | str) -> Dataset:
         check_alone(given)
         dataset = of_listing(items_given)
     elif name and kinds.find(name) is not None:
-        check_alone(given)
-        dataset = kinds.dataset(name, shown)
+        dataset = kinds.dataset(given, shown)
     elif name and os.path.isdir(path):
-        dataset = read_places(given, shown)
+        dataset = read_places(given, shown, kinds.listed)
     elif path.suffix in FORMATS:
         dataset = from_arrays(path.stem, FORMATS[path.suffix](path), own=True, shown=shown)
     elif given.train is not None:
-        raise UserError(f"There is no folder {path}; give --train a folder of images.")
+        raise UserError(f"There is no folder {path}; give --train a folder of images, or files of a format.")
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(

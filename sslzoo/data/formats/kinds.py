@@ -10,7 +10,8 @@ from typing import Any
 
 from ..depth import Range
 from ..folders import of_listing
-from ..given.places import Listing
+from ..given.options import DataOptions
+from ..given.places import Listing, list_data
 from ..listed.tree import IGNORED
 from ..picture import SUFFIXES
 from ..splits import Dataset
@@ -90,10 +91,21 @@ def listed(name: str, shown: Range | None) -> Listing | None:
     return listing
 
 
-def dataset(name: str, shown: Range | None) -> Dataset:
+def listing_of(given: DataOptions, shown: Range | None) -> Listing | None:
+    """Return the images of data in files of a format, with the splits and labels that are given beside.
+
+    It is None where they are in none of these. Raises `UserError`.
+    """
+    if (main := listed(given.place, shown)) is None:
+        return None
+    return list_data(given, shown, lambda text, shown: main if text == given.place else listed(text, shown))
+
+
+def dataset(given: DataOptions, shown: Range | None) -> Dataset:
     """Return the data set of data in one of the formats. Raises `UserError`."""
-    if (listing := listed(name, shown)) is not None:
+    if (listing := listing_of(given, shown)) is not None:
         return of_listing(listing)
+    name = given.place
     found = find(name)
     assert found is not None  # who calls this has asked
     arrays = found[0].function("arrays")
