@@ -141,8 +141,7 @@ def made(form, root, out):
 
 def run(data, out, **options):
     """The losses, kNN and the weights of a run."""
-    data = {} if data is None else {"data": str(data)}
-    result = sslzoo.train("simsiam", **{**RUN, **data, "out": str(out), **options})
+    result = sslzoo.train("simsiam", **{**RUN, "data": None if data is None else str(data), "out": str(out), **options})
     lines = (Path(result["run"]) / "log.csv").read_text().splitlines()
     losses = [line.split(",")[lines[0].split(",").index("loss")] for line in lines[1:]]
     weights = sslzoo.encoder(str(result["run"])).state_dict()
@@ -222,28 +221,6 @@ def test_labels_of_a_table_and_images_without(folder, expected, tmp_path):
     assert (len(found.train), len(found.bank), len(found.test)) == (48, 24, 6)
     more = sets.find(DataOptions(str(home / "train-000.tar"), unlabelled=str(home / "test-000.tar")))
     assert (len(more.train), more.names) == (60, ())
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"data": "train-0.tar", "class_depth": 1}, "--class-depth is for folders of images"),
-        ({"train": ".", "test": "test-0.tar"}, "has splits of its own (test or train); give it as --data"),
-        ({"data": "train-0.tar", "test": "folder"}, "--test folder is in another form than train-0.tar"),
-        ({"data": "train-0.tar", "test": "gone.tar"}, "gone.tar"),
-    ],
-)
-def test_splits_that_do_not_go_together_are_refused(folder, tmp_path, monkeypatch, options, words):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "folder").mkdir()
-    for split in ("train", "test"):
-        (out := tmp_path / f"in-{split}").mkdir()
-        as_webdataset(folder, out)
-        (out / f"{split}-000.tar").rename(tmp_path / f"{split}-0.tar")
-        [path.unlink() for path in out.iterdir()]
-    with pytest.raises(UserError) as found:
-        sets.find(DataOptions(**options))
-    assert words in str(found.value)
 
 
 def test_a_true_hf_folder_is_read_as_datasets_reads_it(folder, tmp_path):

@@ -131,8 +131,11 @@ def splits_of_tables(
     splits: dict[str, Rows] = {}
     for split, own in tables.items():
         rows = splits.setdefault(split, Rows())
-        for table in own:
-            rows.add(table.rows())
+        made = [table.rows() for table in own]
+        for one in made:
+            rows.add(one)
+        if first.columns.several:
+            rows.table = np.concatenate([one.table for one in made if one.table is not None])
     size = sum(int(table.index.spans[:, 1].sum()) for table in every if table.index.sums is not None)
     notes = (
         [f"pictures are unpacked into the cache, where each can be read alone: {size / 1e6:,.0f} MB"] if size else []

@@ -12,11 +12,13 @@ from typing import Any
 
 from ...tools import files
 from ...tools.errors import UserError
+from ..depth import Range
+from ..given.places import Listing
 from ..layout import SPLITS
 from ..packed import arrow
 from ..packed.unpacked import Images, unpacked
 from .columns import Columns, Table, needed, splits_of_tables
-from .rows import Found
+from .rows import Found, to_listing
 from .spelling import COLUMNS, Spelled
 
 SCHEME = "hf:"
@@ -24,7 +26,7 @@ MOST = 100_000_000  # bytes of what describes a data set
 CHECK = "check its name and the network, or give a folder of save_to_disk"
 
 
-def found(spelled: Spelled) -> Found:
+def listed(spelled: Spelled, shown: Range | None) -> Listing:
     """Return the images of a folder that `save_to_disk` wrote, or of a data set by its name. Raises `UserError`."""
     if spelled.text.startswith(SCHEME) and not os.path.exists(spelled.text):
         cut = COLUMNS.match(spelled.given)
@@ -37,7 +39,7 @@ def found(spelled: Spelled) -> Found:
     tables = {split: [_table(path, spelled) for path in paths] for split, paths in parts.items()}
     splits, names, notes = splits_of_tables({_split(split): own for split, own in tables.items()}, spelled)
     root = Path(os.path.commonpath([path.parent for paths in parts.values() for path in paths]))
-    return Found(name, root, splits, names, notes)
+    return to_listing(Found(name, root, splits, names, notes), spelled.given, shown)
 
 
 def _split(name: str) -> str:

@@ -11,21 +11,19 @@ from typing import Any
 from ..depth import Range
 from ..folders import of_listing
 from ..given.options import DataOptions
-from ..given.places import Listing
+from ..given.places import Listing, list_data
 from ..listed.tree import IGNORED
 from ..picture import SUFFIXES
 from ..splits import Dataset
 from .arrays import from_arrays
-from .rows import Found, to_listing
 from .spelling import SCHEME, Spelled
-from .together import together
 
 
 @dataclass(frozen=True)
 class Format:
     """Declares a format: the file of this folder that reads it, and how its data are known.
 
-    Its file has ``found(spelled)``, which returns a `Found`, or ``arrays(name)``, which returns arrays by
+    Its file has ``listed(spelled, shown)``, which returns a `Listing`, or ``arrays(name)``, which returns arrays by
     MedMNIST's keys, or both, where the first may return None. ``suffixes`` are those of files, which a folder may hold
     too where ``in_folders`` says so; ``inside`` are files of which a folder has all, of one group; ``scheme`` stands
     before names.
@@ -85,30 +83,34 @@ def find(name: str) -> tuple[Format, Spelled] | None:
     return next(((one, spelled) for one in FORMATS if suffix in one.suffixes), None)
 
 
-def _found(name: str) -> Found | None:
-    """Return what is found in data of a format of files; None where they are in none. Raises `UserError`."""
-    if (form := find(name)) is None or (read := form[0].function("found")) is None:
-        return None
-    made: Found | None = read(form[1])
-    return made
-
-
-def listed(given: DataOptions, shown: Range | None) -> Listing | None:
+def listed(name: str, shown: Range | None) -> Listing | None:
     """Return the images of data in files of a format; None where they are in none. Raises `UserError`."""
-    if (main := _found(given.place)) is None:
+    if (found := find(name)) is None or (read := found[0].function("listed")) is None:
         return None
-    return to_listing(together(main, given, _found), given.place, shown)
+    listing: Listing | None = read(found[1], shown)
+    return listing
+
+
+def listing_of(given: DataOptions, shown: Range | None) -> Listing | None:
+    """Return the images of data in files of a format, with the splits and labels that are given beside.
+
+    It is None where they are in none of these. Raises `UserError`.
+    """
+    if (main := listed(given.place, shown)) is None:
+        return None
+    return list_data(given, shown, lambda text, shown: main if text == given.place else listed(text, shown))
 
 
 def dataset(given: DataOptions, shown: Range | None) -> Dataset:
     """Return the data set of data in one of the formats. Raises `UserError`."""
-    if (listing := listed(given, shown)) is not None:
+    if (listing := listing_of(given, shown)) is not None:
         return of_listing(listing)
-    form = find(given.place)
-    assert form is not None  # who calls this has asked
-    arrays = form[0].function("arrays")
+    name = given.place
+    found = find(name)
+    assert found is not None  # who calls this has asked
+    arrays = found[0].function("arrays")
     assert arrays is not None  # a format has one of the two
-    return from_arrays(given.place, arrays(given.place.partition(":")[2]), own=True, shown=shown)
+    return from_arrays(name, arrays(name.partition(":")[2]), own=True, shown=shown)
 
 
 def _suffixes(folder: Path) -> set[str]:

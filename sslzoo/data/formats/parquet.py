@@ -7,15 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ...tools.errors import UserError
+from ..depth import Range
+from ..given.places import Listing
 from ..packed.unpacked import Images, unpacked
 from .columns import Columns, Table, needed, splits_of_tables
-from .rows import Found, split_files
+from .rows import Found, split_files, to_listing
 from .spelling import Spelled
 
 ROWS = 64  # read at a time
 
 
-def found(spelled: Spelled) -> Found:
+def listed(spelled: Spelled, shown: Range | None) -> Listing:
     """Return the images of a .parquet, of a pattern of several, or of a folder of them. Raises `UserError`."""
     files = [Path(os.path.abspath(file)) for file in spelled.files()]
     if len(files) == 1 and files[0].is_dir():
@@ -24,7 +26,7 @@ def found(spelled: Spelled) -> Found:
     tables = {split: [_table(file, spelled) for file in own] for split, own in split_files(files, root).items()}
     splits, names, notes = splits_of_tables(tables, spelled)
     name = files[0].stem if len(files) == 1 else Path(spelled.text).name if Path(spelled.text).is_dir() else root.name
-    return Found(name, root, splits, names, notes)
+    return to_listing(Found(name, root, splits, names, notes), spelled.given, shown)
 
 
 def _table(path: Path, spelled: Spelled) -> Table:

@@ -9,8 +9,10 @@ import numpy as np
 
 from ...tools.errors import UserError, did_you_mean, listing
 from ...tools.progress import Work
+from ..depth import Range
+from ..given.places import Listing
 from ..home import some
-from .rows import Found, Rows, common_root, split_word
+from .rows import Found, Rows, common_root, split_word, to_listing
 from .spelling import Spelled
 
 IMAGE = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path")
@@ -20,7 +22,7 @@ DELIMITERS = ",;\t|"
 NONE = ("", "nan", "null", "none", "n/a", "na")  # of a cell that says that there is no label
 
 
-def found(spelled: Spelled) -> Found:
+def listed(spelled: Spelled, shown: Range | None) -> Listing:
     """Return the images of a CSV, whose first line names its columns. Raises `UserError`."""
     path = Path(os.path.abspath(spelled.text))
     head, lines = _table(path)
@@ -51,7 +53,7 @@ def found(spelled: Spelled) -> Found:
             rows.table[(rows.table < 0).any(axis=1)] = -1
     root = common_root(files, path.parent)
     names = [head[i] for i in several]
-    return Found(path.stem, root, found, names, notes)
+    return to_listing(Found(path.stem, root, found, names, notes), spelled.given, shown)
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:

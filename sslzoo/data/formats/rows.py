@@ -40,15 +40,10 @@ class Rows:
     table: npt.NDArray[np.int8] | None = None
 
     def add(self, other: "Rows") -> None:
-        """Add the images of another file of the same split; where one of the two says nothing, they have no labels."""
-        width = next((rows.table.shape[1] for rows in (self, other) if rows.table is not None), None)
-        for rows in (self, other):
-            if width is not None and rows.table is None:
-                rows.table = np.full((len(rows.texts), width), -1, np.int8)
-            elif width is None and (self.labels or other.labels):
+        """Add the images of another file of the same split."""
+        if bool(other.labels) != bool(self.labels):  # of half of the images nobody says what they are
+            for rows in (self, other):
                 rows.labels = rows.labels or [None] * len(rows.texts)
-        if self.table is not None and other.table is not None:
-            self.table = np.concatenate([self.table, other.table])
         self.texts += other.texts
         self.labels += other.labels
         self.packed += other.packed
@@ -67,7 +62,6 @@ class Found:
     splits: dict[str, Rows]
     names: Sequence[str] = ()
     notes: list[str] = field(default_factory=list)
-    all_train: bool = False  # what has no label, too, whatever is held out
 
 
 def as_label(found: Any) -> Label:
@@ -146,7 +140,7 @@ def to_listing(found: Found, given: str, shown: Range | None) -> Listing:
     assert train is not None
     lone = _lone(labels["train"], labels[held], names, held) if held in labels and labels["train"].ndim == 1 else {}
     val = split("val") if held == "test" else None
-    return Listing(train, split(held), names, val, held, empty, lone, notes, found.name, found.all_train)
+    return Listing(train, split(held), names, val, held, empty, lone, notes, found.name)
 
 
 def _lone(train: torch.Tensor, other: torch.Tensor, names: Sequence[str], held: str) -> dict[str, str]:

@@ -19,8 +19,10 @@ from ...tools import files
 from ...tools.errors import UserError, did_you_mean, listing
 from ...tools.places import cache
 from ...tools.progress import Work
+from ..depth import Range
+from ..given.places import Listing
 from ..packed.unpacked import Images, unpacked
-from .rows import Found, Rows, as_label, common_root
+from .rows import Found, Rows, as_label, common_root, to_listing
 from .spelling import Spelled
 
 Options = dict[str, Any]
@@ -75,7 +77,7 @@ SETS = {
 }  # fmt: skip
 
 
-def found(spelled: Spelled) -> Found | None:
+def listed(spelled: Spelled, shown: Range | None) -> Listing | None:
     """Return the images of a set whose pictures are files, or are kept as such; None of one in arrays."""
     name, how, variant = _known(spelled.text)
     if how.resident:
@@ -88,7 +90,7 @@ def found(spelled: Spelled) -> Found | None:
         with Work(f"{split} images of {name}", len(made)) as work:
             splits[split] = _files(made, work) or _packed(name, split, made, work)
     root = common_root([text for rows in splits.values() for text in rows.texts], cache().absolute())
-    return Found(name, root, splits, names)
+    return to_listing(Found(name, root, splits, names), spelled.given, shown)
 
 
 def arrays(text: str) -> dict[str, Any]:

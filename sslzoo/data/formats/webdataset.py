@@ -18,12 +18,14 @@ import numpy as np
 
 from ...tools.errors import UserError, listing
 from ...tools.progress import Work
+from ..depth import Range
+from ..given.places import Listing
 from ..home import some
 from ..packed import index
 from ..packed.index import Index
 from ..packed.lists import Places, is_settled, place_of
 from ..picture import SUFFIXES
-from .rows import Found, Label, Rows, as_label, in_turn, split_files
+from .rows import Found, Label, Rows, as_label, in_turn, split_files, to_listing
 from .spelling import Spelled
 
 CLASS = "cls"  # the part of a sample that is its class
@@ -41,7 +43,7 @@ class Sample:
     texts: dict[str, bytes] = field(default_factory=dict)
 
 
-def found(spelled: Spelled) -> Found:
+def listed(spelled: Spelled, shown: Range | None) -> Listing:
     """Return the images of a tar, of a pattern of several, or of a folder of them. Raises `UserError`."""
     files = [Path(os.path.abspath(file)) for file in spelled.files()]
     if len(files) == 1 and files[0].is_dir():
@@ -69,7 +71,7 @@ def found(spelled: Spelled) -> Found:
             f"no sample has a part .{CLASS}, only {what}: no labels; {spelled.hint('label')} says which they are"
         )
     name = spelled.given if len(files) > 1 and root.name == "" else root.name if len(files) > 1 else files[0].stem
-    return Found(name, root, splits, names, notes)
+    return to_listing(Found(name, root, splits, names, notes), spelled.given, shown)
 
 
 def _number(splits: Sequence[Rows]) -> None:
