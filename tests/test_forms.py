@@ -314,6 +314,9 @@ def test_medmnist_by_name(monkeypatch):
     assert asked == [("train", 64, True), ("val", 64, True), ("test", 64, True)]
     assert found.names == ("round", "long")
     assert np.array_equal(found.train.images.pixels[:, 0, 2:30, 2:30], arrays["a"])
+    Blood.__init__ = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("\n  No network.\nmore"))
+    with pytest.raises(UserError, match=r"could not be downloaded into .* \(No network\); check the network"):
+        sets.find("medmnist:bloodmnist")
     for name, words in (("bloodmnst", "did you mean 'bloodmnist'"), ("nodulemnist3d", "no set of pictures")):
         with pytest.raises(UserError, match=words):
             sets.find(f"medmnist:{name}")
