@@ -11,7 +11,7 @@ from ..depth import Range
 from ..folders import of_listing
 from ..given.options import DataOptions
 from ..given.places import Listing, list_data
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from ..splits import Dataset
 from .arrays import from_arrays
 from .spelling import SCHEME, Spelled
@@ -115,7 +115,7 @@ def _files(folder: Path) -> Iterator[str]:
     for here, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         names += [name.lower() for name in files if not name.startswith(".")]
-        if any(os.path.splitext(name)[1] in SUFFIXES for name in names):
+        if any(is_picture(os.path.splitext(name)[1]) for name in names):
             return
         if len(names) > MOST or here.count(os.sep) - str(folder).count(os.sep) > 2:
             break

@@ -21,7 +21,7 @@ from ..given.places import Listing
 from ..home import some
 from ..packed import index
 from ..packed.index import Index
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from .rows import Found, Label, Rows, as_label, in_turn, split_files, to_listing
 from .spelling import Spelled
 
@@ -99,7 +99,7 @@ def _read(path: Path, spelled: Spelled, work: Work) -> tuple[Rows, Counter[str]]
                 sample = samples.setdefault(key, Sample())
                 if part in sample.pictures or part in sample.texts:
                     raise UserError(f"{path} holds {member.name} twice; give each sample a name of its own.")
-                if os.path.splitext("x." + part)[1].lower() in SUFFIXES:
+                if is_picture(os.path.splitext("x." + part)[1].lower()):
                     sample.pictures[part] = member
                     work.add(1)
                 else:
