@@ -193,6 +193,21 @@ def test_a_true_hf_folder_is_read_as_datasets_reads_it(folder, tmp_path):
         assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), [np.asarray(one["image"]) for one in true[name]])
 
 
+def test_rows_that_say_only_where_their_file_is(folder, tmp_path):
+    """As in what `load_dataset("imagefolder")` keeps in its cache."""
+    found = files(folder, "train")
+    images = [{"bytes": None, "path": str(path)} for path, _ in found]
+    table = pyarrow.table({"image": images, "label": [NAMES[label] for _, label in found]})
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = table.set_column(0, "image", table.column(0).cast(kind))
+    parquet.write_table(table, tmp_path / "x.parquet")
+    read = sets.find(str(tmp_path / "x.parquet"))
+    assert read.names == tuple(NAMES)
+    both = {*read.train.images.names, *read.test.images.names}
+    assert both == {str(path) for path, _ in found}
+    assert not read.unreadable.reasons
+
+
 def test_a_name_of_datasets_is_looked_up_by_it(folder, tmp_path, monkeypatch):
     """The network's edge is a stub: what `load_dataset` returns has the Arrow files of its cache."""
     home, asked = as_hf(folder, tmp_path), []

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("source", metavar="SOURCE")
 @source_options
-@click.option("--k", type=int, help="Clusters, by k-means.  [default: as many as HDBSCAN finds]")
+@click.option("--k", type=int, help="Clusters, by spherical k-means.  [default: as many as HDBSCAN finds]")
 @click.option("--near", type=float, default=0.99, show_default=True, help="Cosine similarity of near-duplicates.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .csv to write, a row for each image.")
-@click.option("--montage", type=PNG, help="A PNG of each cluster's most central images.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The .csv or .parquet to write.")
+@click.option("--montage", type=PNG, help="A PNG of clusters, outliers and near-duplicates.")
 @FORCE
 @AS_JSON
 @explained
@@ -35,6 +35,14 @@ def cluster(
     \b
     sslzoo cluster runs/simclr-photos-s0-1 --out clusters.csv --montage clusters.png
     sslzoo cluster timm:resnet50 --data path/to/images --k 20 --out clusters.csv
+
+    \b
+    The table has a row for each image, empty for one that cannot be read:
+    file, split, label
+    cluster, similarity   0 is the largest, none is empty; the cosine to its centre
+    nearest               the image most like it, and nearest_similarity
+    duplicates            the number of its group of near-duplicates
+    outlier_factor        the local outlier factor; an outlier has more than 1.5
     """
     from ..evaluation.cluster import Grouping
     from ..evaluation.cluster import cluster as group

@@ -15,8 +15,8 @@ from ..tools.labels import NOBODY
 from . import digits
 from .depth import Range
 from .downloads import TORCHVISION
-from .folders import AUTO, MEMORY, NEVER, held, measured, read_places, sized
-from .formats import kinds
+from .folders import AUTO, MEMORY, NEVER, held, measured, of_listing, read_places, sized
+from .formats import items, kinds
 from .formats.arrays import from_arrays, own_arrays
 from .given.options import DataOptions
 from .home import count
@@ -95,6 +95,9 @@ def find(given: DataOptions | str) -> Dataset:
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
+    elif (items_given := items.listed(name, shown)) is not None:
+        check_alone(given)
+        dataset = of_listing(items_given)
     elif name and kinds.find(name) is not None:
         dataset = kinds.dataset(given, shown)
     elif name and os.path.isdir(path):

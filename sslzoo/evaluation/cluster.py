@@ -1,36 +1,32 @@
 """Clusters of images without labels: groups of features, near-duplicates and outliers, one row an image."""
 
-import csv
-import io
+import os.path
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from sklearn.cluster import HDBSCAN, KMeans
-from sklearn.neighbors import LocalOutlierFactor
 
-from ..data.splits import Dataset
 from ..data.unreadable import UnreadableRow
-from ..metrics.neighbours import nearest
-from ..metrics.rows import unit_rows
-from ..metrics.task import Floats, Ints
+from ..metrics import alike, index
+from ..metrics.clusters import COLUMNS, NOISE, Clusters, hdbscan, kmeans
+from ..metrics.rows import matrix, unit_rows
+from ..metrics.task import Doubles, Ints, Rows, Search
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Record
-from .drawn import gallery
+from .drawn.montage import Strip, montage
 from .embedding import Embedding
-from .given.writing import SPLITS, tables
-from .sources import EmbedOptions, embed
+from .given.writing import SPLITS
+from .grouped import check_out, labels_of, names_of, table, write
+from .sources import EmbedOptions, embed, is_features
 
-FEWEST, MOST, SHARE = 5, 20, 50  # neighbours by which rows are outliers: one in so many, scikit-learn's 20 at most
-MOST_WITHOUT_K = 50_000  # rows that HDBSCAN is given, which compares all of them
 SMALLEST = 5  # rows of a cluster that HDBSCAN finds
-SHOWN = 8  # images of a cluster in a montage
-NOISE = -1
+OUTLYING = 1.5  # the local outlier factor from which scikit-learn takes a row for an outlier
+NAMED = 3  # of what lies farthest off
+SHOWN, STRIPS, GROUPS = 8, 20, 8  # of a montage: images in a strip, clusters, and groups of near-duplicates
+MANY = 0.5  # a share of images, from which it is said that the features tell few apart, or that few are in a cluster
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,11 @@ class ClusterRow(Record):
 
 @dataclass(frozen=True)
 class ClusterResult(Record):
-    """Is what ``sslzoo cluster --json`` prints; ``duplicates`` are groups of near-duplicates, ``noise`` is of none."""
+    """Is what ``sslzoo cluster --json`` prints; ``duplicates`` are groups of near-duplicates, ``noise`` is of none.
+
+    ``outliers`` have a local outlier factor above 1.5, and ``farthest`` the highest ones, outliers or not. ``note``
+    says what makes it mean less than it seems to, left out where nothing does.
+    """
 
     source: str
     data: str
@@ -73,162 +73,154 @@ class ClusterResult(Record):
     clusters: Sequence[ClusterRow]
     duplicates: Sequence[Sequence[str]]
     outliers: Sequence[str]
+    farthest: Sequence[str]
     out: str
     montage: str | None
     bad: Sequence[UnreadableRow]
+    note: str | None = field(default=None, metadata={"optional": True})
 
 
 @dataclass(frozen=True)
 class Clustered:
-    """Holds what is known of rows [N]: cluster, similarity to its centre, nearest row and how similar that is.
+    """Holds what is known of rows [N]: clusters, the nearest other row, and its cosine in float64.
 
-    ``group`` numbers near-duplicates, -1 of a row without; ``factor`` is the local outlier factor (Breunig et al.
-    2000), about 1 for a row amid others, and ``outlier`` says which rows scikit-learn takes for outliers.
+    ``first`` is the first of each row's near-duplicates, itself where it has none. ``factor`` is the local outlier
+    factor (Breunig et al. 2000), about 1 for a row amid others.
     """
 
-    cluster: Ints
-    central: Floats
+    clusters: Clusters
     nearest: Ints
-    similarity: Floats
-    group: Ints
-    factor: Floats
-    outlier: npt.NDArray[np.bool_]
+    similarity: Doubles
+    first: Ints
+    factor: Doubles
+
+    @property
+    def group(self) -> Ints:
+        """Return the number of each row's group of near-duplicates [N], -1 of a row without."""
+        often = np.bincount(self.first)[self.first] > 1
+        found = np.full(len(often), -1)
+        found[often] = np.unique(self.first[often], return_inverse=True)[1]
+        return found
+
+    @property
+    def duplicates(self) -> list[Ints]:
+        """Return the rows of each group of near-duplicates, by its number."""
+        groups = self.group
+        inside = np.argsort(groups, kind="stable")[np.count_nonzero(groups < 0) :]
+        ends: Ints = np.cumsum(np.bincount(groups[inside]))
+        return np.split(inside, ends[:-1]) if len(inside) else []
+
+    @property
+    def farthest(self) -> Ints:
+        """Return all rows, those with the highest factor first."""
+        return np.argsort(-self.factor, kind="stable")
+
+    @property
+    def outliers(self) -> Ints:
+        """Return the rows that scikit-learn takes for outliers, the farthest first."""
+        return self.farthest[: np.count_nonzero(self.factor > OUTLYING)]
 
 
-def cluster(source: str, options: EmbedOptions, how: Grouping, out: Path, montage: Path | None = None) -> ClusterResult:
-    """Group the images of a data set by the features of a source, and write a row for each. Raises `UserError`."""
-    files.check_out(out, ".csv")
-    if montage is not None:
-        files.check_out(montage, ".png", "--montage")
+def cluster(source: str, options: EmbedOptions, how: Grouping, out: Path, picture: Path | None = None) -> ClusterResult:
+    """Group the images of a data set by the features of a source, and write a row for each. Raises `UserError`.
+
+    The splits are taken together. ``out`` is a .csv or .parquet, and ``picture`` a PNG of a montage.
+    """
+    check_out(out)
+    if picture is not None:
+        files.check_out(picture, ".png", "--montage")
+        if is_features(Path(os.path.expanduser(source)), options.backbone):
+            raise UserError(f"{source} holds features alone, and a montage shows images; name a run or a model.")
     embedding = embed(source, options, every=True)
-    if montage is not None and embedding.images is None:
-        raise UserError(f"{source} holds features alone, and a montage shows images; name a run or a model.")
-    parts = (embedding.arrays.get(f"{split}_features") for split in SPLITS)
-    rows = np.concatenate([part for part in parts if part is not None])
-    found = grouped(unit_rows(source, rows), how)
-    names, splits, labels = described(embedding)
-    files.write(out, table(names, splits, labels, found))
-    ordered = [central_first(found, number) for number in np.unique(found.cluster[found.cluster != NOISE])]
-    if montage is not None:
-        assert embedding.images is not None
-        files.write(montage, gallery.png([*tiles(embedding.images, ordered, labels)]))
-    duplicates = [names[found.group == number].tolist() for number in range(found.group.max() + 1)]
+    rows = rows_of(embedding)
+    done = options.progress
+    found = grouped(
+        rows, how, embedding.source, index.Exact(embedding.device),
+        lambda n: None if done is None else done(f"{embedding.source}: neighbours", n, len(rows)),
+    )  # fmt: skip
+    names, ordered = names_of(embedding), [found.clusters.members(i) for i in range(found.clusters.number)]
+    columns = table(embedding, names, found)
+    drawn = None if picture is None else montage(embedding, strips(found, ordered, names))
+    write(out, columns)
+    if picture is not None and drawn is not None:
+        files.write(picture, drawn)
+    words = labels_of(embedding)
     return ClusterResult(
-        source=embedding.source, data=embedding.data, method=named(how), images=len(names),
-        noise=int((found.cluster == NOISE).sum()),
+        source=embedding.source, data=embedding.data, method=named(how, rows), images=len(names),
+        noise=int((found.clusters.of_rows == NOISE).sum()),
         clusters=[
-            ClusterRow(i, len(own), names[own[:3]].tolist(), counts(labels[own])) for i, own in enumerate(ordered)
+            ClusterRow(i, len(own), [names[j] for j in own[:3]], counts(words[j] for j in own))
+            for i, own in enumerate(ordered)
         ],
-        duplicates=duplicates, outliers=names[np.argsort(-found.factor, kind="stable")[: found.outlier.sum()]].tolist(),
-        out=str(out), montage=None if montage is None else str(montage),
+        duplicates=[[names[j] for j in group] for group in found.duplicates],
+        outliers=[names[j] for j in found.outliers],
+        farthest=[names[j] for j in found.farthest[:NAMED]],
+        out=str(out), montage=None if picture is None else str(picture),
         bad=embedding.images.unreadable.rows() if embedding.images is not None else (),
+        note="; ".join(notes(embedding, how, found, names)) or None,
     )  # fmt: skip
 
 
-def counts(labels: npt.NDArray[Any]) -> dict[str, int]:
-    """Return how often each label is there, the most frequent first; an empty one is none."""
-    return dict(Counter(label for label in labels.tolist() if label).most_common())
+def rows_of(embedding: Embedding) -> Rows:
+    """Return the features of all splits [N, D]. Raises `UserError` where these are not of one width."""
+    keys = [f"{split}_features" for split in SPLITS if f"{split}_features" in embedding.arrays]
+    parts = [matrix(f"{embedding.source}: {key}", embedding.arrays[key]) for key in keys]
+    if len({part.shape[1] for part in parts}) > 1:
+        widths = " and ".join(str(part.shape[1]) for part in parts)
+        raise UserError(f"{embedding.source} has splits of {widths} columns; give those of one encoder.")
+    return np.concatenate(parts) if len(parts) > 1 else parts[0]
 
 
-def named(how: Grouping) -> str:
-    """Return in words how rows are grouped."""
-    return "HDBSCAN" if how.k is None else f"k-means, k = {how.k}, seed {how.seed}"
-
-
-def grouped(rows: Floats, how: Grouping) -> Clustered:
-    """Return what is known of rows [N, D] of length 1. Raises `UserError` for too few, or too many to compare all."""
+def grouped(
+    rows: Rows,
+    how: Grouping,
+    name: str = "The rows",
+    search: Search | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Clustered:
+    """Return what is known of rows [N, D] of any length. Raises `UserError` for too few, or too many to compare all."""
     if len(rows) < 2:
         raise UserError("One image is no set to group; give two or more.")
-    if how.k is None and len(rows) > MOST_WITHOUT_K:
-        raise UserError(f"{len(rows):,} images are too many to find their number of clusters; say it with --k.")
-    if how.k is not None and how.k > len(rows):
-        raise UserError(f"--k {how.k} is more than the {len(rows)} images; give a smaller one.")
-    labels = numbered(
-        HDBSCAN(min_cluster_size=min(SMALLEST, len(rows)), copy=True).fit_predict(rows) if how.k is None
-        else KMeans(how.k, n_init=10, random_state=how.seed).fit_predict(rows)
-    )  # fmt: skip
-    centres = np.stack([rows[labels == i].mean(axis=0) for i in range(labels.max() + 1)] or [rows.mean(axis=0)])
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
-    central = np.einsum("nd,nd->n", rows, centres[np.maximum(labels, 0)]).astype(np.float32)
-    k = min(max(FEWEST, min(MOST, len(rows) // SHARE)), len(rows) - 1)
-    similar, near = nearest(rows, rows, k, excluded=np.arange(len(rows)))
-    factor = LocalOutlierFactor(n_neighbors=k)
-    outlier = factor.fit_predict(rows) < 0
-    return Clustered(
-        labels, central, near[:, 0], similar[:, 0], groups(similar, near, how.near),
-        (-factor.negative_outlier_factor_).astype(np.float32), outlier,
-    )  # fmt: skip
+    narrow = unit_rows(name, rows)
+    clusters = hdbscan(narrow, SMALLEST) if how.k is None else kmeans(narrow, how.k, how.seed)
+    around = alike.surroundings(name, rows, search, progress)
+    first = alike.linked(rows, around[0][:, 0], how.near)
+    factor = alike.outlier_factors(name, rows, around, search)
+    return Clustered(clusters, around[1][:, 0], around[0][:, 0], first, factor)
 
 
-def numbered(labels: npt.NDArray[Any]) -> Ints:
-    """Return clusters numbered from the largest on; noise stays -1."""
-    sizes = Counter(labels[labels != NOISE].tolist())
-    place = {label: i for i, (label, _) in enumerate(sorted(sizes.items(), key=lambda pair: (-pair[1], pair[0])))}
-    return np.array([place.get(label, NOISE) for label in labels.tolist()], np.int64)
+def named(how: Grouping, rows: Rows) -> str:
+    """Return in words how rows are grouped."""
+    seen = f", {COLUMNS} principal components" if min(rows.shape) > COLUMNS else ""
+    return f"HDBSCAN{seen}" if how.k is None else f"spherical k-means, k = {how.k}, seed {how.seed}"
 
 
-def groups(similar: Floats, near: Ints, least: float) -> Ints:
-    """Return the number of each row's group of near-duplicates, joined over pairs; -1 of a row without any."""
-    parent = np.arange(len(near))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = int(parent[i])
-        return i
-
-    for i, column in np.argwhere(similar >= least):
-        a, b = sorted((root(int(i)), root(int(near[i, column]))))
-        parent[b] = a
-    roots = np.array([root(i) for i in range(len(parent))])
-    often = np.bincount(roots, minlength=len(roots))[roots] > 1
-    found = np.full(len(roots), NOISE, np.int64)
-    found[often] = np.unique(roots[often], return_inverse=True)[1]
-    return found
+def notes(embedding: Embedding, how: Grouping, found: Clustered, names: Sequence[str]) -> list[str]:
+    """Return what makes a grouping mean less than it seems to."""
+    said = [embedding.note] if embedding.note else []
+    if how.k is not None and found.clusters.number < how.k:
+        said.append(f"there are no more than {found.clusters.number} different rows, and so many clusters")
+    if how.k is None and (share := float((found.clusters.of_rows == NOISE).mean())) > MANY:
+        said.append(f"{share:.0%} of the images are in no cluster; --k N gives each one")
+    if (share := float((found.group >= 0).mean())) > MANY:
+        said.append(
+            f"{share:.0%} of the images have a near-duplicate at {how.near:g}: the features tell few apart, so take a "
+            "higher --near or another source"
+        )
+    if twice := len(names) - len({*names}):
+        said.append(f"{twice} rows have the name of another one")
+    return said
 
 
-def central_first(found: Clustered, number: int) -> Ints:
-    """Return the rows of a cluster, those that are most like its centre first."""
-    own = np.flatnonzero(found.cluster == number)
-    return own[np.argsort(-found.central[own], kind="stable")]
+def counts(labels: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Return how often each label is there, the most frequent first."""
+    return dict(Counter(one for some in labels for one in some).most_common())
 
 
-def described(embedding: Embedding) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return names, splits and labels of the rows, as texts [N]."""
-    names, splits, labels = [], [], []
-    for split, one in tables(embedding).items():
-        for file, words, place in zip(one.files, one.labels, one.places, strict=True):
-            if place >= 0:
-                names.append(file)
-                splits.append(split)
-                labels.append(" ".join(words) if len(words) > 1 else words[0])
-    return np.array(names), np.array(splits), np.array(labels)
-
-
-def table(names: npt.NDArray[Any], splits: npt.NDArray[Any], labels: npt.NDArray[Any], found: Clustered) -> bytes:
-    """Return a CSV with a row for each image."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    heads = ("file", "split", "label", "cluster", "similarity", "nearest", "nearest_similarity", "duplicates")
-    writer.writerow([*heads, "outlier_factor", "outlier"])
-    for i, name in enumerate(names):
-        near = [names[found.nearest[i]], f"{found.similarity[i]:.6f}", "" if found.group[i] < 0 else found.group[i]]
-        own = "" if found.cluster[i] == NOISE else found.cluster[i]
-        factor = [f"{found.factor[i]:.4f}", found.outlier[i]]
-        writer.writerow([name, splits[i], labels[i], own, f"{found.central[i]:.6f}", *near, *factor])
-    return text.getvalue().encode()
-
-
-def tiles(data: Dataset, ordered: Sequence[Ints], labels: npt.NDArray[Any]) -> list[tuple[str, list[gallery.Tile]]]:
-    """Return for each cluster its heading and its most central images."""
-    parts = [data.bank, *(one for one in (data.val, data.test) if one is not None)]
-    ends = np.cumsum([len(part) for part in parts])
-    rows = []
-    for number, own in enumerate(ordered):
-        shown = []
-        for i in own[:SHOWN].tolist():
-            part = int(np.searchsorted(ends, i, side="right"))
-            place = i - (int(ends[part - 1]) if part else 0)
-            shown.append(gallery.Tile(gallery.pictures(parts[part], [place], data.size)[0], str(labels[i])))
-        rows.append((f"cluster {number}: {len(own):,} images", shown))
-    return rows or [("no cluster", [])]
+def strips(found: Clustered, ordered: Sequence[Ints], names: Sequence[str]) -> list[Strip]:
+    """Return what a montage shows: the centres of the largest clusters, the outliers, and near-duplicates."""
+    shown = [(f"cluster {i}: {len(own):,} images", own) for i, own in enumerate(ordered[:STRIPS])]
+    shown.append((f"the farthest off, of {len(found.outliers):,} outliers", found.farthest))
+    for group in sorted(found.duplicates, key=len, reverse=True)[:GROUPS]:
+        shown.append((f"near-duplicates: {len(group):,} images", group))
+    return [Strip(heading, own[:SHOWN], [names[i] for i in own[:SHOWN]]) for heading, own in shown]

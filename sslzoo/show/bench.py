@@ -32,6 +32,7 @@ SHORT = {name: RETRIEVAL[name] for name in ("recall@1", "recall@10", "precision@
 HIT_RATE = (
     "R@k: a right row among the first k, a hit rate; of tied rows R@1 draws one by lot, where k1 lets all of them vote"
 )
+MOST_CLUSTERS = 20  # that are shown
 RUNS = ("run", "method", "data", "epochs", "loss", "std", "rank", "kNN k20", "started")
 
 
@@ -71,15 +72,20 @@ def clusters_table(result: "ClusterResult") -> None:
     out = console()
     title = f"clusters of {escape(result.source)} on {escape(result.data)} ({result.method})"
     found = table("cluster", "images", "most central", "labels", title=title)
-    for row in result.clusters:
+    for row in result.clusters[:MOST_CLUSTERS]:
         labels = ", ".join(f"{name} {count}" for name, count in [*row.labels.items()][:3])
         found.add_row(str(row.cluster), f"{row.images:,}", escape(row.central[0]), escape(labels))
-    out.print(found)
+    if result.clusters:
+        out.print(found)
     doubled = sum(map(len, result.duplicates))
-    said = [f"{result.noise:,} of {result.images:,} images are in no cluster"] if result.noise else []
+    more = len(result.clusters) - MOST_CLUSTERS
+    said = [f"{more:,} smaller clusters are not shown"] if more > 0 else []
+    said += [f"{result.noise:,} of {result.images:,} images are in no cluster"] if result.noise else []
     said += [f"{doubled:,} are near-duplicates, in {len(result.duplicates):,} groups"]
-    said += [f"{len(result.outliers):,} are outliers" + (f", first {result.outliers[0]}" if result.outliers else "")]
+    said += [f"{len(result.outliers):,} are outliers, the farthest off {', '.join(result.farthest)}"]
     line("; ".join(said) + ".")
+    if result.note:
+        line(f"Warning: {result.source}: {result.note}", stderr=True)
     line(f"{result.out} has a row for each image." + (f" {result.montage} shows them." if result.montage else ""))
 
 
