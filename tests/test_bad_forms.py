@@ -328,6 +328,15 @@ def test_a_folder_with_pictures_is_a_folder_whatever_lies_beside_them(tmp_path):
     assert (found.train.images.names, found.notes) == (before.train.images.names, before.notes)
 
 
+def test_links_to_folders_with_pictures_are_looked_into(tmp_path):
+    pictures(tmp_path / "elsewhere", [f"{i:02}.png" for i in range(30)])
+    (tmp_path / "set" / "b").mkdir(parents=True)
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "b" / "back").symlink_to(tmp_path / "set")
+    tar(tmp_path / "set" / "backup.tar", samples(4))
+    assert all("/a/" in name for name in sets.find(str(tmp_path / "set")).train.images.names)
+
+
 def test_a_sample_that_is_asked_for_is_not_its_own_neighbour(tmp_path, run_cli):
     path = tar(tmp_path / "s.tar", samples(40))
     words = ["search", "raw", f"{path}/0000.png", "--data", str(path), "--image-size", "16", "--json"]
