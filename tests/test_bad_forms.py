@@ -3,6 +3,7 @@
 import csv
 import gzip
 import io
+import json
 import os
 import tarfile
 import zipfile
@@ -292,6 +293,51 @@ def test_a_tar_that_changes_under_a_run_stops_it(tmp_path):
         found.train.images.read([0], 16)
     again = sets.find(str(path))
     assert again.train.images.digests() != found.train.images.digests()
+
+
+def test_where_samples_lie_is_looked_up_once_for_each_state_of_a_tar(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sslzoo.data.packed.lists.SETTLED", 0)
+    path = tar(tmp_path / "s.tar", samples(40))
+    first = sets.find(str(path))
+    opened = []
+    monkeypatch.setattr(tarfile, "open", lambda *_, **__: opened.append(1))
+    again = sets.find(str(path))
+    assert opened == []
+    assert again.train.images.names == first.train.images.names
+    assert again.train.labels.tolist() == first.train.labels.tolist()
+    assert again.train.images.digests() == first.train.images.digests()
+    monkeypatch.undo()
+    monkeypatch.setenv("SSLZOO_CACHE", str(tmp_path / "cache"))
+    (kept,) = (tmp_path / "cache" / "lists").iterdir()
+    kept.write_bytes(kept.read_bytes()[:-3] + b"xyz")  # damaged, so made anew
+    assert sets.find(str(path)).train.images.names == first.train.images.names
+    tar(path, samples(50))
+    found = sets.find(str(path))
+    assert len(found.train) + len(found.test) == 50
+
+
+def test_a_folder_with_pictures_is_a_folder_whatever_lies_beside_them(tmp_path):
+    pictures(tmp_path / "set", [f"{'ab'[i % 2]}/deep/er/still/{i:02}.png" for i in range(30)])
+    before = sets.find(str(tmp_path / "set"))
+    tar(tmp_path / "set" / "backup.tar", samples(4))
+    parquet.write_table(table(), tmp_path / "set" / "metadata.parquet")
+    (tmp_path / "set" / "state.json").write_text("{}")
+    (tmp_path / "set" / "list.csv").write_text("file,label\n")
+    found = sets.find(str(tmp_path / "set"))
+    assert (found.train.images.names, found.notes) == (before.train.images.names, before.notes)
+
+
+def test_a_sample_that_is_asked_for_is_not_its_own_neighbour(tmp_path, run_cli):
+    path = tar(tmp_path / "s.tar", samples(40))
+    words = ["search", "raw", f"{path}/0000.png", "--data", str(path), "--image-size", "16", "--json"]
+    found = run_cli(*words)
+    assert found.exit_code == 0, found.stderr
+    (query,) = json.loads(found.stdout)["queries"]
+    near = [one["file"] for one in query["neighbours"]]
+    assert near
+    assert all(file.startswith(f"{path}/") for file in near)
+    assert f"{path}/0000.png" not in near
 
 
 # ---- parquet ---------------------------------------------------------------------------------------------------------

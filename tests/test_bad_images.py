@@ -318,8 +318,8 @@ def test_of_images_in_memory_those_that_cannot_be_read_are_known(classes, monkey
     root = classes()
     whole = sets.load(str(root))
     path = root / "train" / "b" / "003.png"
-    listed = folders.list_folder
-    monkeypatch.setattr(folders, "list_folder", lambda *given: (listed(*given), spoiled(path, kind))[0])
+    listed = folders.list_data
+    monkeypatch.setattr(folders, "list_data", lambda *given: (listed(*given), spoiled(path, kind))[0])
     found = sets.load(str(root))
     place = sorted(root.glob("train/*/*.png") if kind != "gone" else [*root.glob("train/*/*.png"), path]).index(path)
     kept = [i for i in range(20) if i != place]

@@ -140,7 +140,7 @@ def made(form, root, out):
 
 def run(data, out, **options):
     """The losses, kNN and the weights of a run."""
-    result = sslzoo.train("simsiam", **{**RUN, "data": str(data), "out": str(out), **options})
+    result = sslzoo.train("simsiam", **{**RUN, "data": None if data is None else str(data), "out": str(out), **options})
     lines = (Path(result["run"]) / "log.csv").read_text().splitlines()
     losses = [line.split(",")[lines[0].split(",").index("loss")] for line in lines[1:]]
     weights = sslzoo.encoder(str(result["run"])).state_dict()
@@ -191,6 +191,21 @@ def test_a_true_hf_folder_is_read_as_datasets_reads_it(folder, tmp_path):
         assert split.labels.tolist() == true[name]["label"]
         pixels = split.images.read([*range(len(split))], 32).pixels
         assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), [np.asarray(one["image"]) for one in true[name]])
+
+
+def test_rows_that_say_only_where_their_file_is(folder, tmp_path):
+    """As in what `load_dataset("imagefolder")` keeps in its cache."""
+    found = files(folder, "train")
+    images = [{"bytes": None, "path": str(path)} for path, _ in found]
+    table = pyarrow.table({"image": images, "label": [NAMES[label] for _, label in found]})
+    kind = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
+    table = table.set_column(0, "image", table.column(0).cast(kind))
+    parquet.write_table(table, tmp_path / "x.parquet")
+    read = sets.find(str(tmp_path / "x.parquet"))
+    assert read.names == tuple(NAMES)
+    both = {*read.train.images.names, *read.test.images.names}
+    assert both == {str(path) for path, _ in found}
+    assert not read.unreadable.reasons
 
 
 def test_a_name_of_datasets_is_looked_up_by_it(folder, tmp_path, monkeypatch):

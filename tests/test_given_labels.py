@@ -166,6 +166,7 @@ def test_a_column_is_named_behind_a_colon(twenty: tuple[Path, pd.DataFrame], ref
     with refused("has the columns fine, coarse", f"as in --labels {file}:fine"):
         all_labels(root, file)
     assert all_labels(root, f"{file}:fine") == dict(zip(table["file"], table["label"], strict=True))
+    assert all_labels(root, f"{file}:label=fine") == all_labels(root, f"{file}:fine")  # as of other forms of data
     found = all_labels(root, f"{file}:coarse")
     assert found == {name: str(label[-1] in "01") for name, label in zip(table["file"], table["label"], strict=True)}
     with refused("has no column 'fin'", "did you mean 'fine'?"):

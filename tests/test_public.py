@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, get_type_hints
 
@@ -15,6 +15,7 @@ import sslzoo
 from sslzoo.recipes.schema import Value
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.plan import Options
+from sslzoo.training.run import Data
 
 GIVEN = {"UserError", "Recipe", "Result", "LogRow", "Step", "Evaluation"}  # an error, and what is given back or told
 CALLED = sorted(set(sslzoo.__all__) - GIVEN)
@@ -39,6 +40,7 @@ def test_train_takes_the_options_of_a_run_by_name() -> None:
     expected = {field.name: (field.default, options[field.name]) for field in fields(Options)}
     expected |= {"reporter": (None, Reporter | None), "stop_after": (None, int | None)}
     expected |= {"backbone": (None, str | nn.Module | None), "callbacks": ((), Sequence[object])}
+    expected |= {"data": (None, str | Data | Mapping[str, Data] | None)}
     expected |= {"augment": (None, Callable[[torch.Tensor], torch.Tensor] | None)}
     assert {name: (one.default, types[name]) for name, one in rest.items()} == expected
 

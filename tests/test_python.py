@@ -314,3 +314,108 @@ def test_embed_search_and_retrieval_from_python(quick, tmp_path):
 
 def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+# ---- data as a torch Dataset
+
+
+class Photos(torch.utils.data.Dataset):
+    """Pictures of one split in a folder of classes, in the order of their names, as torchvision's ImageFolder."""
+
+    def __init__(self, folder, kind="pillow"):
+        self.classes = sorted(path.name for path in folder.iterdir())
+        self.files = [(file, i) for i, name in enumerate(self.classes) for file in sorted((folder / name).iterdir())]
+        self.kind, self.read = kind, 0
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        self.read += 1
+        file, label = self.files[i]
+        with Image.open(file) as picture:
+            array = np.array(picture.convert("RGB"))
+        if self.kind == "array":
+            return {"image": array, "label": self.classes[label]}
+        if self.kind == "tensor":
+            return torch.from_numpy(array).permute(2, 0, 1), label
+        if self.kind == "floats":
+            return torch.from_numpy(array).permute(2, 0, 1) / 255, torch.tensor(label)
+        return Image.fromarray(array), label
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        place = tmp_path / "photos" / ("train", "test")[i % 4 == 0] / ("ape", "bee")[i % 2 if i % 4 else i // 4 % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 20 + i % 5, 3), dtype=np.uint8)).save(place / f"{i:02}.png")
+    return tmp_path / "photos"
+
+
+@pytest.mark.parametrize("kind", ["pillow", "array", "tensor", "floats"])
+@pytest.mark.parametrize("memory", ["always", "never"])
+def test_a_dataset_gives_the_loss_and_the_knn_of_its_folder(folders, quick, kind, memory):
+    options = {**quick, "limit": None, "batch_size": 15, "image_size": 16, "workers": 1 if memory == "never" else 0}
+    usual = sslzoo.train("simsiam", data=str(folders), memory=memory, **options)
+    data = {split: Photos(folders / split, kind) for split in ("train", "test")}
+    found = sslzoo.train("simsiam", data=data, memory=memory, **options)
+    assert (found.loss, found.knn) == (usual.loss, usual.knn)
+    assert [data[split].read for split in ("train", "test")] == [45, 15]  # once each
+
+
+def test_a_run_on_a_dataset_goes_on_where_it_is_given_again(folders, quick):
+    options = {**quick, "limit": None, "batch_size": 15, "image_size": 16}
+    data = {split: Photos(folders / split) for split in ("train", "test")}
+    whole = sslzoo.train("simsiam", data=data, **options)
+    part = sslzoo.train("simsiam", data=data, stop_after=1, **options)
+    assert sslzoo.resume(part.run, data=data).loss == whole.loss
+    other = {**data, "train": data["test"]}
+    part = sslzoo.train("simsiam", data=data, stop_after=1, **options)
+    with pytest.raises(sslzoo.UserError, match="have changed"):
+        sslzoo.resume(part.run, data=other)
+
+
+def test_a_dataset_without_labels_trains(quick):
+    pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    result = sslzoo.train("simsiam", data=torch.utils.data.TensorDataset(pixels), **{**quick, "limit": None})
+    assert result.knn is None
+    assert np.isfinite(result.loss)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (
+            [torch.zeros(5, 16, 16)],
+            r"The image of item 0 of train is a Tensor \[5, 16, 16\], torch.float32; it has to be",
+        ),
+        ([torch.full((3, 8, 8), 7.0)], "it has to be a picture of Pillow's"),
+        ([(Image.new("RGB", (9, 9)), 0.5)], "The label of item 0 of train is 0.5"),
+        ([{"pixels": 3}], "has pixels and no 'image'"),
+        ([], "has no items"),
+        ({"test": [Image.new("RGB", (9, 9))]}, "has to have 'train'"),
+        ({"train": [], "dev": []}, "data has 'dev'"),
+        ({"train": "photos"}, "is a str and no Dataset"),
+    ],
+)
+def test_what_is_no_dataset_is_refused(quick, data, sentence):
+    with pytest.raises(sslzoo.UserError, match=sentence):
+        sslzoo.train("simsiam", data=data, **quick)
+
+
+def test_an_item_that_fails_is_named(quick):
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, i):
+            if i == 2:
+                raise OSError("the disk is gone")
+            return Image.new("RGB", (9, 9))
+
+    with pytest.raises(
+        sslzoo.UserError, match=r"Item 2 of the train split cannot be read \(OSError: the disk is gone\)"
+    ):
+        sslzoo.train("simsiam", data=Broken(), **quick)

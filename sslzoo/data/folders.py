@@ -14,7 +14,7 @@ from ..tools.progress import Work
 from .contents.copies import Held
 from .depth import Range
 from .given.options import DataOptions
-from .given.places import Listing, list_data, list_folder
+from .given.places import Listing, Read, list_data, list_folder
 from .home import count
 from .images import FileImages, Opened, Packed
 from .layout import NO_LABELS
@@ -37,9 +37,9 @@ def read_folder(root: Path, shown: Range | None = None) -> Dataset:
     return of_listing(list_folder(root, shown))
 
 
-def read_places(given: DataOptions, shown: Range | None = None) -> Dataset:
-    """Read the folders that options name, as `read_folder` does. Raises `UserError`."""
-    return of_listing(list_data(given, shown))
+def read_places(given: DataOptions, shown: Range | None, read: Read) -> Dataset:
+    """Read the places that options name, as `read_folder` does; ``read`` is `list_data`'s. Raises `UserError`."""
+    return of_listing(list_data(given, shown, read))
 
 
 def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:

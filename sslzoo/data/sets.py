@@ -15,8 +15,8 @@ from ..tools.labels import NOBODY
 from . import digits
 from .depth import Range
 from .downloads import TORCHVISION
-from .folders import AUTO, MEMORY, NEVER, held, measured, read_places, sized
-from .formats import kinds
+from .folders import AUTO, MEMORY, NEVER, held, measured, of_listing, read_places, sized
+from .formats import items, kinds
 from .formats.arrays import from_arrays, own_arrays
 from .given.options import DataOptions
 from .home import count
@@ -74,7 +74,7 @@ def check_alone(given: DataOptions) -> None:
     """Raise `UserError` for options of folders beside data that have splits and labels of their own."""
     if given.asked:
         own = f"{given.place} has splits and labels of its own"
-        raise UserError(f"{given.asked[0]} is for folders of images, and {own}.")
+        raise UserError(f"{given.asked[0]} is for images in files, and {own}.")
 
 
 def find(given: DataOptions | str) -> Dataset:
@@ -95,15 +95,17 @@ def find(given: DataOptions | str) -> Dataset:
         dataset = from_arrays(name, TORCHVISION[name](), shown=shown)
     elif (own_data := plugins.data(name)) is not None:
         dataset = from_arrays(name, plugins.called(f"data {name}", lambda: dict(own_data())), shown=shown)
-    elif name and kinds.find(name) is not None:
+    elif (items_given := items.listed(name, shown)) is not None:
         check_alone(given)
-        dataset = kinds.dataset(name, shown)
+        dataset = of_listing(items_given)
+    elif name and kinds.find(name) is not None:
+        dataset = kinds.dataset(given, shown)
     elif name and os.path.isdir(path):
-        dataset = read_places(given, shown)
+        dataset = read_places(given, shown, kinds.listed)
     elif path.suffix in FORMATS:
         dataset = from_arrays(path.stem, FORMATS[path.suffix](path), own=True, shown=shown)
     elif given.train is not None:
-        raise UserError(f"There is no folder {path}; give --train a folder of images.")
+        raise UserError(f"There is no folder {path}; give --train a folder of images, or files of a format.")
     else:
         known = ["digits", *TORCHVISION]
         raise UserError(

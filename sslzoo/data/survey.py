@@ -131,15 +131,13 @@ def survey(
     if path.suffix == ".npz" and not os.path.isdir(path):
         return survey_arrays(given), None
     form = kinds.find(given.place)
-    listing = None if form is None else kinds.listed(given.place, shown)
-    if form is not None:
-        sets.check_alone(given)
+    listing = None if form is None else kinds.listing_of(given, shown)
     if form is not None and listing is None:
         return survey_arrays(given), None
     if listing is None and not os.path.isdir(path):
         raise UserError(f"There is no folder {path}; give a folder of images, an .npz file or another form of data.")
     try:
-        listing = listing or list_data(given, shown)
+        listing = listing or list_data(given, shown, kinds.listed)
     except UserError as error:
         return Report(skipped=skipped(path, ())), str(error)
     three = {"train": listing.train, "val": listing.val, "test": listing.test}

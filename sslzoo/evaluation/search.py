@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..data.images import FileImages
+from ..data.packed.index import is_file
 from ..data.splits import Dataset, Split
 from ..metrics import index
 from ..metrics.neighbours import ranked
@@ -94,7 +95,8 @@ def split_of(dataset: Dataset, name: str) -> Split:
 def _query(dataset: Dataset, name: str, searched: str) -> Query:
     """Return the image of a name, a file or ``test:7``, beside the name of the searched split. Raises `UserError`."""
     numbered = re.fullmatch(r"(train|test):(\d{1,9})", name)
-    if numbered is None and not os.path.isfile(name):
+    name = name if os.path.exists(name) or not is_file(os.path.abspath(name)) else os.path.abspath(name)
+    if numbered is None and not is_file(name):
         raise UserError(f"There is no image {name}; give a file, or a place such as test:0.")
     home = split_of(dataset, numbered[1]) if numbered else Split(FileImages((Path(name),), shown=dataset.shown))
     number = int(numbered[2]) if numbered else 0

@@ -4,13 +4,15 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import Dataset as TorchDataset
 
 from ..data.contents.identity import Identity
+from ..data.formats import items
 from ..data.given.options import DataOptions
 from ..data.sets import KNOWN
 from ..data.unreadable import MAX_SHARE
@@ -32,12 +34,14 @@ from .loop import Training
 from .machine import find_device, other_versions, restored_generators
 from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
 
+Data: TypeAlias = TorchDataset[object]
+
 
 @checked
 def train(
     expression: str | Sequence[str],
     *,
-    data: str | None = None,
+    data: str | Data | Mapping[str, Data] | None = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -81,11 +85,13 @@ def train(
     processes train one run; after a restart they go on with it.
 
     What is trained: ``data`` is "digits", as without it, "cifar10", "cifar100", "stl10", "fashion-mnist", a folder of
-    images or an .npz file, of which ``limit`` takes so many images only; ``train`` takes its place, as a folder of the
-    training split alone, with ``val`` and ``test`` beside; images of the folder ``unlabelled`` are trained on without
-    labels; ``labels`` is a table with the file and the label of each image, perhaps with the names of columns behind a
-    colon, or ``class_depth`` is the level of the folders that are classes; ``image_size`` is the size of a view in
-    pixels; ``range`` are the values that are black and white in images of more than 8 bits, as in "0,4095";
+    images, an .npz file or another form, or a torch Dataset of images or of images with labels (or one for each of
+    "train", "val" and "test"), each item of which is read once; ``limit`` takes so many images only; ``train`` takes
+    its place, as a folder of the training split alone, with ``val`` and ``test`` beside; images of the folder
+    ``unlabelled`` are trained on without labels; ``labels`` is a table with the file and the label of each image,
+    perhaps with the names of columns behind a colon, or ``class_depth`` is the level of the folders that are classes;
+    ``image_size`` is the size of a view in pixels; ``range`` are the values that are black and white in images of more
+    than 8 bits, as in "0,4095";
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``, or it is
     a torch.nn.Module without a classifier, of which a copy is trained, from the weights that it has;
     ``augment`` is called with a batch of images, float32 [N, 3, size, size] in [0, 1] on the device, once for each view
@@ -110,6 +116,7 @@ def train(
     the same schedule.
     """
     hearing = listening(reporter, callbacks)
+    data = items.give(data) if items.is_data(data) else data
     backbone = give_backbone(backbone) if isinstance(backbone, nn.Module) else backbone
     asked = Options(
         data=_text(data), train=_text(train), val=_text(val), test=_text(test), labels=_text(labels),
@@ -186,7 +193,7 @@ def resume(
     reporter: Reporter | None = None,
     stop_after: int | None = None,
     *,
-    data: str | None = None,
+    data: str | Data | Mapping[str, Data] | None = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -205,6 +212,7 @@ def resume(
     """
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
+    data = items.give(data) if items.is_data(data) else data
     places = {"data": data, "train": train, "val": val, "test": test, "labels": labels, "unlabelled": unlabelled}
     moved = DataOptions(**{name: _text(place) for name, place in places.items()}).resolved()
     changed |= {name: getattr(moved, name) for name, place in places.items() if place is not None}

@@ -1,7 +1,8 @@
 """Which format data are in: the one list of formats, by suffix, by scheme and by what a folder holds."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 from ..depth import Range
 from ..folders import of_listing
-from ..given.places import Listing
+from ..given.options import DataOptions
+from ..given.places import Listing, list_data
+from ..listed.tree import IGNORED
 from ..picture import SUFFIXES
 from ..splits import Dataset
 from .arrays import from_arrays
 from .spelling import SCHEME, Spelled
-
-MOST = 10_000  # entries of a folder that are looked at
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,15 @@ class Format:
 
     Its file has ``listed(spelled, shown)``, which returns a `Listing`, or ``arrays(name)``, which returns arrays by
     MedMNIST's keys, or both, where the first may return None. ``suffixes`` are those of files, which a folder may hold
-    too; ``inside`` is a file by which a folder is known; ``scheme`` stands before names.
+    too where ``in_folders`` says so; ``inside`` are files of which a folder has all, of one group; ``scheme`` stands
+    before names.
     """
 
     module: str
     words: str
     suffixes: tuple[str, ...] = ()
-    inside: tuple[str, ...] = ()
+    inside: tuple[tuple[str, ...], ...] = ()
+    in_folders: bool = True
     scheme: str = ""
 
     @property
@@ -45,10 +48,15 @@ class Format:
 
 
 FORMATS = (
-    Format("paths", "a .csv of paths", suffixes=(".csv", ".tsv")),
+    Format("paths", "a .csv of paths", suffixes=(".csv", ".tsv"), in_folders=False),
     Format("webdataset", "WebDataset's .tar files", suffixes=(".tar",)),
     Format("parquet", "a .parquet with images", suffixes=(".parquet",)),
-    Format("huggingface", "a folder of save_to_disk", inside=("dataset_dict.json", "state.json"), scheme="hf"),
+    Format(
+        "huggingface",
+        "a folder of save_to_disk",
+        inside=(("dataset_dict.json",), ("dataset_info.json", "state.json")),
+        scheme="hf",
+    ),
     Format("torchvision_sets", "torchvision:NAME", scheme="torchvision"),
     Format("medmnist", "medmnist:NAME", scheme="medmnist"),
 )
@@ -66,7 +74,11 @@ def find(name: str) -> tuple[Format, Spelled] | None:
     spelled = Spelled.of(name)
     path = Path(spelled.text)
     if path.is_dir():
-        return next(((one, spelled) for one in FORMATS if _is_of(one, path)), None)
+        for one in FORMATS:
+            if any(all((path / name).is_file() for name in names) for names in one.inside):
+                return one, spelled
+        there = _suffixes(path)
+        return next(((one, spelled) for one in FORMATS if one.in_folders and there & {*one.suffixes}), None)
     suffix = path.suffix.lower()
     return next(((one, spelled) for one in FORMATS if suffix in one.suffixes), None)
 
@@ -79,10 +91,21 @@ def listed(name: str, shown: Range | None) -> Listing | None:
     return listing
 
 
-def dataset(name: str, shown: Range | None) -> Dataset:
+def listing_of(given: DataOptions, shown: Range | None) -> Listing | None:
+    """Return the images of data in files of a format, with the splits and labels that are given beside.
+
+    It is None where they are in none of these. Raises `UserError`.
+    """
+    if (main := listed(given.place, shown)) is None:
+        return None
+    return list_data(given, shown, lambda text, shown: main if text == given.place else listed(text, shown))
+
+
+def dataset(given: DataOptions, shown: Range | None) -> Dataset:
     """Return the data set of data in one of the formats. Raises `UserError`."""
-    if (listing := listed(name, shown)) is not None:
+    if (listing := listing_of(given, shown)) is not None:
         return of_listing(listing)
+    name = given.place
     found = find(name)
     assert found is not None  # who calls this has asked
     arrays = found[0].function("arrays")
@@ -90,21 +113,19 @@ def dataset(name: str, shown: Range | None) -> Dataset:
     return from_arrays(name, arrays(name.partition(":")[2]), own=True, shown=shown)
 
 
-def _is_of(one: Format, folder: Path) -> bool:
-    """Return whether a folder without pictures holds files of a format."""
-    if any((folder / name).is_file() for name in one.inside):
-        return True
-    return bool(one.suffixes) and ".csv" not in one.suffixes and any(f.endswith(one.suffixes) for f in _files(folder))
-
-
-def _files(folder: Path) -> Iterator[str]:
-    """Yield names of files below a folder in small letters, of many only the first; none where a picture is there."""
-    names: list[str] = []
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        names += [name.lower() for name in files if not name.startswith(".")]
-        if any(os.path.splitext(name)[1] in SUFFIXES for name in names):
-            return
-        if len(names) > MOST or here.count(os.sep) - str(folder).count(os.sep) > 2:
-            break
-    yield from names
+def _suffixes(folder: Path) -> set[str]:
+    """Return the suffixes of the files below a folder; none where it has a picture, which ends the look."""
+    found: set[str] = set()
+    left = [str(folder)]
+    while left:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name.lower() in IGNORED:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                elif (suffix := os.path.splitext(entry.name)[1].lower()) in SUFFIXES:
+                    return set()
+                else:
+                    found.add(suffix)
+    return found

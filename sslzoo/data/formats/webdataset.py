@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...tools.errors import UserError, listing
 from ...tools.progress import Work
 from ..depth import Range
@@ -21,6 +23,7 @@ from ..given.places import Listing
 from ..home import some
 from ..packed import index
 from ..packed.index import Index
+from ..packed.lists import Places, is_settled, place_of
 from ..picture import SUFFIXES
 from .rows import Found, Label, Rows, as_label, in_turn, split_files, to_listing
 from .spelling import Spelled
@@ -89,6 +92,23 @@ def _names(root: Path) -> list[str]:
 
 def _read(path: Path, spelled: Spelled, work: Work) -> tuple[Rows, Counter[str]]:
     """Return the samples of one tar in its order, and how often each part is there. Raises `UserError`."""
+    try:
+        place = place_of("lists", str(path), f"{spelled.image}, {spelled.label}")
+    except OSError as error:
+        raise UserError(f"There is no file {path} ({error.strerror}); give one that is there.") from None
+    if (kept := Places.read(place)) is None:
+        kept = _looked_up(path, spelled, work)
+    if not place.exists() and is_settled(path):
+        with suppress(OSError, UserError):  # it is made again where it cannot be kept
+            place.parent.mkdir(parents=True, exist_ok=True)
+            kept.write(place, "it is made again")
+    made = Index.of(str(path), str(path), kept.names, kept.spans)
+    labels, parts = kept.more
+    return Rows(made.texts, labels if any(x is not None for x in labels) else [], [made]), Counter(parts)
+
+
+def _looked_up(path: Path, spelled: Spelled, work: Work) -> Places:
+    """Return where the pictures of a tar lie, their labels, and how often each part is there. Raises `UserError`."""
     samples: dict[str, Sample] = {}
     try:
         with path.open("rb") as opened, tarfile.open(fileobj=opened, mode="r:") as tar:
@@ -103,15 +123,14 @@ def _read(path: Path, spelled: Spelled, work: Work) -> tuple[Rows, Counter[str]]
                     sample.pictures[part] = member
                     work.add(1)
                 else:
-                    sample.texts[part] = _content(tar, member)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give one that is there.") from None
+                    small = member.size <= LONGEST  # what is longer says no label
+                    sample.texts[part] = os.pread(opened.fileno(), member.size, member.offset_data) if small else b""
     except (OSError, tarfile.TarError) as error:
         why = "it breaks off, or is compressed" if isinstance(error, tarfile.TarError) else str(error.strerror)
         raise UserError(
             f"{path} is no whole plain tar ({why}); unpack it, and pack it anew without compression."
         ) from None
-    return _rows(path, samples, spelled)
+    return _places(path, samples, spelled)
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
@@ -126,14 +145,8 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, str, tarfile.TarInfo]]
         yield (f"{folder}/{stem}" if folder else stem), part.lower(), member
 
 
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """Return what a part holds that may say a label; nothing of a long one."""
-    opened = tar.extractfile(member) if member.size <= LONGEST else None
-    return opened.read() if opened is not None else b""
-
-
-def _rows(path: Path, samples: dict[str, Sample], spelled: Spelled) -> tuple[Rows, Counter[str]]:
-    """Return samples as rows. Raises `UserError`."""
+def _places(path: Path, samples: dict[str, Sample], spelled: Spelled) -> Places:
+    """Return where the pictures of samples lie. Raises `UserError`."""
     there = Counter(part for sample in samples.values() for part in sample.pictures)
     wanted = spelled.image or _picture(path, samples, there, spelled)
     names: list[str] = []
@@ -149,8 +162,7 @@ def _rows(path: Path, samples: dict[str, Sample], spelled: Spelled) -> tuple[Row
         parts = listing(f".{part}" for part in there) or "no picture"
         raise UserError(f"{path} has no sample with a part .{spelled.image}, only {parts}; name one of these.")
     texts = Counter(part for sample in samples.values() for part in sample.texts)
-    made = Index.of(str(path), str(path), names, spans)
-    return Rows(made.texts, labels if any(x is not None for x in labels) else [], [made]), texts
+    return Places(names, np.array(spans, np.int64).reshape(-1, 2), more=[labels, texts])
 
 
 def _picture(path: Path, samples: dict[str, Sample], there: Counter[str], spelled: Spelled) -> str | None:

@@ -73,7 +73,7 @@ class DataOptions(Record):
     def places(self) -> list[str]:
         """The files and folders that are named, which nothing is to be written over."""
         named = {name: text for name in PLACES if (text := getattr(self, name)) is not None}
-        return [Spelled.of(text).text if name == "data" else _file(text) for name, text in named.items()]
+        return [_file(text) if name == "labels" else Spelled.of(text).text for name, text in named.items()]
 
     @property
     def source(self) -> tuple[str | int | None, ...]:
@@ -111,15 +111,16 @@ class DataOptions(Record):
 
     def resolved(self) -> Self:
         """Return the options with whole paths in place of those that are there; names stay."""
-        places: dict[str, Any] = {name: _whole(getattr(self, name)) for name in PLACES}
-        places["data"] = self.data and from_anywhere(self.data)
+        named = {name: text for name in PLACES if (text := getattr(self, name))}
+        whole = {"labels": _whole}
+        places: dict[str, Any] = {name: whole.get(name, from_anywhere)(text) for name, text in named.items()}
         return replace(self, **places)
 
     def missing(self) -> str | None:
         """Return the option of a whole path that is no longer there; None where all are."""
         for name in PLACES:
             text = getattr(self, name)
-            gone = is_gone if name == "data" else _is_gone
+            gone = _is_gone if name == "labels" else is_gone
             if text is not None and gone(text):
                 return name
         return None
@@ -133,7 +134,7 @@ def parted(labels: str) -> tuple[Path, tuple[str, ...]]:
     for suffix in (".csv", ".tsv"):
         before, found, columns = labels.partition(f"{suffix}:")
         if found and not os.path.exists(os.path.expanduser(labels)):
-            named = tuple(one.strip() for one in columns.split(",") if one.strip())
+            named = tuple(one.strip() for one in columns.removeprefix("label=").split(",") if one.strip())
             if not named:
                 raise UserError(
                     f"--labels {labels} names no column behind the colon; give one, or leave the colon out."
@@ -156,10 +157,8 @@ def _is_gone(text: str) -> bool:
     return os.path.isabs(text) and not os.path.exists(_file(text))
 
 
-def _whole(text: str | None) -> str | None:
-    """Return the whole path of what is there; another text as it is."""
-    if not text:
-        return text
+def _whole(text: str) -> str:
+    """Return the whole path of a table that is there, with the names of columns; another text as it is."""
     path, file = os.path.expanduser(text), os.path.expanduser(_file(text))
     if os.path.exists(path):
         return str(Path(path).resolve())

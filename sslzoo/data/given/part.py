@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...tools.errors import UserError
+from ..packed.index import Index
 
 Array = npt.NDArray[Any]
 
@@ -17,12 +18,13 @@ class Part:
     """Holds the paths of images in their order, and their labels.
 
     ``labels`` are places in ``names``, int64 [N], or several each, int8 [N, C], with -1 of an image without; None where
-    nobody says anything of labels.
+    nobody says anything of labels. ``packed`` are `FileImages`' own.
     """
 
     texts: Sequence[str]
     labels: Array | None = None
     names: Sequence[str] = field(default=())
+    packed: tuple[Index, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -46,7 +48,7 @@ class Part:
         if labels is not None:
             none = np.full((len(other), *labels.shape[1:]), -1, labels.dtype)
             labels = np.concatenate([labels, none])
-        return replace(self, texts=[*self.texts, *other.texts], labels=labels)
+        return replace(self, texts=[*self.texts, *other.texts], labels=labels, packed=self.packed + other.packed)
 
 
 def check_alike(parts: Mapping[str, Part]) -> None:

@@ -1,7 +1,7 @@
 """From what a person gives to lists of images with labels: one folder, or a folder for each split, and their labels."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,15 @@ from ..depth import Range
 from ..home import count, home, natural, some
 from ..images import FileImages
 from ..layout import ONE_CLASS, Found, check_depth, check_sorted, listing_files, split_folders, understood
-from ..listed.paths import Paths
+from ..listed.paths import Paths, texts_of
 from ..listed.tree import Folder
 from ..splits import Split
 from ..unreadable import UnreadableImages
 from .options import SPLITS, DataOptions, option
 from .part import Part, check_alike
 from .relabelled import described, relabelled
+
+WORDS = {"train": "trained on", "test": "the test split", "val": "the validation split, for kNN while a run goes on"}
 
 
 @dataclass(frozen=True)
@@ -53,34 +55,56 @@ class Listing:
         return notes + [ONE_CLASS] * (len(self.names) == 1)
 
 
-class Places:
-    """Finds the folders that options name, as one tree each, without the others."""
+Read = Callable[[str, Range | None], Listing | None]  # of data in a format of files; None of others
 
-    def __init__(self, given: DataOptions, work: Work):
-        self.given, self.work = given, work
+
+class Places:
+    """Finds the folders that options name, as one tree each, without the others, and what is listed in other formats.
+
+    ``main`` is the place that is trained on, in ``key``.
+    """
+
+    def __init__(self, given: DataOptions, shown: Range | None, work: Work, read: Read):
+        self.given, self.work, self.key = given, work, "data" if given.train is None else "train"
         named = {split: getattr(given, split) for split in SPLITS if getattr(given, split) is not None}
         main = os.path.expanduser(given.place)
         self.several = bool(named)
+        self.listings = {self.key: read(given.place, shown)}
+        self.listings |= {split: read(text, shown) for split, text in named.items() if split != self.key}
+        for split, listing in self.listings.items():
+            if split in WORDS and listing is not None and listing.test is not None:
+                place = getattr(given, split)
+                raise UserError(
+                    f"{place} has splits of its own; give it as --data, or {option(split)} files of one split."
+                )
         self.main = os.path.abspath(main) if self.several else str(Path(main))
         self.named = {split: os.path.abspath(os.path.expanduser(text)) for split, text in named.items()}
         for split, path in self.named.items():
-            if not os.path.isdir(path):
+            if self.listings[split] is None and not os.path.isdir(path):
                 raise UserError(f"There is no folder {path}; give {option(split)} a folder of images.")
-        self.real = {"data" if given.train is None else "train": os.path.realpath(main)}
+        self.real = {self.key: os.path.realpath(main)}
         self.real |= {split: os.path.realpath(path) for split, path in self.named.items()}
         for split, real in reversed(self.real.items()):
             twin = next((one for one, other in self.real.items() if one != split and other == real), None)
             if twin is not None:
-                raise UserError(f"{option(split)} and {option(twin)} are one folder, {real}; give each its own.")
+                what = "folder" if os.path.isdir(real) else "place"
+                raise UserError(f"{option(split)} and {option(twin)} are one {what}, {real}; give each its own.")
 
     @cached_property
     def root(self) -> Path:
         """The folder that holds all of them."""
-        return Path(os.path.commonpath([self.main, *self.named.values()]) if self.several else self.main)
+        roots = [str(one.train.unreadable.folder) for one in self.listings.values() if one is not None]
+        if not (self.several or roots):
+            return Path(self.main)
+        folders = {self.key: self.main, **self.named}
+        roots += [path for key, path in folders.items() if self.listings[key] is None]
+        return Path(os.path.commonpath([os.path.abspath(path) for path in roots]))
 
     @property
     def name(self) -> str:
         """The name of the data set: that of the folder that is trained on, or that holds the splits alone."""
+        if (listing := self.listings[self.key]) is not None:
+            return listing.name
         main = Path(self.main).resolve()
         of_splits = self.given.train is not None and self.root.resolve() == main.parent
         return main.parent.name if of_splits and main.parent.name else main.name
@@ -90,19 +114,30 @@ class Places:
         others = frozenset(real for one, real in self.real.items() if one != split)
         return Folder(self.named.get(split, self.main), self.work, without=others)
 
+    @property
+    def source(self) -> str | None:
+        """What 'data check' is given to look at these; None of one folder."""
+        return self.given.described if self.several or self.listings[self.key] is not None else None
 
-def list_data(given: DataOptions, shown: Range | None = None) -> Listing:
+
+def list_data(given: DataOptions, shown: Range | None = None, read: Read = lambda *_: None) -> Listing:
     """Return what the folders hold that options name, nothing of it read; ``shown`` is `Picture`'s.
 
-    Raises `UserError` where there are no images, and for labels that cannot be understood.
+    Data that ``read`` knows are in a format of files. Raises `UserError` where there are no images, and for labels that
+    cannot be understood.
     """
     given.check()
     with listing_files() as work:
-        places = Places(given, work)
-        tree = places.tree("data" if given.train is None else "train")
+        places = Places(given, shown, work, read)
+        if (listing := places.listings[places.key]) is not None and not given.asked:
+            return listing
+        tree = places.tree(places.key)
         tables, unused = described(given, _folders_of(tree, places))
         found = _found(given, places, tree, by_folder=not tables)
-        apart = home(places.tree("unlabelled")).part(False) if "unlabelled" in places.named else Part(())
+        apart = Part(())
+        if "unlabelled" in places.named:
+            one = places.listings["unlabelled"]
+            apart = home(places.tree("unlabelled")).part(False) if one is None else merged(one, False)
     if "unlabelled" in places.named and not len(apart):
         raise UserError(
             f"{places.named['unlabelled']} holds no images; leave --unlabelled out, or give another folder."
@@ -115,7 +150,7 @@ def list_data(given: DataOptions, shown: Range | None = None) -> Listing:
         notes += said
     if len(apart):
         notes.append(f"{count(len(apart), 'image')} of {given.unlabelled} train without a label (--unlabelled)")
-    made = assembled(parts, apart, places.root, shown)
+    made = assembled(parts, apart, places.root, shown, places.source)
     return replace(
         made, held=found.held, empty=found.empty, lone=found.lone, decisions=notes, name=places.name,
         all_train=bool(tables or len(apart)),
@@ -129,22 +164,32 @@ def list_folder(root: Path, shown: Range | None = None) -> Listing:
 
 def _folders_of(tree: Folder, places: Places) -> list[str]:
     """Return the folders in which a table may lie that describes the images beside it."""
+    others = [path for split, path in places.named.items() if split != "train" and places.listings[split] is None]
+    if places.listings[places.key] is not None:
+        return others
     inside = [] if places.given.train is not None else [one.text for one in split_folders(tree).values()]
-    return [tree.text, *inside, *(path for split, path in places.named.items() if split != "train")]
+    return [tree.text, *inside, *others]
 
 
 def _found(given: DataOptions, places: Places, tree: Folder, by_folder: bool) -> Found:
     """Return the splits that are found in a tree, or given beside it."""
     elsewhere = {split for split in ("val", "test") if split in places.named}
-    if given.train is not None and len(inside := split_folders(tree)) > 1:
+    if (listing := places.listings[places.key]) is not None:
+        found = _of_listing(given, listing, elsewhere, by_folder)
+    elif given.train is not None and len(inside := split_folders(tree)) > 1:
         names = " and ".join(f"{folder.name}/" for folder in inside.values())
         raise UserError(
             f"{tree.text} has {names}, which are splits; give it as --data, or --train {inside['train'].text}."
         )
-    found = understood(tree, given.class_depth, elsewhere, by_folder)
+    else:
+        found = understood(tree, given.class_depth, elsewhere, by_folder)
     parts, decisions, lone = {**found.parts}, [*found.decisions], {**found.lone}
     labelled = parts["train"].labels is not None
     for split in sorted(elsewhere):
+        if (beside := places.listings[split]) is not None:
+            parts[split] = merged(beside, by_folder)
+            decisions.append(f"{getattr(given, split)} is {WORDS[split]}: {count(len(parts[split]), 'image')}")
+            continue
         one = home(places.tree(split), given.class_depth)
         if not one.folder.has_images():
             raise UserError(f"{one.folder.text} holds no images; give {option(split)} another folder.")
@@ -157,28 +202,66 @@ def _found(given: DataOptions, places: Places, tree: Folder, by_folder: bool) ->
             check_depth(one)
             check_sorted(one, tree)
         parts[split] = one.part(by_folder)
-        word = "the test split" if split == "test" else "the validation split, for kNN while a run goes on"
-        decisions.append(f"{one.folder.text} is {word}")
-        if split == "test" and by_folder:
-            train, test = set(parts["train"].names), set(parts["test"].names)
-            for name in sorted(sorted(train ^ test), key=natural):
-                lone[name] = tree.name if name in train else one.folder.name
+        decisions.append(f"{one.folder.text} is {WORDS[split]}")
+    if "test" in elsewhere and "test" in parts and by_folder and labelled:
+        train, test = set(parts["train"].names), set(parts["test"].names)
+        for name in sorted(sorted(train ^ test), key=natural):
+            lone[name] = "train" if name in train else "test"
     held = Path(places.named["test"]).name if "test" in parts and "test" in elsewhere else found.held
     return replace(found, parts=parts, held=held, decisions=decisions, lone=lone)
 
 
-def assembled(parts: Mapping[str, Part], apart: Part, root: Path, shown: Range | None) -> Listing:
+def merged(listing: Listing, labelled: bool) -> Part:
+    """Return all images of a listing as one part, with their labels or without."""
+    parts = [_part(split, listing, labelled) for split in (listing.train, listing.val, listing.test) if split]
+    found = parts[0]
+    for part in parts[1:]:
+        labels = found.labels
+        found = found.joined(part)
+        if labels is not None and part.labels is not None:
+            found = replace(found, labels=np.concatenate([labels, part.labels]))
+    return found
+
+
+def _part(split: Split, listing: Listing, labelled: bool) -> Part:
+    """Return a split of a listing as a part."""
+    images = split.images
+    assert isinstance(images, FileImages)
+    texts = texts_of(images.files)
+    if not labelled or split.labels is None:
+        return Part(texts, packed=images.packed)
+    return Part(texts, split.labels.numpy(), listing.names, images.packed)
+
+
+def _of_listing(given: DataOptions, listing: Listing, elsewhere: Set[str], labelled: bool) -> Found:
+    """Return the splits of data in a format of files; --train has one."""
+    if given.class_depth is not None:
+        raise UserError(f"--class-depth is for folders of images, and {given.place} is none; leave it out.")
+    if given.train is not None:
+        return Found({"train": merged(listing, labelled)}, decisions=[*listing.decisions], empty=[*listing.empty])
+    three = {"train": listing.train, "val": listing.val, "test": listing.test}
+    for split in elsewhere:
+        if three[split] is not None:
+            raise UserError(f"{given.place} has a {split} split already; leave --{split} out.")
+    parts = {split: _part(one, listing, labelled) for split, one in three.items() if one is not None}
+    return Found(parts, listing.held, [*listing.empty], {**listing.lone}, [*listing.decisions])
+
+
+def assembled(
+    parts: Mapping[str, Part], apart: Part, root: Path, shown: Range | None, source: str | None = None
+) -> Listing:
     """Return the splits of parts, whose labels are places in the names of all; ``apart`` trains without labels."""
     check_alike(parts)
     several = [part for part in parts.values() if part.labels is not None and part.labels.ndim == 2]
     all_names = {name for part in parts.values() if part.labels is not None for name in part.names}
     names = [*several[0].names] if several else sorted(sorted(all_names), key=natural)
-    unreadable, hashes = UnreadableImages(root, shown=shown), Hashes(root)
+    unreadable, hashes = UnreadableImages(root, shown=shown, source=source), Hashes(root)
     splits: dict[str, Split] = {}
     for split, part in parts.items():
         whole = part.labelled_as(names)
         whole = whole.joined(apart) if split == "train" and len(apart) else whole
         labels = None if whole.labels is None else torch.from_numpy(np.ascontiguousarray(whole.labels))
-        splits[split] = Split(FileImages(Paths(whole.texts), hashes, shown), labels, unreadable=unreadable)
+        images = FileImages(Paths(whole.texts), hashes, shown, packed=whole.packed)
+        splits[split] = Split(images, labels, unreadable=unreadable)
     unreadable.total = sum(map(len, splits.values()))
     return Listing(splits["train"], splits.get("test"), names, splits.get("val"))

@@ -63,7 +63,8 @@ def relabelled(
     notes += [f"labels are those of {' and '.join(str(table.sheet.path) for table in tables)}", *found.notes]
     start, made = 0, dict[str, Part]()
     for split, part in parts.items():
-        made[split] = Part(part.texts, found.labels[start : start + len(part)], found.names)
+        labels = found.labels[start : start + len(part)]
+        made[split] = replace(part, labels=labels, names=found.names)
         start += len(part)
     if found.splits is not None and len(parts) == 1:
         made, said = _by_column(made["train"], found.splits)

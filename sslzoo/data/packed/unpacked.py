@@ -1,8 +1,5 @@
 """Images that lie compressed in a file, unpacked once into the cache, where each can be read alone."""
 
-import hashlib
-import json
-import os
 import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -13,12 +10,10 @@ import numpy as np
 
 from ...tools import files
 from ...tools.errors import UserError
-from ...tools.places import cache
-from .index import Index, known, state_of
+from .index import Index, known
+from .lists import Places, place_of
 
 Images = Iterable[tuple[str, bytes]]  # a name and its bytes
-VERSION = 1
-MOST = 2**33  # bytes of an index
 HINT = "make room there, or set SSLZOO_CACHE to a folder that has some"
 
 
@@ -27,9 +22,7 @@ def unpacked(holder: str, about: str, images: Callable[[], Images]) -> Index:
 
     ``about`` says which images of it are meant. Raises `UserError` where they cannot be written.
     """
-    state = state_of(os.stat(holder))
-    name = hashlib.sha1(json.dumps([VERSION, os.path.abspath(holder), state, about]).encode()).hexdigest()
-    place = cache() / "unpacked" / f"{name}.images"
+    place = place_of("unpacked", holder, about).with_suffix(".images")
     if (found := _kept(holder, place)) is not None:
         return found
     try:
@@ -59,9 +52,7 @@ def _made(holder: str, place: Path, images: Callable[[], Images]) -> Index:
 
     files.write(place, write, HINT)
     table, checks = np.array(spans, np.int64).reshape(-1, 2), np.array(sums, np.uint32)
-    content = table.tobytes() + checks.tobytes() + os.fsencode("\0".join(names))
-    head = json.dumps({"images": len(names), "sha1": hashlib.sha1(content).hexdigest()}).encode()
-    files.write(_list_of(place), head + b"\n" + content, HINT)
+    Places(names, table, checks).write(place.with_suffix(".list"), HINT)
     return Index.of(holder, str(place), names, table, checks)
 
 
@@ -70,18 +61,8 @@ def _kept(holder: str, place: Path) -> Index | None:
     own = known(holder)
     if own is not None and own.file == str(place) and place.exists():
         return own
-    with suppress(OSError, ValueError, KeyError):
-        head, _, content = files.read_regular(_list_of(place), MOST).partition(b"\n")
-        about = json.loads(head)
-        n, size = about["images"], place.stat().st_size
-        if hashlib.sha1(content).hexdigest() == about["sha1"]:
-            table = np.frombuffer(content, np.int64, 2 * n).reshape(-1, 2)
-            checks = np.frombuffer(content, np.uint32, n, 16 * n)
-            names = os.fsdecode(content[20 * n :]).split("\0") if n else []
-            if not n or int(table.sum(axis=1).max()) <= size:
-                return Index.of(holder, str(place), names, table, checks)
+    found = Places.read(place.with_suffix(".list"))
+    with suppress(OSError):
+        if found is not None and int(found.spans.sum(axis=1).max(initial=0)) <= place.stat().st_size:
+            return Index.of(holder, str(place), found.names, found.spans, found.sums)
     return None
-
-
-def _list_of(place: Path) -> Path:
-    return place.with_suffix(".list")
