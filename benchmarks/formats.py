@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -68,10 +69,16 @@ def make(folder: Path, rows: int, columns: int, queries: int) -> None:
         parquet.write_table(wide.slice(part[0], len(part)), folder / "shards" / f"part-{i:03}.parquet")
 
 
+def used() -> float:
+    """CPU seconds of all processes that were started and have ended."""
+    of_children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return of_children.ru_utime + of_children.ru_stime
+
+
 def measured(source: Path) -> dict[str, Any]:
-    """Seconds and MiB that ``sslzoo knn`` takes, and what it finds."""
+    """Seconds, CPU seconds and MiB that ``sslzoo knn`` takes, and what it finds."""
     words = [sys.executable, "-m", "sslzoo", "knn", str(source), "-k", "1", "-k", "20", "--retrieval", "none"]
-    began, most = time.perf_counter(), 0
+    began, cpu, most = time.perf_counter(), used(), 0
     with (
         tempfile.TemporaryFile() as said,
         subprocess.Popen([*words, "--device", "cpu", "--json"], stdout=said) as child,
@@ -88,7 +95,7 @@ def measured(source: Path) -> dict[str, Any]:
         raise SystemExit(f"{' '.join(words)} ended with exit code {child.returncode}")
     row = json.loads(text)["rows"][0]
     kept = {key: row[key] for key in ("knn", "recall", "interval", "health", "bank", "queries")}
-    return {"seconds": round(seconds, 2), "memory": round(most / 2**10), "found": kept}
+    return {"seconds": round(seconds, 2), "cpu": round(used() - cpu, 2), "memory": round(most / 2**10), "found": kept}
 
 
 def page(result: dict[str, Any]) -> str:
@@ -101,11 +108,13 @@ def page(result: dict[str, Any]) -> str:
         f"{result['load']:.1f} at the end. `sslzoo knn` from its start to its end, libraries and an exact search for "
         f"{result['queries']:,} queries among it, without retrieval; the median of {result['times']}. All formats gave "
         "the same numbers, bit for bit.", "",
-        "| format | seconds | of the .npz | MiB | above the .npz |", "|---|---:|---:|---:|---:|",
+        "| format | seconds | of the .npz | CPU seconds | MiB | above the .npz |", "|---|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for name, row in result["formats"].items():
         ratio, more = row["seconds"] / usual["seconds"], row["memory"] - usual["memory"]
-        lines.append(f"| {NAMES[name]} | {row['seconds']:.1f} | {ratio:.2f} | {row['memory']:,} | {more:+,} |")
+        lines.append(
+            f"| {NAMES[name]} | {row['seconds']:.1f} | {ratio:.2f} | {row['cpu']:.1f} | {row['memory']:,} | {more:+,} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -137,17 +146,19 @@ def main() -> None:
         for _ in range(times):
             for name, some in found.items():
                 some.append(measured(folder / name))
-                print(name, some[-1]["seconds"], some[-1]["memory"], flush=True)
+                print(name, *(some[-1][key] for key in ("seconds", "cpu", "memory")), flush=True)
     usual = found[USUAL][0]["found"]
     if others := [name for name, some in found.items() if any(row["found"] != usual for row in some)]:
         raise SystemExit(f"{', '.join(others)} gave other numbers than {USUAL}")
     middle = {name: sorted(some, key=lambda row: row["seconds"])[len(some) // 2] for name, some in found.items()}
+    asked = {key: getattr(given, key) for key in ("rows", "columns", "queries", "times")}
+    words = [f"--{key} {value}" for key, value in asked.items() if value != parser.get_default(key)]
     result = {
         "rows": rows, "columns": columns, "queries": queries, "times": times, "commit": commit(),
         "versions": versions(), "cores": os.cpu_count(), "threads": int(os.environ.get("OMP_NUM_THREADS", 0)) or "all",
         "load": round(os.getloadavg()[0], 1),
-        "command": "python benchmarks/formats.py" + "".join(f" --rows {rows}" if rows != 1_000_000 else ""),
-        "formats": {name: {key: row[key] for key in ("seconds", "memory")} for name, row in middle.items()},
+        "command": " ".join(["python benchmarks/formats.py", *words]),
+        "formats": {name: {key: row[key] for key in ("seconds", "cpu", "memory")} for name, row in middle.items()},
     }  # fmt: skip
     (out / "formats.json").write_text(compact(result) + "\n")
     (out / "formats.md").write_text(page(result))

@@ -79,7 +79,7 @@ def test_groups_do_not_depend_on_how_many_neighbours_are_looked_at(cells, monkey
 
 
 def test_groups_are_joined_over_however_many_pairs(monkeypatch):
-    """256 pairs at a time between two groups that are known already: a count of them in a byte would be 0."""
+    """256 pairs at a time between two groups that are known already: as many as a byte cannot count."""
     monkeypatch.setattr(alike, "CELLS", 1)
     monkeypatch.setattr(alike, "FEW_ROWS", 16)
     angles = np.radians([-6, 12.9, *np.arange(40, 180, 10), *[0] * 16, *[6.9] * 16])
