@@ -13,7 +13,7 @@ from ..folders import of_listing
 from ..given.options import DataOptions
 from ..given.places import Listing, list_data
 from ..listed.tree import IGNORED
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from ..splits import Dataset
 from .arrays import from_arrays
 from .spelling import SCHEME, Spelled
@@ -124,7 +124,7 @@ def _suffixes(folder: Path) -> set[str]:
                     continue
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
-                elif (suffix := os.path.splitext(entry.name)[1].lower()) in SUFFIXES:
+                elif is_picture(suffix := os.path.splitext(entry.name)[1].lower()):
                     return set()
                 else:
                     found.add(suffix)
