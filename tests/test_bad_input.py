@@ -545,7 +545,7 @@ TABLE: dict[str, list[Any]] = {
         ("knn npy-flat", "train_features of shape [16]"),
         ("knn npy-short", "features.npy is no plain .npy array"),
         ("cluster raw --data tiny.npz --out c.txt", "has to end in .csv or .parquet"),
-        ("cluster raw --data tiny.npz --out tiny.npz", "has to end in .csv or .parquet"),
+        ("cluster raw --data tiny.npz --out tiny.npz", "--out tiny.npz is what is read"),
         ("cluster raw --data tiny.npz --out gone/c.csv", "There is no folder gone"),
         ("cluster raw --data tiny.npz --out c.csv --k 0", "--k cannot be 0"),
         ("cluster raw --data tiny.npz --out c.csv --k 100000", "is more than the"),

@@ -16,6 +16,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import compact  # noqa: E402
 import embeddings  # noqa: E402
+import formats  # noqa: E402
 import kills  # noqa: E402
 import listing  # noqa: E402
 import newcomer  # noqa: E402
@@ -44,6 +45,7 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     "precision.json": ("precision.md", precision.page),
     "records.json": ("../RECORDS.md", record.page),
     "listing.json": ("listing.md", listing.page),
+    "formats.json": ("formats.md", formats.page),
     **{f"{name}.json": (f"{name}.md", table(name)) for name in ("zoo", "digits", "cifar")},
     **{
         f"embeddings-{data}.json": (f"embeddings-{data}.md", lambda found: embeddings.markdown(found, found["about"]))
@@ -92,7 +94,7 @@ def test_what_a_script_takes_from_the_package_is_there(name: str) -> None:
 
 def test_ci_runs_the_benchmarks_with_their_peers() -> None:
     text = (ROOT / ".ci" / "run").read_text()
-    assert text.index("pip install --quiet -e '.[test,bench]'") < text.index("scripts/benchmarks")
+    assert text.index("pip install --quiet -e '.[test,bench,") < text.index("scripts/benchmarks")
     assert text.index("pytest ") < text.index("scripts/benchmarks")
 
 

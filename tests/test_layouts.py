@@ -10,8 +10,15 @@ import pytest
 from PIL import Image
 
 from sslzoo.data import sets
+from sslzoo.data.formats import heif
 from sslzoo.data.given.places import list_folder
 from sslzoo.tools.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said does not depend on what is installed here."""
+    monkeypatch.setattr(heif, "is_there", lambda: False)
 
 
 class Found(NamedTuple):
@@ -90,7 +97,7 @@ LAYOUTS: dict[str, tuple[list[str], Found]] = {
     ),
     "telephone photos": (
         ["a*6", "b*6", "a/1.heic", "b/2.HEIC", "b/3.dng"],
-        Found(["a", "b"], 12, None, ["2 .heic and 1 .dng files in", "convert them to JPEG"]),
+        Found(["a", "b"], 12, None, ["2 .heic and 1 .dng files in", "'sslzoo[heic]'", "or convert them to JPEG"]),
     ),
     "no classes": (["x.png", "y.png", "deep/z.png"], Found([], 3, None, ["2 images lie beside 1 folder"])),
     "one level": (["x.png", "y.png"], Found([], 2, None, [])),
@@ -116,7 +123,7 @@ def test_a_layout_is_understood_and_said(name: str, tmp_path: Path) -> None:
     [
         (["train/a*3", "Training/a*3"], "has both"),
         (["val/a*3", "test/a*3"], "and no train/; name one so"),
-        (["1.heic", "2.heic"], "2 .heic files in set/ cannot be read here; convert them to JPEG"),
+        (["1.heic", "2.heic"], "2 .heic files in set/ cannot be read here; pip install 'sslzoo[heic]' reads HEIC"),
         ([".hidden/a.png"], "holds no images"),
     ],
 )

@@ -25,7 +25,7 @@ from sslzoo.data.contents.kept import Kept, Stamp
 from sslzoo.data.given.places import list_folder
 from sslzoo.data.listed.paths import Paths, relative, taken, texts_of
 from sslzoo.data.listed.tree import IGNORED, Folder
-from sslzoo.data.picture import SUFFIXES
+from sslzoo.data.picture import is_picture
 from sslzoo.show import waiting
 from sslzoo.show.waiting import Waiting
 from sslzoo.tools import files, progress
@@ -60,7 +60,7 @@ def slow(root: Path) -> list[Path]:
             if path.is_dir():
                 if not (path.is_symlink() and any(one.is_relative_to(path.resolve()) for one in above)):
                     yield from walk(path, above)
-            elif path.is_file() and path.suffix.lower() in SUFFIXES:
+            elif path.is_file() and is_picture(path.suffix.lower()):
                 yield path
 
     return sorted(walk(root))

@@ -1,12 +1,13 @@
 """How a folder of pictures is understood: which folders are splits, which are classes, and what is left out."""
 
 import re
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Collection, Iterator, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ..tools.errors import UserError, listing
 from ..tools.progress import Work
+from .formats import heif
 from .given.part import Part
 from .home import Home, count, home, in_natural_order, natural, some
 from .listed.tree import BROKEN, Folder
@@ -219,5 +220,12 @@ def _convert(one: Home) -> str:
     if others:
         kinds = " and ".join(f"{number} {suffix}" for suffix, number in others.most_common())
         files = "file" if others.total() == 1 else "files"
-        said += f"{'; ' * bool(said)}{kinds} {files} in {one.folder.name}/ cannot be read here; convert them to JPEG"
+        said += f"{'; ' * bool(said)}{kinds} {files} in {one.folder.name}/ cannot be read here; {_mend(others)}"
     return said
+
+
+def _mend(others: Collection[str]) -> str:
+    """Return what to do about pictures of suffixes that cannot be read."""
+    if not any(suffix in heif.SUFFIXES for suffix in others):
+        return "convert them to JPEG"
+    return "pip install 'sslzoo[heic]' reads HEIC, or convert them to JPEG"

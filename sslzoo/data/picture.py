@@ -18,6 +18,7 @@ from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
 from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
+from .formats import heif
 from .packed.index import read_with_state
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -52,9 +53,14 @@ class UnreadableImage(UserError):
         self.reason = reason
 
 
+def is_picture(suffix: str) -> bool:
+    """Return whether files of a suffix, in small letters, are images that can be read here."""
+    return suffix in SUFFIXES or (suffix in heif.SUFFIXES and heif.is_there())
+
+
 def is_image(path: Path) -> bool:
     """Return whether a file's name says that it is an image; hidden ones are none."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return is_picture(path.suffix.lower()) and not path.name.startswith(".") and path.is_file()
 
 
 class Picture:
@@ -85,11 +91,18 @@ class Picture:
     def open(self) -> Image.Image:
         """Return the image with its header read."""
         with _unbounded():
-            image = Image.open(io.BytesIO(self.file), formats=FORMATS)
+            image = Image.open(io.BytesIO(self.file), formats=(*FORMATS, *self._further_formats()))
             find_bytes(image)
         if (gray := GRAYS.get(raw_mode(image))) and "transparency" in image.info:
             image.info["transparency"] *= gray
         return image
+
+    def _further_formats(self) -> tuple[str, ...]:
+        """Return the format of a file that another library reads."""
+        if not (heif.holds(self.file) and heif.is_there()):
+            return ()
+        heif.register()
+        return (heif.FORMAT,)
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -187,6 +200,8 @@ def _reason(error: Exception, file: bytes) -> str:
         return str(error)
     if not file:
         return "it is empty"
+    if isinstance(error, UnidentifiedImageError) and heif.holds(file) and not heif.is_there():
+        return heif.MISSING
     if isinstance(error, UnidentifiedImageError) and file.startswith(TIFF):
         return "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats"
     if isinstance(error, UnidentifiedImageError):

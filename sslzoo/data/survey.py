@@ -24,7 +24,7 @@ from .given.options import DataOptions
 from .given.places import Listing, list_data
 from .layout import NO_LABELS
 from .listed.paths import prefix
-from .picture import LARGE, SUFFIXES, Picture, UnreadableImage
+from .picture import LARGE, Picture, UnreadableImage, is_picture
 from .sample import flat_note, is_flat
 from .splits import MAX_VIEW_SIZE, Split
 from .unreadable import MAX_SHARE, UnreadableRow
@@ -253,7 +253,7 @@ def skipped(root: Path, used: Sequence[Path]) -> dict[str, int]:
             elif not os.path.exists(start + name):
                 kind = "broken links"
             else:
-                image = Path(name).suffix.lower() in SUFFIXES and os.path.isfile(start + name)
+                image = is_picture(Path(name).suffix.lower()) and os.path.isfile(start + name)
                 kind = "images outside the classes and splits" if image else "other files"
             count[kind] += 1
     return {kind: n for kind, n in count.items() if n}

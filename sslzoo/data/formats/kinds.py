@@ -13,7 +13,7 @@ from ..folders import of_listing
 from ..given.options import DataOptions
 from ..given.places import Listing, list_data
 from ..listed.tree import IGNORED
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from ..splits import Dataset
 from .arrays import from_arrays
 from .spelling import SCHEME, Spelled
@@ -125,7 +125,7 @@ def _suffixes(folder: Path) -> set[str]:
                     continue
                 if entry.is_dir():
                     left += [entry.path] if os.path.realpath(entry.path) not in seen else []
-                elif (suffix := os.path.splitext(entry.name)[1].lower()) in SUFFIXES:
+                elif is_picture(suffix := os.path.splitext(entry.name)[1].lower()):
                     return set()
                 else:
                     found.add(suffix)

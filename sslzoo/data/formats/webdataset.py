@@ -24,7 +24,7 @@ from ..home import some
 from ..packed import index
 from ..packed.index import Index
 from ..packed.lists import Places, is_settled, place_of
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from .rows import Found, Label, Rows, as_label, in_turn, split_files, to_listing
 from .spelling import Spelled
 
@@ -119,7 +119,7 @@ def _looked_up(path: Path, spelled: Spelled, work: Work) -> Places:
                 sample = samples.setdefault(key, Sample())
                 if part in sample.pictures or part in sample.texts:
                     raise UserError(f"{path} holds {member.name} twice; give each sample a name of its own.")
-                if os.path.splitext("x." + part)[1].lower() in SUFFIXES:
+                if is_picture(os.path.splitext("x." + part)[1].lower()):
                     sample.pictures[part] = member
                     work.add(1)
                 else:

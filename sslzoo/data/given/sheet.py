@@ -13,6 +13,7 @@ from ...tools.files import read_regular
 
 PARTED_BY = (",", ";", "\t", "|")
 LARGEST = 2_000_000_000  # bytes of a table
+LOOKED_AT = 1 << 16  # letters by which the kind of a table is guessed, before all of it is read
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -55,17 +56,29 @@ def read_sheet(path: Path, option: str = "--labels") -> Sheet:
     parted_by: Sequence[str] = PARTED_BY
     if said.lower().startswith("sep=") and len(said) == 5:  # as Excel writes it
         parted_by, text = (said[4],), text.partition("\n")[2]
+    if not text.strip(' \t\r\n,;|"'):
+        raise UserError(f"{path} is empty; give a table with a row for each image.")
     try:
-        tables = [_cells(text, one) for one in parted_by]
+        tables = []
+        for one in _likely(text, parted_by):
+            rows, lines = table = _cells(text, one)
+            if rows and len(rows[0]) > 1 and len({*map(len, rows)}) == 1:
+                return Sheet(path, [name.strip() for name in rows[0]], rows[1:], lines[1:])
+            tables.append(table)
     except csv.Error as error:
         raise UserError(f"{path} is no table ({error}); save it as CSV anew.") from None
-    if not tables[0][0]:
-        raise UserError(f"{path} is empty; give a table with a row for each image.")
-    whole = [one for one in tables if len(one[0][0]) > 1 and len({*map(len, one[0])}) == 1]
-    if not whole:
-        raise UserError(f"{path} {_why_not(tables)}.")
-    rows, lines = max(whole, key=lambda one: len(one[0][0]))
-    return Sheet(path, [name.strip() for name in rows[0]], rows[1:], lines[1:])
+    raise UserError(f"{path} {_why_not(tables)}.")
+
+
+def _likely(text: str, parted_by: Sequence[str]) -> list[str]:
+    """Return what may part cells, the likeliest first: by which the first rows have the most cells, all as many."""
+    start = text[:LOOKED_AT]
+    found = []
+    for one in parted_by:
+        rows = _cells(start, one)[0]
+        rows = rows[:-1] if len(start) < len(text) and len(rows) > 1 else rows  # the last may be cut off
+        found.append((len({*map(len, rows)}) == 1, len(rows[0]) if rows else 0))
+    return [parted_by[place] for place in sorted(range(len(found)), key=lambda place: found[place], reverse=True)]
 
 
 def _cells(text: str, parted_by: str) -> tuple[list[list[str]], list[int]]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...tools.progress import Work
-from ..picture import SUFFIXES
+from ..picture import is_picture
 from .paths import prefix
 
 IGNORED = {"__macosx", "@eadir", "lost+found", "$recycle.bin", "system volume information"}  # beside hidden folders
-UNREADABLE = {".heic", ".heif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".psd", ".svg"}
+UNREADABLE = {".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".psd", ".svg"}
 BROKEN = "broken link"  # beside the suffixes of files that cannot be read
 
 
@@ -78,10 +78,10 @@ class Folder:
                     apart = bool(self.without) and os.path.realpath(entry.path) in self.without
                     if not (apart or (link and self.is_below(os.path.realpath(entry.path)))):
                         folders.append(Folder(prefix(self.text) + name, self.work, self, self.without))
-                elif suffix in SUFFIXES and _is_file(entry, link):
+                elif is_picture(suffix) and _is_file(entry, link):
                     images.append(name)
                 elif link and not os.path.exists(entry.path):
-                    others.update([BROKEN] if suffix in SUFFIXES else [])
+                    others.update([BROKEN] if is_picture(suffix) else [])
                 elif suffix in UNREADABLE:
                     others[suffix] += 1
         if first:
