@@ -536,7 +536,7 @@ TABLE: dict[str, list[Any]] = {
         ("knn f-no-labels.npz", "lacks train_labels"),
         ("knn f-no-test-labels.npz", "lacks test_labels"),
         ("knn f-cube-labels.npz", "train_labels of shape [20, 1, 1]"),
-        ("knn f-names.npz", "test_labels are no whole numbers"),
+        ("knn f-names.npz", "has labels that are texts and others that are numbers"),
         ("knn f-marks.npz", "they have to be 0 or 1"),
         ("knn f-marks-once.npz", "give both the same columns"),
         ("knn f-alone.npz", "leaving it out leaves none"),
