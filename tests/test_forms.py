@@ -413,7 +413,7 @@ def test_shards_go_on_inside_an_epoch_in_two_processes_with_readers(folder, tmp_
     assert whole.returncode == 0, whole.stderr
     command = torchrun(2, *words, "--out", "runs", max_restarts="1")
     agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not [*tmp_path.glob("runs/*/log.csv")]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
