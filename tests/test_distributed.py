@@ -194,6 +194,20 @@ def run_in(folder: Path, words: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=200)
 
 
+def with_one_killed(command: list[str], folder: Path, begun: str, patience: int = 100) -> str:
+    """What processes print that torchrun starts, of which one is killed once there is a file of this pattern."""
+    agent = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + patience
+    while not [*folder.glob(begun)]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True).stdout.split()
+    os.kill(int(workers[-1]), signal.SIGKILL)
+    out, err = agent.communicate(timeout=patience)
+    assert agent.returncode == 0, err
+    return out
+
+
 def test_torchrun_trains_one_run_and_one_process_speaks(tmp_path):
     done = run_in(tmp_path, torchrun(2, *SMALL, "--epochs", "2", "--json"))
     assert done.returncode == 0, done.stderr
@@ -235,16 +249,7 @@ def test_a_restart_goes_on_with_the_run(tmp_path):
     """A process is killed; torchrun starts both anew, and they go on from the last checkpoint, bit for bit."""
     whole = run_in(tmp_path, torchrun(2, *SMALL, "--epochs", "3", "--out", "whole", "--quiet", "--json"))
     command = torchrun(2, *SMALL, "--epochs", "3", "--out", "runs", "--quiet", "--json", max_restarts="1")
-    agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    log = tmp_path / "runs" / "simclr-digits-s0-1" / "log.csv"
-    deadline = time.monotonic() + 100
-    while not log.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGKILL)
-    out, err = agent.communicate(timeout=100)
-    assert agent.returncode == 0, err
+    out = with_one_killed(command, tmp_path, "runs/simclr-digits-s0-1/log.csv")
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["simclr-digits-s0-1"]
     one, two = (checkpoints.read(tmp_path / json.loads(text)["run"]) for text in (whole.stdout, out))
     assert all(torch.equal(v, two.model[k]) for k, v in one.model.items() if isinstance(v, torch.Tensor))

@@ -222,6 +222,14 @@ def test_a_share_that_asks_is_drawn_by_the_seed_and_said(made, run_cli, tmp_path
     assert "seed 1" in rows[2]["note"]
 
 
+@pytest.mark.parametrize("words", [["e.npz"], ["--bank", "e.npz"]])
+def test_a_share_that_leaves_no_bank_is_refused(tmp_path, monkeypatch, bad_input, words):
+    """Of one file, and of a bank's: of three rows, all are less than 0.99 x 3 from the first."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("e.npz", features=np.eye(3), labels=np.arange(3))
+    bad_input("e.npz has 3 rows, too few for --hold-out 0.99", "knn", *words, "--hold-out", "0.99")
+
+
 def test_rows_of_a_validation_split_are_left_out_beside_a_test_split(made, numbers, expected, tmp_path, run_cli):
     table = made.table()
     more = table.iloc[:10].assign(split="val")
@@ -412,17 +420,23 @@ def test_what_is_written_is_a_source_with_the_same_numbers(photos, numbers, run_
         assert len(found["train_files"]) == len(found["train_features"]) == 29
 
 
-def test_several_labels_a_row_are_columns_of_0_and_1(run_cli, tmp_path, numbers):
+@pytest.mark.parametrize("names", [("red", "round"), ()])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_several_labels_a_row_are_columns_of_0_and_1(run_cli, tmp_path, numbers, names, suffix):
+    """By their names, or by their numbers where they have none."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
     rng = np.random.default_rng(0)
     arrays = {}
     for split, n in (("train", 30), ("test", 12)):
         arrays |= {f"{split}_features": rng.normal(size=(n, 3)).astype(np.float32)}
         arrays |= {f"{split}_labels": rng.integers(0, 2, (n, 2))}
-    np.savez(tmp_path / "m.npz", classes=np.array(["red", "round"]), **arrays)
-    out = tmp_path / "m.csv"
+    np.savez(tmp_path / "m.npz", **arrays, **({"classes": np.array(names)} if names else {}))
+    out = tmp_path / f"m{suffix}"
     assert run_cli("embed", str(tmp_path / "m.npz"), "--out", str(out)).exit_code == 0
-    table = pd.read_csv(out)
-    assert table[["label:red", "label:round"]].to_numpy()[:30].tolist() == arrays["train_labels"].tolist()
+    table = pd.read_csv(out) if suffix == ".csv" else pd.read_parquet(out)
+    marks = table[[f"label:{name}" for name in names or "01"]].astype(int)
+    assert marks.to_numpy()[:30].tolist() == arrays["train_labels"].tolist()
     assert numbers(out) == numbers(tmp_path / "m.npz")
 
 

@@ -4,20 +4,17 @@ import csv
 import hashlib
 import io
 import json
-import os
 import pickle
-import signal
 import subprocess
 import sys
 import tarfile
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_distributed import run_in, torchrun
+from test_distributed import run_in, torchrun, with_one_killed
 
 import sslzoo
 from sslzoo.data import sets
@@ -40,7 +37,11 @@ FORMS = ["csv", "parquet", "webdataset", "shards", "hf", "hf, compressed", "npz"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three classes of 16 + 4 square pictures as PNG, in folders of splits."""
-    root = tmp_path_factory.mktemp("forms") / "folder"
+    return classes_below(tmp_path_factory.mktemp("forms") / "folder")
+
+
+def classes_below(root):
+    """Write them below a folder."""
     rng = np.random.default_rng(0)
     for split, n in (("train", 16), ("test", 4)):
         for label in NAMES:
@@ -412,15 +413,7 @@ def test_shards_go_on_inside_an_epoch_in_two_processes_with_readers(folder, tmp_
     whole = run_in(tmp_path, torchrun(2, *words, "--out", "whole"))
     assert whole.returncode == 0, whole.stderr
     command = torchrun(2, *words, "--out", "runs", max_restarts="1")
-    agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
-    while not [*tmp_path.glob("runs/*/log.csv")]:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    workers = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True).stdout.split()
-    os.kill(int(workers[-1]), signal.SIGKILL)
-    said, why = agent.communicate(timeout=200)
-    assert agent.returncode == 0, why
+    said = with_one_killed(command, tmp_path, "runs/*/log.csv", patience=200)
     one, two = (tmp_path / json.loads(text)["run"] for text in (whole.stdout, said))
     first, second = (checkpoints.read(path).model for path in (one, two))
     assert all(torch.equal(x, second[name]) for name, x in first.items() if isinstance(x, torch.Tensor))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_forms import NAMES, as_parquet, as_webdataset, files, run
+from test_forms import NAMES, as_parquet, as_webdataset, classes_below, files, run
 
 import sslzoo
 from sslzoo.data import sets
@@ -18,17 +18,7 @@ pytest.importorskip("pyarrow")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    from PIL import Image
-
-    root = tmp_path_factory.mktemp("given") / "folder"
-    rng = np.random.default_rng(0)
-    for split, n in (("train", 16), ("test", 4)):
-        for label in NAMES:
-            (root / split / label).mkdir(parents=True)
-            for i in range(n):
-                small = Image.fromarray(rng.integers(0, 255, (6, 6, 3), dtype=np.uint8))
-                small.resize((32, 32), Image.BICUBIC).save(root / split / label / f"{label} {i:02}.png")
-    return root
+    return classes_below(tmp_path_factory.mktemp("given") / "folder")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from ..processes import batchnorm
 from ..processes.agree import is_peer_lost
 from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
-from ..tools.errors import UserError, did_you_mean, listing, no_memory
+from ..tools.errors import UserError, did_you_mean, kind_and_words, listing, no_memory
 from ..tools.locks import fork_safe
 
 OUTPUTS = ("features", "x_norm_clstoken", "pooler_output", "embedding", "out")  # keys of features, the first counts
@@ -164,7 +164,7 @@ def features_of(encoder: nn.Module, images: Tensor) -> Tensor:
             raise
         raise UserError(
             f"The encoder takes no views of shape {list(images.shape)}, {images.dtype} on {images.device} "
-            f"({_said(error)}); give it the channels, size, dtype and device that it is made for."
+            f"({kind_and_words(error)}); give it the channels, size, dtype and device that it is made for."
         ) from error
     if len(features) != len(images):
         raise UserError(
@@ -174,11 +174,6 @@ def features_of(encoder: nn.Module, images: Tensor) -> Tensor:
     if torch.is_grad_enabled() and not features.requires_grad and any(p.requires_grad for p in encoder.parameters()):
         raise UserError("The encoder's features have no gradient, so it would not learn; let it detach nothing.")
     return features
-
-
-def _said(error: Exception) -> str:
-    """Return the beginning of what an error says, in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:160].rstrip(".")
 
 
 def feature_width(encoder: nn.Module) -> int:
@@ -216,7 +211,7 @@ def feature_width(encoder: nn.Module) -> int:
                     with torch.no_grad():
                         output = encoder(of(1, number, size, size))
                 except Exception as error:  # made for other images; its layers may raise anything
-                    said = _said(error)
+                    said = kind_and_words(error)
                 else:
                     return flat(output).shape[1]
     finally:

@@ -209,6 +209,21 @@ def _reason(error: Exception, file: bytes) -> str:
     return "it breaks off" if "truncated" in str(error).lower() else f"it is broken, {type(error).__name__}"
 
 
+def pixels_of(picture: object) -> Tensor | None:
+    """Return a picture that is in memory as uint8 [3, H, W]; None for what is none.
+
+    It is one of Pillow's of 8 bits, or uint8 [H, W], [H, W, 1 or 3] of numpy or [1 or 3, H, W] of torch.
+    """
+    if isinstance(picture, Image.Image):
+        picture = np.array(as_rgb(picture))
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in (2, 3):
+        by_pixel = picture[:, :, None] if picture.ndim == 2 else picture
+        picture = torch.from_numpy(by_pixel.copy()).permute(2, 0, 1)
+    if not isinstance(picture, Tensor) or picture.dtype != torch.uint8 or picture.ndim != 3 or not picture.numel():
+        return None
+    return picture.expand(3, -1, -1) if len(picture) in (1, 3) else None
+
+
 def as_rgb(image: Image.Image) -> Image.Image:
     """Return an image of 8 bits or less and any mode as RGB, turned as its EXIF says; what is transparent on white."""
     turned = ImageOps.exif_transpose(image)

@@ -18,8 +18,8 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from .drawn.montage import Strip, montage
 from .embedding import Embedding
-from .given.writing import SPLITS
-from .grouped import check_out, labels_of, names_of, table, write
+from .given.writing import SPLITS, check_out
+from .grouped import SUFFIXES, labels_of, names_of, table, write
 from .sources import EmbedOptions, embed, is_features
 
 SMALLEST = 5  # rows of a cluster that HDBSCAN finds
@@ -126,7 +126,7 @@ def cluster(source: str, options: EmbedOptions, how: Grouping, out: Path, pictur
 
     The splits are taken together. ``out`` is a .csv or .parquet, and ``picture`` a PNG of a montage.
     """
-    check_out(out)
+    check_out(out, SUFFIXES)
     if picture is not None:
         files.check_out(picture, ".png", "--montage")
         if is_features(Path(os.path.expanduser(source)), options.backbone):

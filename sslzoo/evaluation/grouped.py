@@ -11,12 +11,10 @@ import numpy as np
 from ..metrics.clusters import NOISE, Clusters
 from ..metrics.task import Doubles, Ints
 from ..tools import files
-from ..tools.errors import UserError, listing
 from ..tools.labels import named, numbers
 from .embedding import Embedding
 from .given.parquet import needed
-from .given.tables import MARK
-from .given.writing import SPLITS, several, tables
+from .given.writing import SPLITS, heads_of, tables
 
 SUFFIXES = (".csv", ".parquet")
 Columns = Mapping[str, list[Any]]
@@ -37,15 +35,6 @@ class Grouped(Protocol):
     def group(self) -> Ints: ...
     @property
     def outliers(self) -> Ints: ...
-
-
-def check_out(path: Path) -> None:
-    """Raise `UserError` for a file that has another suffix than these, or cannot be written, or needs what lacks."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"--out {path} has to end in {listing(SUFFIXES)}.")
-    files.check_out(path, path.suffix)
-    if path.suffix == ".parquet":
-        needed(path)
 
 
 def names_of(embedding: Embedding) -> list[str]:
@@ -80,9 +69,7 @@ def table(embedding: Embedding, names: Sequence[str], found: Grouped) -> Columns
     for split, part in tables(embedding).items():
         places = [-1 if place < 0 else start + int(place) for place in part.places]
         start += len(part.features)
-        width = len(part.labels[0])
-        classes = [*embedding.names] or [str(i) for i in range(width)]
-        heads = [MARK + name for name in classes] if several(embedding) else ["label"]
+        heads = heads_of(embedding)
         files_ = [file if i < 0 else names[i] for i, file in zip(places, part.files, strict=True)]
         columns: dict[str, list[Any]] = {"file": files_, "split": [split] * len(places)}
         columns |= {head: [words[j] or None for words in part.labels] for j, head in enumerate(heads)}

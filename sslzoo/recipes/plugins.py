@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
-from ..tools.errors import UserError, did_you_mean, exhausted, listing, within
+from ..tools.errors import UserError, did_you_mean, exhausted, kind_and_words, listing, within
 from ..tools.records import Record
 from .knobs import expand
 from .schema import SWITCHES
@@ -70,7 +70,7 @@ def load_plugin(path: str | Path) -> Plugin:
         raise
     except Exception as error:  # a person's code may raise anything
         del sys.modules[name]
-        raise UserError(f"The plugin {file} fails ({_reason(error)}); mend it.") from None
+        raise UserError(f"The plugin {file} fails ({kind_and_words(error, 200)}); mend it.") from None
     _loaded[plugin.sha256] = plugin
     return plugin
 
@@ -118,7 +118,7 @@ def failure(error: BaseException) -> str | None:
         if path in [plugin.path for plugin in _loaded.values()]:
             place = f"{path} fails in line {trace.tb_lineno}"
         trace = trace.tb_next
-    return None if place is None else f"The plugin {place} ({_reason(error)}); mend it."
+    return None if place is None else f"The plugin {place} ({kind_and_words(error, 200)}); mend it."
 
 
 def called(what: str, make: Callable[[], T]) -> T:
@@ -130,12 +130,9 @@ def called(what: str, make: Callable[[], T]) -> T:
     except Exception as error:  # a person's code may raise anything
         if exhausted(error) is not None:
             raise
-        raise UserError(failure(error) or f"The plugin's {what} fails ({_reason(error)}); mend it.") from None
-
-
-def _reason(error: BaseException) -> str:
-    """Return an error's kind and words on one line, cut."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200].rstrip(".")
+        raise UserError(
+            failure(error) or f"The plugin's {what} fails ({kind_and_words(error, 200)}); mend it."
+        ) from None
 
 
 def loaded() -> list[Plugin]:

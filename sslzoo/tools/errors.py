@@ -59,6 +59,11 @@ def in_a_line(error: BaseException) -> str:
     return lines[0][:200].rstrip(".:") if lines else type(error).__name__
 
 
+def kind_and_words(error: BaseException, most: int = 160) -> str:
+    """Return an error's kind and words on one line of so many letters at most, for a part of a sentence."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most].rstrip(".")
+
+
 def no_memory(error: BaseException) -> bool:
     """Return whether an error says that the memory of the host or of a device is full."""
     full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM

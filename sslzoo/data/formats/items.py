@@ -18,12 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from ...recipes.plugins import GIVEN
-from ...tools.errors import UserError, listing
+from ...tools.errors import UserError, kind_and_words, listing
 from ...tools.progress import Work
 from ..depth import Range
 from ..given.places import Listing
 from ..packed.index import Index
-from ..picture import as_rgb
+from ..picture import pixels_of
 from .rows import Found, Label, Rows, to_listing
 
 SPLITS = ("train", "val", "test")
@@ -96,8 +96,9 @@ def _items(data: Any, split: str) -> Iterator[tuple[Any, Label]]:
         try:
             item = data[i]
         except Exception as error:  # a person's code may raise anything
-            why = " ".join(f"{type(error).__name__}: {error}".split())[:160].rstrip(".")
-            raise UserError(f"Item {i} of the {split} split cannot be read ({why}); mend the Dataset.") from error
+            raise UserError(
+                f"Item {i} of the {split} split cannot be read ({kind_and_words(error)}); mend the Dataset."
+            ) from error
         if isinstance(item, Mapping):
             if "image" not in item:
                 raise UserError(f"Item {i} of the {split} split has {listing(item)} and no 'image'; name it so.")
@@ -121,20 +122,12 @@ def _label(label: Any, place: int, split: str) -> Label:
 
 def _png(image: Any, where: str) -> bytes:
     """Return a picture as a PNG, of which nothing is lost. Raises `UserError` for what is no picture."""
-    if isinstance(image, Tensor):
-        values = image.detach().cpu()
-        if values.ndim == 3 and values.shape[0] in (1, 3):
-            if values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all()):
-                values = (values * 255).round().to(torch.uint8)
-            if values.dtype == torch.uint8:
-                image = values.permute(1, 2, 0).numpy()
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
-        flat = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        if (flat.ndim == 2 or flat.shape[2] == 3) and 0 not in flat.shape:
-            image = Image.fromarray(np.ascontiguousarray(flat))
-    if not isinstance(image, Image.Image):
+    values = image.detach().cpu() if isinstance(image, Tensor) else image
+    if isinstance(values, Tensor) and values.is_floating_point() and bool(((values >= 0) & (values <= 1)).all()):
+        values = (values * 255).round().to(torch.uint8)
+    if (pixels := pixels_of(values)) is None:
         about = f" {list(image.shape)}, {image.dtype}" if hasattr(image, "shape") and hasattr(image, "dtype") else ""
         raise UserError(f"The image of {where} is a {type(image).__name__}{about}; it has to be {KINDS}.")
     written = io.BytesIO()
-    as_rgb(image).save(written, format="PNG", compress_level=1)
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(written, format="PNG", compress_level=1)
     return written.getvalue()

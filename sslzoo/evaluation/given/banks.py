@@ -1,6 +1,6 @@
 """Banks and queries of rows that people bring along: by a split column, by two files, or one set that asks itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -9,6 +9,7 @@ import numpy as np
 from ...tools.errors import UserError, listing
 from ..embedding import Embedding, read_features
 from .formats import ARRAYS, WEIGHTS, Columns, read, read_labels
+from .named import rows_of
 from .rows import Array, Rows, labels_of, some
 
 BY_SPLIT = "train_features"  # the name of an array whose file has arrays for each split
@@ -53,22 +54,33 @@ def embedding_of(path: Path, how: Reading) -> Embedding:
 
     Raises `UserError`.
     """
-    if path.suffix in WEIGHTS and not how.asked and BY_SPLIT in (arrays := ARRAYS[path.suffix](path)):
-        return read_features(path, arrays)
-    rows = read(path, how.columns)
-    if rows.splits is not None:
-        if how.hold_out is not None:
-            raise UserError(f"{path} says of each row which split it is of; leave --hold-out out.")
-        bank, queries, note = by_column(str(path), rows)
-    elif how.hold_out is not None:
-        asking = np.random.default_rng(how.seed).permutation(len(rows.features)) < how.hold_out * len(rows.features)
-        if asking.all() or not asking.any():
-            raise UserError(f"{path} has {len(asking)} rows, too few for --hold-out {how.hold_out:g}; give more.")
-        bank, queries = rows.take(~asking), rows.take(asking)
-        note = f"{int(asking.sum())} of {len(asking)} rows ask, drawn by seed {how.seed} (--hold-out {how.hold_out:g})"
+    if path.suffix in WEIGHTS:
+        arrays = ARRAYS[path.suffix](path)
+        if not how.asked and BY_SPLIT in arrays:
+            return read_features(path, arrays)
+        rows = rows_of(path, arrays, how.columns)
     else:
-        bank, queries, note = rows, None, ""
-    return between(str(path), path.stem, bank, queries, [note] if note else [])
+        rows = read(path, how.columns)
+    if rows.splits is None:
+        return between(str(path), path.stem, *drawn(str(path), rows, how))
+    if how.hold_out is not None:
+        raise UserError(f"{path} says of each row which split it is of; leave --hold-out out.")
+    return between(str(path), path.stem, *by_column(str(path), rows))
+
+
+def drawn(where: str, rows: Rows, how: Reading) -> tuple[Rows, Rows | None, str]:
+    """Return the rows that are a bank and those that ask, drawn by the seed, and a note on it; one set without a share.
+
+    Raises `UserError` where the share leaves one of the two without rows.
+    """
+    if how.hold_out is None:
+        return rows, None, ""
+    n = len(rows.features)
+    asking = np.random.default_rng(how.seed).permutation(n) < how.hold_out * n
+    if asking.all() or not asking.any():
+        raise UserError(f"{where} has {n} rows, too few for --hold-out {how.hold_out:g}; give more.")
+    note = f"{int(asking.sum())} of {n} rows ask, drawn by seed {how.seed} (--hold-out {how.hold_out:g})"
+    return rows.take(~asking), rows.take(asking), note
 
 
 def by_column(where: str, rows: Rows) -> tuple[Rows, Rows | None, str]:
@@ -97,18 +109,14 @@ def embedding_between(given: Given, how: Reading) -> Embedding:
         raise UserError("--hold-out draws queries, and --queries names a file of them; leave one of the two out.")
     bank = labelled(read(given.bank, how.columns), given.bank, given.bank_labels, how.columns)
     if given.queries is None:
-        if how.hold_out is None:
-            return between(str(given.bank), given.bank.stem, bank, None, [])
-        asking = np.random.default_rng(how.seed).permutation(len(bank.features)) < how.hold_out * len(bank.features)
-        note = f"{int(asking.sum())} of {len(asking)} rows ask, drawn by seed {how.seed} (--hold-out {how.hold_out:g})"
-        return between(str(given.bank), given.bank.stem, bank.take(~asking), bank.take(asking), [note])
+        return between(str(given.bank), given.bank.stem, *drawn(str(given.bank), bank, how))
     queries = labelled(read(given.queries, how.columns), given.queries, given.query_labels, how.columns)
     if bank.features.shape[1] != queries.features.shape[1]:
         raise UserError(
             f"{given.bank} has {bank.features.shape[1]} columns of features and {given.queries} "
             f"{queries.features.shape[1]}; give both of one encoder."
         )
-    return between(f"{given.queries} in {given.bank}", given.bank.stem, bank, queries, [])
+    return between(f"{given.queries} in {given.bank}", given.bank.stem, bank, queries)
 
 
 def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> Rows:
@@ -128,7 +136,7 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
     return replace(rows, labels=found[[place[name] for name in rows.files.tolist()]])
 
 
-def between(source: str, name: str, bank: Rows, queries: Rows | None, notes: Sequence[str]) -> Embedding:
+def between(source: str, name: str, bank: Rows, queries: Rows | None, note: str = "") -> Embedding:
     """Return an embedding of a bank and of queries; of one set where there are none. Raises `UserError`."""
     parts = {"train": bank} | ({} if queries is None else {"test": queries})
     for rows in parts.values():
@@ -143,7 +151,7 @@ def between(source: str, name: str, bank: Rows, queries: Rows | None, notes: Seq
             arrays[f"{split}_files"] = rows.files
     if classes or bank.classes:
         arrays["classes"] = np.array(classes or bank.classes)
-    said = [*notes, *dict.fromkeys(note for rows in parts.values() for note in rows.notes)]
+    said = [*filter(None, [note]), *dict.fromkeys(note for rows in parts.values() for note in rows.notes)]
     return Embedding(source, name, arrays, note="; ".join(said) or None)
 
 

@@ -2,15 +2,15 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from ...tools import files, labels
+from ...tools import files
 from ...tools.errors import UserError, listing
-from ...tools.labels import named
+from ...tools.labels import named, several
 from ..embedding import Embedding, write_features
 from .parquet import needed
 from .rows import Array
@@ -20,10 +20,14 @@ SPLITS = ("train", "val", "test")
 GROUP = 50_000  # rows of a parquet that are written at a time
 
 
-def check_out(path: Path) -> None:
-    """Raise `UserError` for a file that has another suffix than these, or cannot be written, or needs what lacks."""
-    if path.suffix not in WRITERS:
-        raise UserError(f"--out {path} has to end in {listing(WRITERS)}.")
+def check_out(path: Path, suffixes: Iterable[str] | None = None) -> None:
+    """Raise `UserError` for a file that cannot be written, or needs what is not installed.
+
+    It may have these suffixes, by default those of embeddings.
+    """
+    allowed = [*(WRITERS if suffixes is None else suffixes)]
+    if path.suffix not in allowed:
+        raise UserError(f"--out {path} has to end in {listing(allowed)}.")
     files.check_out(path, path.suffix)
     if path.suffix == ".parquet":
         needed(path)
@@ -44,7 +48,7 @@ def _csv(path: Path, embedding: Embedding) -> None:
         text = io.TextIOWrapper(file, "utf-8", newline="")
         writer = csv.writer(text, lineterminator="\n")
         width = embedding.features.shape[1]
-        heads = [*(MARK + name for name in embedding.names)] if several(embedding) else ["label"]
+        heads = heads_of(embedding)
         writer.writerow(["file", "split", *heads, *(f"f{i}" for i in range(width))])
         for split, table in tables(embedding).items():
             for i, name in enumerate(table.files):
@@ -60,7 +64,7 @@ def _csv(path: Path, embedding: Embedding) -> None:
 def _parquet(path: Path, embedding: Embedding) -> None:
     """Write a table whose column of features is one of lists of a fixed length; a row for each image."""
     arrow, parquet = needed(path)
-    heads = [*(MARK + name for name in embedding.names)] if several(embedding) else ["label"]
+    heads = heads_of(embedding)
     kind = arrow.from_numpy_dtype(embedding.features.dtype)
     width = embedding.features.shape[1]
     fields = [("file", arrow.string()), ("split", arrow.string()), *((name, arrow.string()) for name in heads)]
@@ -100,7 +104,7 @@ def tables(embedding: Embedding) -> Mapping[str, Table]:
 
 
 def _tables(embedding: Embedding) -> Iterator[tuple[str, Table]]:
-    arrays, columns = embedding.arrays, len(embedding.names) if several(embedding) else 1
+    arrays, columns = embedding.arrays, len(heads_of(embedding))
     for split in SPLITS:
         if f"{split}_features" not in arrays:
             continue
@@ -125,9 +129,12 @@ def _words(label: object, names: tuple[str, ...], columns: int) -> list[str]:
     return [named(int(marks), names) if marks >= 0 else ""]
 
 
-def several(embedding: Embedding) -> bool:
-    """Return whether rows may have several labels."""
-    return any(labels.several(array) for key, array in embedding.arrays.items() if key.endswith("_labels"))
+def heads_of(embedding: Embedding) -> list[str]:
+    """Return the names of the columns of labels: one, or one for each of several labels, by its name or its number."""
+    labels = [array for key, array in embedding.arrays.items() if key.endswith("_labels") and several(array)]
+    if not labels:
+        return ["label"]
+    return [MARK + name for name in embedding.names or map(str, range(labels[0].shape[1]))]
 
 
 WRITERS: Mapping[str, Callable[[Path, Embedding], None]] = {

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
-from ...data.picture import as_rgb, square
+from ...data.picture import pixels_of, square
 from ...recipes.algebra import parse
 from ...recipes.layers import Circumstances, resolve_here
 from ...recipes.plugins import give_backbone
@@ -43,29 +43,19 @@ class Transform:
         self.size, self.mean, self.std = size, mean, std
 
     def __call__(self, picture: "Image.Image | np.ndarray[Any, Any] | Tensor") -> Tensor:
-        pixels = square(pixels_of(picture)[None], self.size)[0].float() / 255
+        found = pixels_of(picture)
+        if found is None:
+            shape = list(picture.shape) if hasattr(picture, "shape") else ""
+            raise UserError(
+                f"A {type(picture).__name__} {shape} is no picture; give one of Pillow's, uint8 [H, W, 3] of numpy, or "
+                "uint8 [3, H, W] of torch."
+            )
+        pixels = square(found[None], self.size)[0].float() / 255
         mean, std = (torch.tensor(x)[:, None, None] for x in (self.mean, self.std))
         return (pixels - mean) / std
 
     def __repr__(self) -> str:
         return f"Transform(size={self.size}, mean={self.mean}, std={self.std})"
-
-
-def pixels_of(picture: "Image.Image | np.ndarray[Any, Any] | Tensor") -> Tensor:
-    """Return a picture as uint8 [3, H, W]. Raises `UserError` for what is none."""
-    if isinstance(picture, Image.Image):
-        return torch.from_numpy(np.array(as_rgb(picture))).permute(2, 0, 1)
-    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8 and picture.ndim in (2, 3):
-        gray = picture[:, :, None] if picture.ndim == 2 else picture
-        if gray.shape[2] in (1, 3):
-            return torch.from_numpy(gray.copy()).permute(2, 0, 1).expand(3, -1, -1)
-    if isinstance(picture, Tensor) and picture.dtype == torch.uint8 and picture.ndim == 3 and len(picture) in (1, 3):
-        return picture.expand(3, -1, -1)
-    about = getattr(picture, "shape", "")
-    raise UserError(
-        f"A {type(picture).__name__} {list(about) if about != '' else ''} is no picture; give one of Pillow's, uint8 "
-        "[H, W, 3] of numpy, or uint8 [3, H, W] of torch."
-    )
 
 
 class Run:
