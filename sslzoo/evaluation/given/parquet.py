@@ -13,7 +13,7 @@ from .tables import MARK, feature_columns, labels_in, rows_of_columns, without_e
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
     """Return the rows of a .parquet, with a column of lists or a series of columns. Raises `UserError`."""
-    arrow, parquet = needed(path)
+    arrow, parquet = _needed_for(path)
     where = str(path)
     try:
         with parquet.ParquetFile(path) as file:
@@ -36,8 +36,6 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
             features = _gathered(file, names, own is not None, where)
             wordy = [name for name in kinds if name in roles.values() or name.startswith(MARK)]
             said = {name: file.read([name]).column(0).to_numpy() for name in wordy}
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give one that is there.") from None
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
     return without_empty(rows_of_columns(where, features, roles, said, notes))
@@ -45,11 +43,9 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
     """Return the labels of a .parquet, and the names of files beside them, if it has these. Raises `UserError`."""
-    _, parquet = needed(path)
+    _, parquet = _needed_for(path)
     try:
         table = parquet.read_table(path)
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give one that is there.") from None
     except Exception as error:  # arrow raises its own kinds
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
     return labels_in(str(path), {name: table.column(name).to_numpy() for name in table.column_names}, columns)
@@ -63,6 +59,13 @@ def needed(path: Path) -> tuple[Any, Any]:
     except ModuleNotFoundError:
         raise UserError(f"{path} needs pyarrow; pip install 'sslzoo[parquet]'.") from None
     return arrow, parquet
+
+
+def _needed_for(path: Path) -> tuple[Any, Any]:
+    """Return what `needed` does, for a file to read. Raises `UserError` where it is not there, installed or not."""
+    if not path.exists():
+        raise UserError(f"There is no file {path}; give one that is there.")
+    return needed(path)
 
 
 def _is_list(arrow: Any, kind: Any) -> bool:
