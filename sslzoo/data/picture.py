@@ -17,8 +17,9 @@ from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
-from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
-from .formats import heif
+from .decoded import heif
+from .decoded.ranges import Range, Values
+from .depth import Depth, Extent, Unsupported, as_8_bits, find_bytes, raw_mode, read_values
 from .packed.index import read_with_state
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -87,6 +88,11 @@ class Picture:
         if scans > USUAL_SCANS and scans * self.width * self.height > SCANNED_PIXELS:
             size = f"{scans:,} scans, which take too long"
             raise UnreadableImage(f"{path} has {size}; save it anew.", f"has {size}; save it anew")
+
+    @property
+    def transparent(self) -> bool:
+        """Whether something of it is, which lies on white."""
+        return bool(self.image.has_transparency_data)
 
     def open(self) -> Image.Image:
         """Return the image with its header read."""

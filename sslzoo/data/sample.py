@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
-from .depth import Depth, Extent, Range, number
+from .decoded.bands import opened
+from .decoded.ranges import Bands, Range, number
+from .depth import Depth, Extent
 from .picture import Picture, UnreadableImage
 
 SAMPLED = 500  # files that are looked at
@@ -43,8 +45,8 @@ class Sample:
 
     def add(self, path: Path) -> None:
         """Look at a picture, and at its values if it has more than 8 bits. Raises `UnreadableImage`."""
-        picture = Picture(path, self.shown)
-        self.transparent |= picture.image.has_transparency_data
+        picture = opened(path, self.shown)
+        self.transparent |= picture.transparent
         if picture.depth is not None:
             depth, found = picture.depth, Extent.of(*picture.values())
             if found.gaps and self.shown is None:
@@ -55,7 +57,9 @@ class Sample:
 
     def decisions(self) -> Iterator[str]:
         """Yield what is decided about the values of all pictures. Raises `UserError` for what cannot be."""
-        if self.shown is not None:
+        if isinstance(self.shown, Bands):
+            yield self.shown.note
+        elif self.shown is not None:
             yield range_note(self.shown, any(found.gaps for found in self.extents.values()), bool(self.extents))
         for depth, found in self.extents.items() if self.shown is None else ():
             if depth.outside(found) or depth.unused(found):
@@ -107,10 +111,11 @@ def flat_note(flat: Sequence[str], of: int, shown: Range | None = None) -> Itera
     named = f"{count} ({', '.join(flat[:NAMED])}{', ...' if len(flat) > NAMED else ''})"
     if len(flat) <= MANY * of:
         yield named
-    elif shown is None:
+    elif shown is None or not shown.given:
         yield f"{named}: most show nothing to learn from; they are blank, or use little of 0 to 255: save them anew"
     else:
-        yield f"{named}: most show nothing to learn from; they are blank, or --range {shown} is not their range"
+        own = f"{number(shown.low)},{number(shown.high)}"
+        yield f"{named}: most show nothing to learn from; they are blank, or --range {own} is not their range"
 
 
 def is_flat(picture: Picture) -> bool:
