@@ -66,8 +66,16 @@ def as_tiff_in_planes(array: Any, stem: Path) -> Path:
     return stem.with_suffix(".tif")
 
 
+def as_pages(array: Any, stem: Path) -> Path:
+    tifffile = pytest.importorskip("tifffile")
+    with tifffile.TiffWriter(stem.with_suffix(".tif")) as file:
+        for page in array.transpose(2, 0, 1):
+            file.write(page, photometric="minisblack", contiguous=True)
+    return stem.with_suffix(".tif")
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 13])
-@pytest.mark.parametrize("save", [as_npy, as_npy_first, as_tiff, as_tiff_in_planes])
+@pytest.mark.parametrize("save", [as_npy, as_npy_first, as_tiff, as_tiff_in_planes, as_pages])
 def test_pixels_are_the_files_values_within_one_of_255(save: Any, channels: int, tmp_path: Path) -> None:
     true = album(tmp_path / "set", channels, save)
     found = sets.read(DataOptions(str(tmp_path / "set"), channels=channels, range="0,4095", image_size=32))
@@ -171,6 +179,19 @@ def test_what_cannot_be_read_is_one_sentence(channels: int, given: Any, words: s
     album(tmp_path / "set", channels, as_npy)
     with pytest.raises(sslzoo.UserError, match=words):
         sets.read(DataOptions(str(tmp_path / "set"), **given))
+
+
+def test_pages_that_are_not_read_are_said(tmp_path: Path) -> None:
+    """A TIFF of 13 pages is its first page, unless its channels are asked for."""
+    true = album(tmp_path / "set", 13, as_pages)
+    found = sets.read(DataOptions(str(tmp_path / "set"), range="0,4095", image_size=32))
+    said = f"{len(found.train)} pictures have 13, which --channels 13 reads as so many channels"
+    assert said in "\n".join(found.notes)
+    path, one = found.train.images.paths[0], found.train.images.read([0], 32).pixels[0]
+    assert np.abs(one.numpy() / 255 - true[str(path)][..., 0] / 4095).max() <= 1 / 255
+    all_of_them = sets.read(DataOptions(str(tmp_path / "set"), range="0,4095", channels=13, image_size=32))
+    one = all_of_them.train.images.read([0], 32).pixels[0]
+    assert np.abs(one.numpy() / 255 - true[str(path)].transpose(2, 0, 1) / 4095).max() <= 1 / 255
 
 
 def test_arrays_name_the_flag(tmp_path: Path) -> None:

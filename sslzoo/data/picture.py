@@ -90,6 +90,11 @@ class Picture:
             raise UnreadableImage(f"{path} has {size}; save it anew.", f"has {size}; save it anew")
 
     @property
+    def pages(self) -> int:
+        """The number of pages of a TIFF; 1 of other pictures."""
+        return int(getattr(self.image, "n_frames", 1)) if self.image.format == "TIFF" else 1
+
+    @property
     def transparent(self) -> bool:
         """Whether something of it is, which lies on white."""
         return bool(self.image.has_transparency_data)
@@ -209,7 +214,9 @@ def _reason(error: Exception, file: bytes) -> str:
     if isinstance(error, UnidentifiedImageError) and heif.holds(file) and not heif.is_there():
         return heif.MISSING
     if isinstance(error, UnidentifiedImageError) and file.startswith(TIFF):
-        return "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats"
+        return (
+            "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats, or say --channels"
+        )
     if isinstance(error, UnidentifiedImageError):
         return "it holds no image"
     return "it breaks off" if "truncated" in str(error).lower() else f"it is broken, {type(error).__name__}"

@@ -1,6 +1,6 @@
 """What is decided about many pictures from a look at some: their usual size, what is black and white in them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..tools.errors import UserError
 from .decoded.bands import opened
-from .decoded.ranges import Bands, Range, number
+from .decoded.ranges import MOST_CHANNELS, Bands, Range, number
 from .depth import Depth, Extent
 from .picture import Picture, UnreadableImage
 
@@ -29,7 +29,7 @@ class Sample:
     """Holds what pictures of a sample showed.
 
     ``sizes`` are width and height of those that can be read; ``extents`` are the values of those of more than 8 bits,
-    by their depth, and ``deep`` their paths.
+    by their depth, and ``deep`` their paths; ``pages`` counts TIFFs by the number of theirs, where it is above 1.
     """
 
     shown: Range | None
@@ -37,6 +37,7 @@ class Sample:
     extents: dict[Depth, Extent] = field(default_factory=dict)
     deep: dict[Depth, list[Path]] = field(default_factory=lambda: defaultdict(list))
     transparent: bool = False
+    pages: Counter[int] = field(default_factory=Counter)
 
     @property
     def shapes(self) -> npt.NDArray[np.int64]:
@@ -47,6 +48,8 @@ class Sample:
         """Look at a picture, and at its values if it has more than 8 bits. Raises `UnreadableImage`."""
         picture = opened(path, self.shown)
         self.transparent |= picture.transparent
+        if picture.pages > 1:
+            self.pages[picture.pages] += 1
         if picture.depth is not None:
             depth, found = picture.depth, Extent.of(*picture.values())
             if found.gaps and self.shown is None:
@@ -67,6 +70,10 @@ class Sample:
                 which = f"{first} and {len(more)} more have" if more else f"{first} has"
                 raise UserError(f"{which} {depth.found(found)}; {depth.hint(found)}.")
             yield depth.note
+        for pages, number_of in self.pages.most_common(1):
+            are = "picture has" if number_of == 1 else "pictures have"
+            hint = f", which --channels {pages} reads as so many channels" if pages <= MOST_CHANNELS else ""
+            yield f"the first page of TIFFs is read alone: {number_of} {are} {pages}{hint}"
         if self.transparent:
             yield "transparent pictures are shown on white"
 

@@ -57,6 +57,11 @@ class BandPicture(Picture):
             raise UnreadableImage(f"{path} {why}.", why)
 
     @property
+    def pages(self) -> int:
+        """All of them are read."""
+        return 1
+
+    @property
     def transparent(self) -> bool:
         """A fourth channel is one like the others."""
         return False
