@@ -16,7 +16,7 @@ from PIL import Image
 
 from sslzoo.data import sets
 from sslzoo.data.formats.spelling import Spelled, expanded, from_anywhere, is_gone
-from sslzoo.data.packed import index
+from sslzoo.data.packed import arrow, index
 from sslzoo.tools.errors import UserError
 
 pyarrow = pytest.importorskip("pyarrow")
@@ -328,6 +328,15 @@ def test_a_folder_with_pictures_is_a_folder_whatever_lies_beside_them(tmp_path):
     assert (found.train.images.names, found.notes) == (before.train.images.names, before.notes)
 
 
+def test_links_to_folders_with_pictures_are_looked_into(tmp_path):
+    pictures(tmp_path / "elsewhere", [f"{i:02}.png" for i in range(30)])
+    (tmp_path / "set" / "b").mkdir(parents=True)
+    (tmp_path / "set" / "a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "set" / "b" / "back").symlink_to(tmp_path / "set")
+    tar(tmp_path / "set" / "backup.tar", samples(4))
+    assert all("/a/" in name for name in sets.find(str(tmp_path / "set")).train.images.names)
+
+
 def test_a_sample_that_is_asked_for_is_not_its_own_neighbour(tmp_path, run_cli):
     path = tar(tmp_path / "s.tar", samples(40))
     words = ["search", "raw", f"{path}/0000.png", "--data", str(path), "--image-size", "16", "--json"]
@@ -419,6 +428,24 @@ def test_gaps_are_unreadable_pictures_and_no_labels(tmp_path):
     found = sets.find(str(tmp_path / "x.parquet"))
     assert any("without a label" in note and "1 image" in note for note in found.notes)
     assert {path.name: why for path, why in found.unreadable.reasons.items()} == {"03": "it is empty"}
+
+
+def test_slices_gaps_and_large_offsets_of_arrow_are_found_where_they_lie(tmp_path):
+    """By pyarrow's own cells: each span of the file holds a cell's bytes; a gap has none."""
+    cells = [b"a", b"", None, b"bcd", b"efghij" * 50, None, b"k"] * 3
+    for kind in (pyarrow.binary(), pyarrow.large_binary()):
+        table = pyarrow.table({"x": pyarrow.array(cells, kind)})
+        with pyarrow.ipc.new_stream(tmp_path / "x.arrow", table.schema) as stream:
+            stream.write_table(table, max_chunksize=5)
+        content = (tmp_path / "x.arrow").read_bytes()
+        found = []
+        for batch, start in arrow.batches(str(tmp_path / "x.arrow")):
+            for part in (batch.column(0), batch.column(0).slice(1), batch.column(0).slice(2, 1)):
+                spans = arrow.spans_of(part, start, len(content))
+                read = [content[first : first + size] for first, size in spans.tolist()]
+                assert read == [cell or b"" for cell in part.to_pylist()]
+            found += batch.column(0).to_pylist()
+        assert found == cells
 
 
 # ---- how data are written --------------------------------------------------------------------------------------------

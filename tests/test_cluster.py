@@ -78,6 +78,17 @@ def test_groups_do_not_depend_on_how_many_neighbours_are_looked_at(cells, monkey
     assert sorted(map(len, found.duplicates)) == [30, 80]
 
 
+def test_groups_are_joined_over_however_many_pairs(monkeypatch):
+    """256 pairs at a time between two groups that are known already: as many as a byte cannot count."""
+    monkeypatch.setattr(alike, "CELLS", 1)
+    monkeypatch.setattr(alike, "FEW_ROWS", 16)
+    angles = np.radians([-6, 12.9, *np.arange(40, 180, 10), *[0] * 16, *[6.9] * 16])
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    similar = rows @ rows.T - 2 * np.eye(len(rows))
+    first = alike.linked(rows, similar.max(axis=1), np.cos(np.radians(7)))
+    assert first.tolist() == [0, 0, *range(2, 16), *[0] * 32]
+
+
 def test_equal_rows_make_no_outliers():
     """Thirty black frames, among which every distance is 0, and rows around them."""
     rows, _ = blobs(200)

@@ -111,6 +111,30 @@ def test_arrays_under_other_names_give_the_numbers_of_the_npz(made, expected, nu
     assert numbers("--bank", tmp_path / f"bank{suffix}", "--queries", tmp_path / f"queries{suffix}") == expected
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".pt", ".safetensors", ""])
+@pytest.mark.parametrize("wordy", [False, True])
+def test_arrays_of_each_split_give_the_numbers_of_the_npz(made, expected, numbers, tmp_path, suffix, wordy):
+    """Under the names of `sslzoo embed`, in any file of arrays, with classes as numbers or as texts."""
+    arrays: dict[str, np.ndarray] = {}
+    labels = CLASSES[made.labels] if wordy else made.labels
+    for split, rows in (("train", ~made.test), ("test", made.test)):
+        arrays |= {f"{split}_features": made.features[rows], f"{split}_labels": labels[rows]}
+    path = tmp_path / f"e{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **arrays)
+    elif suffix == "":
+        path.mkdir()
+        for name, array in arrays.items():
+            np.save(path / f"{name}.npy", array)
+    elif suffix == ".pt":
+        torch.save({k: v.tolist() if v.dtype.kind == "U" else torch.from_numpy(v) for k, v in arrays.items()}, path)
+    elif wordy:
+        pytest.skip("has no texts")
+    else:
+        save(path, arrays)
+    assert numbers(path) == expected
+
+
 def save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items() if array.dtype.kind in "fiu"}
     if path.suffix == ".npz":

@@ -21,6 +21,7 @@ from test_distributed import run_in, torchrun
 
 import sslzoo
 from sslzoo.data import sets
+from sslzoo.data.given.options import DataOptions
 from sslzoo.data.packed import index
 from sslzoo.data.survey import survey
 from sslzoo.tools.errors import UserError
@@ -177,6 +178,51 @@ def test_the_images_are_those_of_the_files(folder, form, tmp_path):
         assert all(index.is_file(name) for name in split.images.names)
 
 
+@pytest.mark.parametrize("form", ["shards", "parquet", "csv"])
+def test_splits_that_are_given_apart_are_the_same_run(folder, expected, form, tmp_path):
+    """`--train` and `--test` as patterns of shards and files of other folders; classes by number and by name."""
+    (home := tmp_path / "set").mkdir()
+    options = {}
+    for split in ("train", "test"):
+        (out := home / split).mkdir()
+        if form == "shards":
+            as_webdataset(folder, out, 4)
+            options[split] = f"{out}/{split}-{{000..003}}.tar"
+        elif form == "parquet":
+            as_parquet(folder, out)
+            options[split] = f"{out}/data/{split}-*.parquet"
+        else:
+            rows = [f"{path},{NAMES[label]}" for path, label in files(folder, split)]
+            (out / "list.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+            options[split] = str(out / "list.csv")
+    assert run(None, tmp_path / "runs", **options) == expected
+
+
+def test_labels_of_a_table_and_images_without(folder, expected, tmp_path):
+    """Shards without labels, beside a table that names their samples; half of a further shard has no row."""
+    (home := tmp_path / "set").mkdir()
+    as_webdataset(folder, home, 1)
+    for path in home.glob("*.tar"):  # without their classes
+        with tarfile.open(path) as tar:
+            parts = [(m.name, tar.extractfile(m).read()) for m in tar if m.name.endswith(".png")]
+        with tarfile.open(path, "w") as tar:
+            for name, content in parts:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    rows = ["file,kind"]
+    for split in ("train", "test"):
+        rows += [f"{split}-000.tar/000/{i:05}.png,{NAMES[k]}" for i, (_, k) in enumerate(files(folder, split))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    assert run(home, tmp_path / "runs", labels=str(tmp_path / "labels.csv")) == expected
+    given = DataOptions(str(home / "train-000.tar"), labels=str(tmp_path / "half.csv"), test=str(home / "test-000.tar"))
+    (tmp_path / "half.csv").write_text("\n".join(row for i, row in enumerate(rows) if i == 0 or i % 2) + "\n")
+    found = sets.find(given)
+    assert (len(found.train), len(found.bank), len(found.test)) == (48, 24, 6)
+    more = sets.find(DataOptions(str(home / "train-000.tar"), unlabelled=str(home / "test-000.tar")))
+    assert (len(more.train), more.names) == (60, ())
+
+
 def test_a_true_hf_folder_is_read_as_datasets_reads_it(folder, tmp_path):
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
@@ -268,6 +314,9 @@ def test_medmnist_by_name(monkeypatch):
     assert asked == [("train", 64, True), ("val", 64, True), ("test", 64, True)]
     assert found.names == ("round", "long")
     assert np.array_equal(found.train.images.pixels[:, 0, 2:30, 2:30], arrays["a"])
+    Blood.__init__ = lambda *_, **__: (_ for _ in ()).throw(RuntimeError("\n  No network.\nmore"))
+    with pytest.raises(UserError, match=r"could not be downloaded into .* \(No network\); check the network"):
+        sets.find("medmnist:bloodmnist")
     for name, words in (("bloodmnst", "did you mean 'bloodmnist'"), ("nodulemnist3d", "no set of pictures")):
         with pytest.raises(UserError, match=words):
             sets.find(f"medmnist:{name}")
@@ -364,7 +413,7 @@ def test_shards_go_on_inside_an_epoch_in_two_processes_with_readers(folder, tmp_
     assert whole.returncode == 0, whole.stderr
     command = torchrun(2, *words, "--out", "runs", max_restarts="1")
     agent = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not [*tmp_path.glob("runs/*/log.csv")]:
         assert time.monotonic() < deadline
         time.sleep(0.01)

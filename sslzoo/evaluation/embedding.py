@@ -54,8 +54,8 @@ class Embedding:
 
     @property
     def features(self) -> npt.NDArray[Any]:
-        """Return the features of the first split [N, D]."""
-        return next(array for name, array in self.arrays.items() if name.endswith("features"))
+        """Return the features of the first split [N, D]: train, in whatever order a file has them."""
+        return next(self.arrays[key] for key in ("train_features", "test_features") if key in self.arrays)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,12 +77,15 @@ def names_in(path: Path) -> list[str]:
     return []
 
 
-def read_features(path: Path) -> Embedding:
+def read_features(path: Path, arrays: dict[str, npt.NDArray[Any]] | None = None) -> Embedding:
     """Return features that ``sslzoo embed`` or anybody wrote: an .npz, or a folder of memory-mapped .npy files.
 
-    With ``features`` and ``labels`` alone, the set is its own bank. Raises `UserError`.
+    ``arrays`` are those of another file, by the same names. With ``features`` and ``labels`` alone, the set is its own
+    bank. Raises `UserError`.
     """
-    if path.suffix == ".npz":
+    if arrays is not None:
+        arrays = {**arrays}
+    elif path.suffix == ".npz":
         arrays = read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     else:
         arrays = {one.stem: read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}

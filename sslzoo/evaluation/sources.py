@@ -33,7 +33,7 @@ from ..views.colours import Colours, gray
 from ..views.features import BATCH, Preprocessing, features, raw_size
 from . import store
 from .embedding import Embedding, Gap, holds_features, read_features
-from .given.banks import Reading, embedding_of
+from .given.banks import Reading, embedding_of, with_numbers
 from .given.formats import ARRAYS, TABLES, WEIGHTS, shards_of
 from .given.named import holds_weights
 
@@ -126,7 +126,7 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
         if options.backbone or not options.usual:
             raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
         usual = holds_features(path) and not options.reading.asked
-        found = read_features(path) if usual else embedding_of(path, options.reading)
+        found = with_numbers(read_features(path) if usual else embedding_of(path, options.reading))
         return replace(found, device=str(find_device(options.device)))
     source, dataset, device = open_source(name, options)
     arrays: dict[str, npt.NDArray[Any]] = {}

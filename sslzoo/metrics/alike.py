@@ -50,9 +50,10 @@ def linked(rows: Rows, nearest: Doubles, least: float) -> Ints:
     size = max(FEW_ROWS, CELLS // max(len(chosen), 1))
     for start in range(0, len(chosen), size):
         a, b = np.nonzero(x[start : start + size] @ x[start:].T >= least)
-        heads = np.concatenate([root[a + start], np.arange(len(root))])
-        tails = np.concatenate([root[b + start], root])
-        graph = coo_array((np.ones(len(heads), np.int8), (heads, tails)), shape=(len(root), len(root)))
+        heads, tails = root[a + start], root[b + start]
+        new = heads != tails  # the others are linked already: of equal rows nearly all
+        heads, tails = np.append(heads[new], np.arange(len(root))), np.append(tails[new], root)
+        graph = coo_array((np.ones(len(heads), bool), (heads, tails)), shape=(len(root), len(root)))
         _, place, part = np.unique(connected_components(graph, False)[1], return_index=True, return_inverse=True)
         root = place[part]
     first = np.arange(len(rows))

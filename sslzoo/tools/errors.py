@@ -53,6 +53,12 @@ def listing(words: Iterable[object]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} or {items[-1]}"
 
 
+def in_a_line(error: BaseException) -> str:
+    """Return the first words of an error of a library, of however many lines; its kind where it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200].rstrip(".:") if lines else type(error).__name__
+
+
 def no_memory(error: BaseException) -> bool:
     """Return whether an error says that the memory of the host or of a device is full."""
     full = isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tools import files
-from ...tools.errors import UserError
+from ...tools.errors import UserError, in_a_line
 from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..layout import SPLITS
@@ -76,8 +76,7 @@ def _by_name(text: str) -> dict[str, list[Path]]:
     try:
         found = datasets.load_dataset(name, config or None)
     except Exception as error:  # it raises kinds of its own, of several libraries
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        raise UserError(f"{text} could not be loaded ({reason.rstrip('.')}); {CHECK}.") from None
+        raise UserError(f"{text} could not be loaded ({in_a_line(error)}); {CHECK}.") from None
     splits: Mapping[str, Any] = found if isinstance(found, Mapping) else {"train": found}
     made = {split: [Path(one["filename"]) for one in own.cache_files] for split, own in splits.items()}
     if not all(made.values()):

@@ -116,14 +116,15 @@ def dataset(given: DataOptions, shown: Range | None) -> Dataset:
 def _suffixes(folder: Path) -> set[str]:
     """Return the suffixes of the files below a folder; none where it has a picture, which ends the look."""
     found: set[str] = set()
-    left = [str(folder)]
+    left, seen = [str(folder)], set[str]()
     while left:
-        with suppress(OSError), os.scandir(left.pop()) as entries:
+        seen.add(here := os.path.realpath(left.pop()))
+        with suppress(OSError), os.scandir(here) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or entry.name.lower() in IGNORED:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    left.append(entry.path)
+                if entry.is_dir():
+                    left += [entry.path] if os.path.realpath(entry.path) not in seen else []
                 elif is_picture(suffix := os.path.splitext(entry.name)[1].lower()):
                     return set()
                 else:

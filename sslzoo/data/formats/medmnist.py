@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from ...tools.errors import UserError, did_you_mean, listing
+from ...tools.errors import UserError, did_you_mean, in_a_line, listing
 from ...tools.places import cache
 
 SIZES = (28, 64, 128, 224)
@@ -31,9 +31,8 @@ def arrays(name: str) -> dict[str, Any]:
         try:
             made = kind(split=split, root=str(home), size=int(size or SIZES[0]), download=True)
         except Exception as error:  # those of the network, of a file, and its own
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
             raise UserError(
-                f"medmnist:{name} could not be downloaded into {home} ({reason.rstrip('.')}); check the network, or "
+                f"medmnist:{name} could not be downloaded into {home} ({in_a_line(error)}); check the network, or "
                 "put its .npz there."
             ) from None
         found[f"{split}_images"], found[f"{split}_labels"] = np.asarray(made.imgs), np.asarray(made.labels)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...tools import files
-from ...tools.errors import UserError, did_you_mean, listing
+from ...tools.errors import UserError, did_you_mean, in_a_line, listing
 from ...tools.places import cache
 from ...tools.progress import Work
 from ..decoded.ranges import Range
@@ -146,11 +146,10 @@ def _made(name: str, options: Options) -> Any:
     except ModuleNotFoundError as error:
         raise UserError(f"torchvision's {name} needs {error.name}; pip install {error.name}.") from None
     except ValueError as error:
-        raise UserError(f"torchvision's {name} refuses that ({str(error)[:200].rstrip('.')}); name another.") from None
+        raise UserError(f"torchvision's {name} refuses that ({in_a_line(error)}); name another.") from None
     except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise UserError(
-            f"torchvision's {name} could not be had in {cache()} ({reason.rstrip('.')}); check the network, or put its "
+            f"torchvision's {name} could not be had in {cache()} ({in_a_line(error)}); check the network, or put its "
             "files there."
         ) from None
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ...tools.errors import UserError, listing
-from ..embedding import Embedding
-from .formats import Columns, read, read_labels
-from .rows import Array, Rows, some
+from ..embedding import Embedding, read_features
+from .formats import ARRAYS, WEIGHTS, Columns, read, read_labels
+from .rows import Array, Rows, labels_of, some
 
+BY_SPLIT = "train_features"  # the name of an array whose file has arrays for each split
 BANKS = ("train", "training", "bank", "gallery", "reference")
 QUERIES = ("test", "testing", "query", "queries")
 VALIDATION = ("val", "valid", "validation", "dev")
@@ -52,6 +53,8 @@ def embedding_of(path: Path, how: Reading) -> Embedding:
 
     Raises `UserError`.
     """
+    if path.suffix in WEIGHTS and not how.asked and BY_SPLIT in (arrays := ARRAYS[path.suffix](path)):
+        return read_features(path, arrays)
     rows = read(path, how.columns)
     if rows.splits is not None:
         if how.hold_out is not None:
@@ -142,6 +145,17 @@ def between(source: str, name: str, bank: Rows, queries: Rows | None, notes: Seq
         arrays["classes"] = np.array(classes or bank.classes)
     said = [*notes, *dict.fromkeys(note for rows in parts.values() for note in rows.notes)]
     return Embedding(source, name, arrays, note="; ".join(said) or None)
+
+
+def with_numbers(embedding: Embedding) -> Embedding:
+    """Return an embedding whose labels are numbers, where some were texts. Raises `UserError` as `coded` does."""
+    labels = {key: array for key, array in embedding.arrays.items() if key.endswith("_labels")}
+    if all(array.dtype.kind in "fiub" for array in labels.values()):
+        return embedding
+    given = {key: labels_of(embedding.source, array) for key, array in labels.items()}
+    numbers, classes = coded(embedding.source, given)
+    names = {"classes": np.array(classes)} if classes else {}
+    return replace(embedding, arrays={**embedding.arrays, **numbers, **names})
 
 
 def check(source: str, features: Array) -> None:
