@@ -334,7 +334,7 @@ TABLE: dict[str, list[Any]] = {
         ("knn raw --data i-few --unlabelled i-empty", "holds no images; leave --unlabelled out"),
         ("train simsiam --data i-test --test i-few", "is a test split already; leave --test out"),
         ("train simsiam --data i-few --channels 14", "--channels cannot be 14; it is from 1 to 13"),
-        ("train simsiam --data i-few --channels 5", "has no 5 channels, as --channels says"),
+        ("train simsiam --data tiny.npz --channels 5", "it has to be [N, H, W, 5] for --channels 5"),
         ("knn colours --data i-few --channels 0", "--channels cannot be 0"),
         ("train simsiam --data i-few --class-depth 0", "--class-depth cannot be 0; it is at least 1"),
         ("embed raw --out f.npz --data i-few --class-depth 2", "at level 2 below it; give another --class-depth"),

@@ -218,12 +218,12 @@ def verdict(
     train, unreadable, nothing = listing.train, listing.train.unreadable, bytes.fromhex(NOTHING)
     decisions: Sequence[str] = [*listing.notes, *[NO_LABELS] * (not listing.names)]
     try:
-        for split in (listing.train, listing.val, listing.test):
-            if split is not None and not len(split.readable()):
-                raise unreadable.none_readable(split.images.paths)
         found = of_listing(listing, [seen[one].digest or nothing for one in train.images.paths])
         found = sized(found, given.image_size or found.size)
         decisions = [*found.notes, placed(found, given.memory)[1]]
+        for split in (listing.train, listing.val, listing.test):
+            if split is not None and not len(split.readable()):
+                raise unreadable.none_readable(split.images.paths)
         unreadable.check_share(MAX_SHARE if given.max_bad is None else given.max_bad)
     except UserError as error:
         return decisions, str(error)

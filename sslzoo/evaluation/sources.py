@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
-from ..data.decoded.ranges import Range
+from ..data.decoded.ranges import reading
 from ..data.given.options import DataOptions
 from ..data.listed.paths import relative
 from ..data.splits import Dataset, Split
@@ -64,7 +64,7 @@ class EmbedOptions(DataOptions):
 
     def __post_init__(self) -> None:
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
-        Range.parse(self.range)
+        reading(self.range, self.channels)
         if self.layer not in LAYERS or self.network not in NETWORKS:
             raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
 
