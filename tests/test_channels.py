@@ -111,7 +111,14 @@ def test_thirteen_channels_train_and_are_looked_at_again(
     """In memory and from files, at the pictures' size and cut out of larger ones; resumed, and by kNN of the run."""
     monkeypatch.chdir(tmp_path)
     album(tmp_path / "set", 13, as_npy, side=48)
-    given = {"data": "set", "channels": 13, "range": "0,4095", "memory": memory, "image_size": 16, "workers": 0}
+    given = {
+        "data": "set",
+        "channels": 13,
+        "range": "0,4095",
+        "memory": memory,
+        "image_size": 16,
+        "workers": 0 if memory == "always" else 2,
+    }
     whole = sslzoo.train("simclr", **given, **{**QUICK, "epochs": 2}, out="whole")
     half = sslzoo.train("simclr", **given, **{**QUICK, "epochs": 2}, out="half", stop_after=1)
     assert sslzoo.resume(half.run).knn == whole.knn
@@ -192,6 +199,19 @@ def test_pages_that_are_not_read_are_said(tmp_path: Path) -> None:
     all_of_them = sets.read(DataOptions(str(tmp_path / "set"), range="0,4095", channels=13, image_size=32))
     one = all_of_them.train.images.read([0], 32).pixels[0]
     assert np.abs(one.numpy() / 255 - true[str(path)].transpose(2, 0, 1) / 4095).max() <= 1 / 255
+
+
+def test_arrays_of_colours_have_pillows_gray(tmp_path: Path) -> None:
+    images = np.stack([values(i, 3, np.uint8, 255) for i in range(20)])
+    np.savez(tmp_path / "a.npz", train_images=images, train_labels=np.arange(20) % 2)
+    found = sets.find(DataOptions(str(tmp_path / "a.npz"), channels=1))
+    assert found.test is not None
+    read = {
+        one.numpy().tobytes()
+        for split in (found.train, found.test)
+        for one in split.images.read([*range(len(split))], 32).pixels
+    }
+    assert read == {np.asarray(Image.fromarray(one).convert("L")).tobytes() for one in images}
 
 
 def test_arrays_name_the_flag(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from ..picture import square
 from ..sample import flat_note, flat_places, range_note
 from ..splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
 
+GRAY = (19595, 38470, 7471)  # parts of red, green and blue, of 2**16
+
 
 def from_arrays(name: str, arrays: dict[str, Any], own: bool = False, shown: Range | None = None) -> Dataset:
     """Return a resident set of MedMNIST's keys: train_images, train_labels, test_images, ... (or val_images, ...)."""
@@ -125,9 +127,11 @@ def _as_images(key: str, array: Any, shown: Range | None = None) -> Tensor:
 
 
 def _with_channels(key: str, images: Tensor, channels: int) -> Tensor:
-    """Return uint8 [N, C, H, W] of images with so many channels, last or first."""
+    """Return uint8 [N, C, H, W] of images with so many channels, last or first; of colours their gray, as Pillow's."""
     if images.ndim == 4 and images.shape[-1] != channels and images.shape[1] == channels:
         images = images.permute(0, 2, 3, 1)
+    if images.ndim == 4 and channels == 1 and images.shape[-1] == 3:
+        images = ((images.int() * torch.tensor(GRAY)).sum(dim=-1, keepdim=True) + (1 << 15) >> 16).to(torch.uint8)
     if images.ndim != 4 or 0 in images.shape or images.shape[-1] != channels:
         raise UserError(
             f"{key} has shape {list(images.shape)}; it has to be [N, H, W, {channels}] for --channels {channels}, N at "
