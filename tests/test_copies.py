@@ -11,7 +11,7 @@ from test_oneness import run
 
 from sslzoo.data import sets
 from sslzoo.data.contents.copies import Held
-from sslzoo.data.depth import Range
+from sslzoo.data.decoded.ranges import Range
 from sslzoo.data.images import FileImages, Packed
 from sslzoo.data.picture import Picture
 from sslzoo.recipes.schema import View

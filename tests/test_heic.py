@@ -11,7 +11,7 @@ from PIL import Image
 import sslzoo
 from sslzoo.cli import main
 from sslzoo.data import sets
-from sslzoo.data.formats import heif
+from sslzoo.data.decoded import heif
 from sslzoo.data.picture import Picture, UnreadableImage
 
 pillow_heif = pytest.importorskip("pillow_heif")

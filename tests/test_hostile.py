@@ -218,7 +218,7 @@ def test_a_list_of_unreadable_images_reaches_no_other_file(tmp_path: Path, monke
     lines = [data / "broken.jpg", data / "pipe.jpg", outside, tmp_path / "pipe.jpg", data / ".." / "secret.jpg"]
     (tmp_path / "bad_images.txt").write_text("".join(f"{path}\twhy\n" for path in lines))
     opened: list[str] = []
-    monkeypatch.setattr("sslzoo.data.unreadable.Picture", lambda path, *_: opened.append(path.name) or Picture(path))
+    monkeypatch.setattr("sslzoo.data.unreadable.opened", lambda path, *_: opened.append(path.name) or Picture(path))
     found = UnreadableImages(data, 4)
     found.read_list(tmp_path / "bad_images.txt")
     assert opened == ["broken.jpg", "pipe.jpg"]

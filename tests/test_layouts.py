@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sslzoo.data import sets
-from sslzoo.data.formats import heif
+from sslzoo.data.decoded import heif
 from sslzoo.data.given.places import list_folder
 from sslzoo.tools.errors import UserError
 

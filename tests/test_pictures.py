@@ -12,7 +12,7 @@ from PIL import Image
 
 from sslzoo.cli import main
 from sslzoo.data import folders, sets
-from sslzoo.data.depth import Range
+from sslzoo.data.decoded.ranges import Range
 from sslzoo.data.picture import Picture, UnreadableImage
 from sslzoo.tools.errors import UserError
 

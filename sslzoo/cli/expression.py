@@ -119,6 +119,9 @@ data_options = stacked(
         metavar="LOW,HIGH",
         help="Values that are black and white in images of more than 8 bits; others stay as they are.",
     ),
+    click.option(
+        "--channels", type=int, metavar="C", help="Channels that images are read to, from 1 to 13.  [default: 3, RGB]"
+    ),
     click.option("--limit", type=int, help="Use N training images only, for a quick try."),
     click.option(
         "--memory", default="auto", show_default=True, help="Keep images of files in memory: always, never, or auto "

@@ -126,7 +126,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
 
 def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dict[str, str]) -> None:
     """Raise `UserError` for flags beside --resume that differ from the run's own."""
-    from ..data.depth import Range
+    from ..data.decoded.ranges import Range
     from ..training.checkpoints import locate
     from ..training.runs import read_run
 

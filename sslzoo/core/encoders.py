@@ -38,11 +38,11 @@ class SmallNet(nn.Module):
 
     num_features = 128 * 4 * 4
 
-    def __init__(self, image_size: int = 32) -> None:
+    def __init__(self, image_size: int = 32, channels: int = 3) -> None:
         super().__init__()
         stem = 1 << max(0, round(log2(image_size / 32)))
         layers: list[nn.Module] = []
-        for fan_in, fan_out, stride in ((3, 16, stem), (16, 32, 2), (32, 64, 2), (64, 128, 2)):
+        for fan_in, fan_out, stride in ((channels, 16, stem), (16, 32, 2), (32, 64, 2), (64, 128, 2)):
             kernel = max(3, 2 * stride - 1)
             layers += [
                 nn.Conv2d(fan_in, fan_out, kernel, stride, kernel // 2, bias=False),
@@ -70,7 +70,7 @@ def check(name: str) -> None:
         raise UserError(f"timm has no model {name!r}{did_you_mean(name, known)}; 'small' and timm's names are allowed.")
 
 
-def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
+def build(name: str, image_size: int, pretrained: bool = False, channels: int = 3) -> nn.Module:
     """Return a backbone without its classifier: "small", any of timm's names, or a plugin's.
 
     Raises `UserError` for an unknown one, and for one that takes no images of this size in px.
@@ -79,30 +79,32 @@ def build(name: str, image_size: int, pretrained: bool = False) -> nn.Module:
     """
     check(name)
     with DRAWING:
-        return _build(name, image_size, pretrained)
+        return _build(name, image_size, pretrained, channels)
 
 
-def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
+def _build(name: str, image_size: int, pretrained: bool, channels: int) -> nn.Module:
     if name == "small":
-        return SmallNet(image_size)
+        return SmallNet(image_size, channels)
     if (make := plugins.backbone(name)) is not None:
         own = plugins.called(f"backbone {name}", lambda: make(image_size))
         if not isinstance(own, nn.Module):
             raise UserError(f"The plugin's backbone {name} is a {type(own).__name__} and no torch.nn.Module; mend it.")
-        check_size(own, name, image_size)
+        check_size(own, name, image_size, channels=channels)
         return own
     size = {"img_size": image_size} if _takes_size(name) and not pretrained else {}
     try:
-        model = cast(nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, **size))
+        model = cast(
+            nn.Module, timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **size)
+        )
     except (RuntimeError, ValueError, AssertionError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name} cannot be built for {image_size} px ({said}); choose another backbone.") from None
     if image_size <= SMALL_UP_TO and not pretrained and hasattr(model, "maxpool") and hasattr(model, "conv1"):
-        stem = nn.Conv2d(3, cast(nn.BatchNorm2d, model.bn1).num_features, 3, 1, 1, bias=False)
+        stem = nn.Conv2d(channels, cast(nn.BatchNorm2d, model.bn1).num_features, 3, 1, 1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
         model.conv1, model.maxpool = stem, nn.Identity()
     if not pretrained:
-        check_size(model, name, image_size)
+        check_size(model, name, image_size, channels=channels)
     return model
 
 
@@ -113,14 +115,17 @@ def synchronized(model: nn.Module, device: torch.device) -> nn.Module:
     return batchnorm.convert_sync_batchnorm(model)
 
 
-def check_size(model: nn.Module, name: str, size: int, mend: str = "another --image-size or --backbone") -> None:
+def check_size(
+    model: nn.Module, name: str, size: int, mend: str = "another --image-size or --backbone", channels: int = 3
+) -> None:
     """Raise `UserError` for a model that takes no images of this size; one is tried."""
     training = model.training
     try:
         with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, size, size))
+            model.eval()(torch.zeros(1, channels, size, size))
     except Exception as error:  # assertions and RuntimeErrors of its layers
-        raise UserError(f"{name} takes no images of {size} px ({type(error).__name__}); choose {mend}.") from None
+        many = "" if channels == 3 else f" and {channels} channels"
+        raise UserError(f"{name} takes no images of {size} px{many} ({type(error).__name__}); choose {mend}.") from None
     finally:
         model.train(training)
 

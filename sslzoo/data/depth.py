@@ -3,20 +3,16 @@
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from math import inf, isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ..tools.errors import UserError
+from .decoded.ranges import Range, Values, number
 
-Values = npt.NDArray[Any]  # [H, W, channels], of the file's own numbers
 Open = Callable[[], Image.Image]
 
-ROWS = 512  # of a picture that are scaled at a time
 LEAST_SHARE = 16  # a range of which so small a part is used is not what the pictures were made for
 WHITE_IS_ZERO = 0  # of TIFF's photometric interpretation
 APART, UNCOMPRESSED, SIGNED = 2, 1, 2  # of its planes, its compression and its samples
@@ -24,46 +20,6 @@ BITS, COMPRESSION, PHOTOMETRIC, PLANES, SAMPLES = 258, 259, 262, 284, 339  # tag
 DEEP = re.compile(r"(RGB|RGBA|RGBa|RGBX|LA|[RGBA]);16[BLN]")  # Pillow's words for 16 bits of which it keeps 8
 NATIVE = "L" if sys.byteorder == "little" else "B"
 OTHER = {"B": "L", "L": "B"}
-
-
-@dataclass(frozen=True)
-class Range:
-    """The values that are black and white: what lies between is gray, what lies beyond is clipped, NaN is black."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def parse(cls, text: object) -> "Range | None":
-        """Return the range of ``--range LOW,HIGH``, two numbers of which the second is larger; None of None.
-
-        Raises `UserError`.
-        """
-        if text is None:
-            return None
-        try:
-            low, high = map(float, str(text).split(","))
-        except ValueError:
-            raise UserError(f"--range cannot be {text!r}; it is two numbers, as in --range 0,4095.") from None
-        if not (isfinite(low) and isfinite(high) and low < high and 0 < 255 / (high - low) < inf):
-            raise UserError(f"--range cannot be {text!r}; its first number is black, and a larger one white.")
-        return cls(low, high)
-
-    def __str__(self) -> str:
-        return f"{number(self.low)},{number(self.high)}"
-
-    def to_8_bits(self, values: Values) -> npt.NDArray[np.uint8]:
-        """Return values of any shape as uint8: the low end is 0, the high end 255."""
-        shown = np.empty(values.shape, np.uint8)
-        for start in range(0, len(values), ROWS):  # float64 of all of them may not fit the memory
-            part = np.nan_to_num(values[start : start + ROWS].astype(np.float64), nan=self.low)
-            shown[start : start + ROWS] = np.rint((part.clip(self.low, self.high) - self.low) * self.scale)
-        return shown
-
-    @property
-    def scale(self) -> float:
-        """Return the grays of one step."""
-        return 255 / (self.high - self.low)
 
 
 class Extent(NamedTuple):
@@ -152,14 +108,14 @@ class Depth(NamedTuple):
 
     def suggested(self, found: Extent) -> Range:
         """Return a range that holds the values, for whole bits all that they can have."""
-        if self.whole:
-            return Range(0, 2 ** max(int(found.high).bit_length(), 1) - 1)
-        return Range(found.low, found.high) if found.low < found.high else Range(found.low, found.low + 1)
+        return suggested(found, not self.whole)
 
 
-def number(value: float) -> str:
-    """Return a number as a person writes it."""
-    return f"{value:.15g}"
+def suggested(found: Extent, real: bool) -> Range:
+    """Return a range that holds values, for whole numbers from 0 on all that so many bits can have."""
+    if not real and found.low >= 0:
+        return Range(0, 2 ** max(int(found.high).bit_length(), 1) - 1)
+    return Range(found.low, found.high) if found.low < found.high else Range(found.low, found.low + 1)
 
 
 def read_values(open_image: Open, exact: bool) -> tuple[Values, str]:

@@ -12,13 +12,14 @@ from torch import Tensor
 from ..processes.launched import local_world_size
 from ..tools.progress import Work
 from .contents.copies import Held
-from .depth import Range
+from .decoded.bands import opened
+from .decoded.ranges import Range
 from .given.options import DataOptions
 from .given.places import Listing, Read, list_data, list_folder
 from .home import count
 from .images import FileImages, Opened, Packed
 from .layout import NO_LABELS
-from .picture import COPY, Picture, UnreadableImage, square
+from .picture import COPY, UnreadableImage, square
 from .sample import flat_note, flat_places, is_flat, sample
 from .splits import MAX_VIEW_SIZE, Dataset, Shapes, Split, hold_out
 
@@ -86,7 +87,7 @@ def measured(dataset: Dataset) -> Dataset:
     if not pairs:
         raise train.unreadable.none_readable(files)
     pixels = torch.stack([one for _, one in pairs])
-    flat = [str(pairs[i][0]) for i in flat_places(pixels) if is_flat(Picture(pairs[i][0], dataset.shown))]
+    flat = [str(pairs[i][0]) for i in flat_places(pixels) if is_flat(opened(pairs[i][0], dataset.shown))]
     notes = [*dataset.notes, *flat_note(flat, len(pairs), dataset.shown)]
     if len(pairs) < len(train):
         some = f"{len(pairs)} of {count(len(train), 'training image')}"
@@ -140,10 +141,10 @@ def _part_of(train: Split, bank: Split, size: int) -> Split:
 
 def placed(dataset: Dataset, memory: str) -> tuple[bool, str]:
     """Return whether the images of a data set of files are to be kept in memory, and a note that says so."""
-    taken = sum(map(len, dataset.splits.values())) * 3 * dataset.size**2
+    taken = sum(map(len, dataset.splits.values())) * dataset.channels * dataset.size**2
     if dataset.whole is not None and dataset.shapes is not None:  # copies
         scale = min(1, COPY * dataset.size / dataset.shapes.shorter)
-        taken += round(len(dataset.train) * 3 * int(np.prod(dataset.whole)) * scale**2)
+        taken += round(len(dataset.train) * dataset.channels * int(np.prod(dataset.whole)) * scale**2)
     free = MEMORY_SHARE * psutil.virtual_memory().available / local_world_size()
     how = f"{taken / 1e6:,.0f} MB (--memory {memory})"
     if memory == NEVER or (memory == AUTO and taken > free):
@@ -170,7 +171,7 @@ def _held(split: Split, size: int, whole: bool) -> Split:
             work.add(1)
     if all(one is None for one, _ in found):
         raise split.unreadable.none_readable(split.images.paths)
-    black = torch.zeros(3, size, size, dtype=torch.uint8)
+    black = torch.zeros(split.images.channels, size, size, dtype=torch.uint8)
     squares = torch.stack([black if one is None else one for one, _ in found])
     assert isinstance(split.images, FileImages)
     split.images.hashes.save()

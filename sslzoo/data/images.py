@@ -15,10 +15,11 @@ from .contents import copies
 from .contents.copies import Held
 from .contents.hashes import Hashes
 from .contents.kept import Stamp
-from .depth import Range
+from .decoded.bands import opened
+from .decoded.ranges import Range
 from .listed.paths import taken, texts_of
 from .packed.index import Index
-from .picture import Picture, UnreadableImage, square
+from .picture import UnreadableImage, square
 
 CHUNK = 4096  # images hashed at a time
 
@@ -51,7 +52,7 @@ class OpenedFile:
     """A picture whose header is read, and of which a copy is made when it is asked for, and perhaps kept."""
 
     def __init__(self, path: Path, size: int, shown: Range | None, keep: bool):
-        self.picture, self.size, self.keep = Picture(path, shown), size, keep
+        self.picture, self.size, self.keep = opened(path, shown), size, keep
         self.height, self.width = self.picture.height, self.picture.width
 
     @cached_property
@@ -81,30 +82,33 @@ class Packed:
     starts: Tensor = field(repr=False)
     shapes: Tensor = field(repr=False)
     sizes: Tensor = field(repr=False)
+    channels: int = 3
 
     @classmethod
     def of(cls, images: Sequence[Held | None]) -> Self:
         """Pack images, of which None cannot be read."""
         shapes = torch.tensor([(0, 0) if one is None else one.pixels.shape[1:] for one in images])
+        channels = next((len(one.pixels) for one in images if one is not None), 3)
         sizes = torch.tensor([(0, 0) if one is None else (one.height, one.width) for one in images])
-        ends = (3 * shapes.prod(dim=1)).cumsum(0)
+        ends = (channels * shapes.prod(dim=1)).cumsum(0)
         flat = torch.empty(int(ends[-1]), dtype=torch.uint8)
         for one, end in zip(images, ends.tolist(), strict=True):
             if one is not None:
                 by_pixel = one.pixels.permute(1, 2, 0)
                 flat[end - by_pixel.numel() : end].view(by_pixel.shape).copy_(by_pixel)
-        return cls(flat, ends - 3 * shapes.prod(dim=1), shapes, sizes)
+        return cls(flat, ends - channels * shapes.prod(dim=1), shapes, sizes, channels)
 
     def take(self, index: Tensor) -> Self:
         """Return those at these places, without a copy of their pixels."""
-        return type(self)(self.flat, self.starts[index], self.shapes[index], self.sizes[index])
+        return replace(self, starts=self.starts[index], shapes=self.shapes[index], sizes=self.sizes[index])
 
     def open(self, place: int) -> Held:
         """Return an image. Raises `UnreadableImage`."""
         (height, width), start = self.shapes[place].tolist(), int(self.starts[place])
         if not height:
             raise UnreadableImage("It cannot be read.", "it could not be read")
-        pixels = self.flat[start : start + 3 * height * width].view(height, width, 3).permute(2, 0, 1)
+        end = start + self.channels * height * width
+        pixels = self.flat[start:end].view(height, width, self.channels).permute(2, 0, 1)
         full_height, full_width = self.sizes[place].tolist()
         return Held(full_height, full_width, pixels)
 
@@ -121,6 +125,11 @@ class ImageSource(ABC):
     def paths(self) -> Sequence[Path]:
         """The files that the images come from; none of arrays."""
         return ()
+
+    @property
+    @abstractmethod
+    def channels(self) -> int:
+        """The number of channels of each image."""
 
     def in_memory(self, size: int) -> bool:
         """Return whether images of a size need not be read from files."""
@@ -179,6 +188,10 @@ class MemoryImages(ImageSource):
         return self.tensor
 
     @property
+    def channels(self) -> int:
+        return self.tensor.shape[1]
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(map(str, range(len(self))))
 
@@ -231,6 +244,10 @@ class FileImages(ImageSource):
         return self.files
 
     @property
+    def channels(self) -> int:
+        return 3 if self.shown is None else self.shown.channels
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(texts_of(self.files))
 
@@ -245,7 +262,7 @@ class FileImages(ImageSource):
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         if self.squares is not None and self.squares.shape[-1] == size:
             return ReadImages(self.squares[torch.as_tensor(places, dtype=torch.long)])
-        made, unreadable, seen = [torch.empty(0, 3, size, size, dtype=torch.uint8)], [], []
+        made, unreadable, seen = [torch.empty(0, self.channels, size, size, dtype=torch.uint8)], [], []
         for place in places:
             try:
                 image = self.opened(self.files[place], size, keep=False)  # it may never be read again

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..tools.errors import UserError, listing
 from ..tools.progress import Work
-from .formats import heif
+from .decoded import heif
 from .given.part import Part
 from .home import Home, count, home, in_natural_order, natural, some
 from .listed.tree import BROKEN, Folder

@@ -17,8 +17,9 @@ from ..tools.errors import UserError, exhausted, no_memory
 from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
-from .depth import Depth, Extent, Range, Unsupported, Values, as_8_bits, find_bytes, raw_mode, read_values
-from .formats import heif
+from .decoded import heif
+from .decoded.ranges import Range, Values
+from .depth import Depth, Extent, Unsupported, as_8_bits, find_bytes, raw_mode, read_values
 from .packed.index import read_with_state
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -87,6 +88,16 @@ class Picture:
         if scans > USUAL_SCANS and scans * self.width * self.height > SCANNED_PIXELS:
             size = f"{scans:,} scans, which take too long"
             raise UnreadableImage(f"{path} has {size}; save it anew.", f"has {size}; save it anew")
+
+    @property
+    def pages(self) -> int:
+        """The number of pages of a TIFF; 1 of other pictures."""
+        return int(getattr(self.image, "n_frames", 1)) if self.image.format == "TIFF" else 1
+
+    @property
+    def transparent(self) -> bool:
+        """Whether something of it is, which lies on white."""
+        return bool(self.image.has_transparency_data)
 
     def open(self) -> Image.Image:
         """Return the image with its header read."""
@@ -203,7 +214,9 @@ def _reason(error: Exception, file: bytes) -> str:
     if isinstance(error, UnidentifiedImageError) and heif.holds(file) and not heif.is_there():
         return heif.MISSING
     if isinstance(error, UnidentifiedImageError) and file.startswith(TIFF):
-        return "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats"
+        return (
+            "it is a TIFF of a kind that is not read; save it with 8 or 16 bits, or as 32-bit floats, or say --channels"
+        )
     if isinstance(error, UnidentifiedImageError):
         return "it holds no image"
     return "it breaks off" if "truncated" in str(error).lower() else f"it is broken, {type(error).__name__}"

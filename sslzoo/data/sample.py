@@ -1,6 +1,6 @@
 """What is decided about many pictures from a look at some: their usual size, what is black and white in them."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from ..tools.errors import UserError
-from .depth import Depth, Extent, Range, number
+from .decoded.bands import opened
+from .decoded.ranges import MOST_CHANNELS, Bands, Range, number
+from .depth import Depth, Extent
 from .picture import Picture, UnreadableImage
 
 SAMPLED = 500  # files that are looked at
@@ -27,7 +29,7 @@ class Sample:
     """Holds what pictures of a sample showed.
 
     ``sizes`` are width and height of those that can be read; ``extents`` are the values of those of more than 8 bits,
-    by their depth, and ``deep`` their paths.
+    by their depth, and ``deep`` their paths; ``pages`` counts TIFFs by the number of theirs, where it is above 1.
     """
 
     shown: Range | None
@@ -35,6 +37,7 @@ class Sample:
     extents: dict[Depth, Extent] = field(default_factory=dict)
     deep: dict[Depth, list[Path]] = field(default_factory=lambda: defaultdict(list))
     transparent: bool = False
+    pages: Counter[int] = field(default_factory=Counter)
 
     @property
     def shapes(self) -> npt.NDArray[np.int64]:
@@ -43,8 +46,10 @@ class Sample:
 
     def add(self, path: Path) -> None:
         """Look at a picture, and at its values if it has more than 8 bits. Raises `UnreadableImage`."""
-        picture = Picture(path, self.shown)
-        self.transparent |= picture.image.has_transparency_data
+        picture = opened(path, self.shown)
+        self.transparent |= picture.transparent
+        if picture.pages > 1:
+            self.pages[picture.pages] += 1
         if picture.depth is not None:
             depth, found = picture.depth, Extent.of(*picture.values())
             if found.gaps and self.shown is None:
@@ -55,7 +60,9 @@ class Sample:
 
     def decisions(self) -> Iterator[str]:
         """Yield what is decided about the values of all pictures. Raises `UserError` for what cannot be."""
-        if self.shown is not None:
+        if isinstance(self.shown, Bands):
+            yield self.shown.note
+        elif self.shown is not None:
             yield range_note(self.shown, any(found.gaps for found in self.extents.values()), bool(self.extents))
         for depth, found in self.extents.items() if self.shown is None else ():
             if depth.outside(found) or depth.unused(found):
@@ -63,6 +70,10 @@ class Sample:
                 which = f"{first} and {len(more)} more have" if more else f"{first} has"
                 raise UserError(f"{which} {depth.found(found)}; {depth.hint(found)}.")
             yield depth.note
+        for pages, number_of in self.pages.most_common(1):
+            are = "picture has" if number_of == 1 else "pictures have"
+            hint = f", which --channels {pages} reads as so many channels" if pages <= MOST_CHANNELS else ""
+            yield f"the first page of TIFFs is read alone: {number_of} {are} {pages}{hint}"
         if self.transparent:
             yield "transparent pictures are shown on white"
 
@@ -107,10 +118,11 @@ def flat_note(flat: Sequence[str], of: int, shown: Range | None = None) -> Itera
     named = f"{count} ({', '.join(flat[:NAMED])}{', ...' if len(flat) > NAMED else ''})"
     if len(flat) <= MANY * of:
         yield named
-    elif shown is None:
+    elif shown is None or not shown.given:
         yield f"{named}: most show nothing to learn from; they are blank, or use little of 0 to 255: save them anew"
     else:
-        yield f"{named}: most show nothing to learn from; they are blank, or --range {shown} is not their range"
+        own = f"{number(shown.low)},{number(shown.high)}"
+        yield f"{named}: most show nothing to learn from; they are blank, or --range {own} is not their range"
 
 
 def is_flat(picture: Picture) -> bool:

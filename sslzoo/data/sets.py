@@ -13,7 +13,7 @@ from ..tools.bounds import SMALLEST
 from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.labels import NOBODY
 from . import digits
-from .depth import Range
+from .decoded.ranges import reading
 from .downloads import TORCHVISION
 from .folders import AUTO, MEMORY, NEVER, held, measured, of_listing, read_places, sized
 from .formats import items, kinds
@@ -85,7 +85,7 @@ def find(given: DataOptions | str) -> Dataset:
     """
     given = DataOptions(given) if isinstance(given, str) else given
     given.check()
-    shown, name, limit = Range.parse(given.range), given.place, given.limit
+    shown, name, limit = reading(given.range, given.channels), given.place, given.limit
     path = Path(os.path.expanduser(name))
     if limit is not None and limit < 1:
         raise UserError(f"--limit cannot be {limit}; it is at least 1.")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..tools.errors import UserError
 from ..tools.labels import asking, foreign, known, named
-from .depth import Range
+from .decoded.ranges import Range
 from .images import ImageSource
 from .listed.paths import texts_of
 from .unreadable import UnreadableImages
@@ -109,6 +109,11 @@ class Dataset:
     shapes: Shapes | None = None
     shown: Range | None = None
     val: Split | None = None
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of each image."""
+        return self.train.images.channels
 
     @property
     def whole(self) -> tuple[int, int] | None:

@@ -17,7 +17,8 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from . import sets
 from .contents.hashes import NOTHING
-from .depth import Range
+from .decoded.bands import BandPicture, opened
+from .decoded.ranges import Range, reading
 from .folders import of_listing, placed, sized
 from .formats import kinds
 from .given.options import DataOptions
@@ -126,7 +127,7 @@ def survey(
     check_numbers(image_size=given.image_size, workers=workers)
     sets.check_memory(given.memory)
     given.check()
-    image_size, shown = given.image_size, Range.parse(given.range)
+    image_size, shown = given.image_size, reading(given.range, given.channels)
     path = Path(os.path.expanduser(given.place))
     if path.suffix == ".npz" and not os.path.isdir(path):
         return survey_arrays(given), None
@@ -179,7 +180,7 @@ def survey_files(paths: Sequence[Path], shown: Range | None, workers: int) -> It
 def survey_file(path: Path, shown: Range | None = None) -> SurveyedFile:
     """Read a file and return what it showed; ``shown`` is `Picture`'s."""
     try:
-        picture = Picture(path, shown)
+        picture = opened(path, shown)
         kinds = tuple(kinds_of(picture))  # before the pixels are read, which changes what is known of the file
         flat = is_flat(picture)
     except UnreadableImage as error:
@@ -189,6 +190,8 @@ def survey_file(path: Path, shown: Range | None = None) -> SurveyedFile:
 
 def kinds_of(picture: Picture) -> Iterator[str]:
     """Yield what deserves a word of an image that can be read."""
+    if isinstance(picture, BandPicture):
+        return
     image = picture.image
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a photo with its preview
         yield "animated"

@@ -10,8 +10,9 @@ from pathlib import Path
 from ..tools import files
 from ..tools.errors import UserError
 from ..tools.records import Record
-from .depth import Range
-from .picture import Picture, UnreadableImage
+from .decoded.bands import opened
+from .decoded.ranges import Range
+from .picture import UnreadableImage
 
 LIST_NAME = "bad_images.txt"  # in a run's directory
 PLAIN = {b"n": b"\n", b"t": b"\t", b"\\": b"\\"}
@@ -114,7 +115,7 @@ class UnreadableImages:
                 if self.folder is not None and not (one.is_relative_to(self.folder) and ".." not in one.parts):
                     continue  # none of the data's
                 try:
-                    Picture(one, self.shown).pixels()
+                    opened(one, self.shown).pixels()
                 except UnreadableImage as error:
                     self.reasons[one] = error.reason
                 except UserError:  # the machine's, or its folder is gone: whoever needs it will say so

@@ -22,7 +22,7 @@ from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .given.banks import Given, embedding_between
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, embed, is_features, shared_data, shared_range
+from .sources import EmbedOptions, embed, is_features, shared_data, shared_reading
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -71,7 +71,7 @@ def benchmark(request: Request) -> Benchmark:
     """Return what came of a request; nothing is written but features and indexes that are kept. Raises `UserError`."""
     check_request(request)
     options, sources = request.options, request.sources
-    options = replace(shared_data(sources, options), range=shared_range(sources, options.range))
+    options = shared_reading(sources, shared_data(sources, options))
     wanted, drawn = request.evaluation, request.pictures
     rows: list[BenchmarkRow | UnlabelledRow] = []
     names, missing, first = [], None, None

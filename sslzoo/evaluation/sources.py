@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
-from ..data.depth import Range
+from ..data.decoded.ranges import reading
 from ..data.given.options import DataOptions
 from ..data.listed.paths import relative
 from ..data.splits import Dataset, Split
@@ -64,7 +64,7 @@ class EmbedOptions(DataOptions):
 
     def __post_init__(self) -> None:
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
-        Range.parse(self.range)
+        reading(self.range, self.channels)
         if self.layer not in LAYERS or self.network not in NETWORKS:
             raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
 
@@ -90,6 +90,7 @@ class Source:
     group: str | None = None
     precision: str = "float32"
     range: str | None = None
+    channels: int | None = None
 
 
 def shared_data(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
@@ -105,10 +106,13 @@ def shared_data(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
     return found if found.named else replace(found, data=found.place)
 
 
-def shared_range(sources: Sequence[str], given: str | None) -> str | None:
-    """Return the range to use for all: the given one, else the runs' own where they agree. Raises `UserError`."""
-    trained_with = {options.range for options in _options_of_runs(sources)}
-    return trained_with.pop() if given is None and len(trained_with) == 1 else given
+def shared_reading(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
+    """Return options with the range and the channels of the runs, where these agree and none are given."""
+    for name in ("range", "channels"):
+        own = {getattr(options, name) for options in _options_of_runs(sources)}
+        if getattr(given, name) is None and len(own) == 1:
+            given = replace(given, **{name: own.pop()})
+    return given
 
 
 def _options_of_runs(sources: Sequence[str]) -> list[Options]:
@@ -191,9 +195,12 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     data, size = shared_data([name], options), options.image_size or source.size
     once = options.memory == "auto" and sets.is_of_files(data.place)
     memory = "never" if once else options.memory
-    dataset = sets.read(replace(data, image_size=size, memory=memory, range=options.range or source.range))
-    if source.net is not None:
-        encoders.check_size(source.net, name, dataset.size)
+    own, channels = options.range or source.range, options.channels or source.channels
+    dataset = sets.read(replace(data, image_size=size, memory=memory, range=own, channels=channels))
+    if isinstance(source.net, Colours) and dataset.channels != 3:
+        raise UserError(f"colours are of three channels, and the data have {dataset.channels}; leave colours out.")
+    if source.net is not None and not isinstance(source.net, Colours):
+        encoders.check_size(source.net, name, dataset.size, channels=dataset.channels)
     if source.net is None and name != "raw":
         source = _untrained(name, dataset, options, device)
     elif source.net is None and (small := raw_size(dataset.scored, dataset.size)) < dataset.size:
@@ -253,7 +260,7 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     if path.suffix in (".safetensors", ".pt", ".pth"):
         if options.backbone is None:
             raise UserError(f"{name} holds weights alone; say with --backbone of which of timm's models.")
-        net = encoders.build(options.backbone, options.image_size or 32)
+        net = encoders.build(options.backbone, options.image_size or 32, channels=options.channels or 3)
         weights.load_weights(net, path)
         return Source(f"{name} ({options.backbone})", net)
     if os.path.isfile(path) and path.suffix != ".toml":
@@ -271,8 +278,8 @@ def _run(path: Path, options: EmbedOptions) -> Source:
     about = runs.read_run(path)
     with within(str(path)):
         check_numbers(image_size=about.image_size)
-    if not (_is_colour(about.mean) and _is_colour(about.std)) or min(about.std) <= 0:
-        raise UserError(f"{path} has no mean and std in its run.json that are three numbers; train it anew.")
+    if not (_is_colour(about.mean, about) and _is_colour(about.std, about)) or min(about.std) <= 0:
+        raise UserError(f"{path} has no mean and std in its run.json, a number for each channel; train it anew.")
     label, net = str(path), runs.encoder(path)
     if not options.usual:
         device = torch.device("cuda" if "cuda" in about.device else "cpu")  # it chose some knobs
@@ -292,14 +299,14 @@ def _run(path: Path, options: EmbedOptions) -> Source:
     trained_with = {key: value for key, value in about.options.to_json().items() if key not in ("seed", "out")}
     words = (f"{key}={value}" for key, value in sorted(trained_with.items()))
     group = " ".join([about.expression, about.data, options.network, options.layer, *words])
-    mean, std = tuple(about.mean), tuple(about.std)
-    given, precision = about.options, about.precision or "float32"
-    return Source(label, net.eval(), about.image_size, mean, std, given.seed, group, precision, given.range)
+    given, mean, std = about.options, tuple(about.mean), tuple(about.std)
+    made = Source(label, net.eval(), about.image_size, mean, std, given.seed, group, about.precision or "float32")
+    return replace(made, range=given.range, channels=given.channels)
 
 
-def _is_colour(values: Sequence[Any]) -> bool:
-    """Return whether a list is three finite numbers."""
-    return len(values) == 3 and all(type(x) in (int, float) and isfinite(x) for x in values)
+def _is_colour(values: Sequence[Any], about: runs.RunAbout) -> bool:
+    """Return whether a list is a finite number for each channel of an image."""
+    return len(values) == (about.options.channels or 3) and all(type(x) in (int, float) and isfinite(x) for x in values)
 
 
 def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch.device) -> Source:
@@ -309,5 +316,5 @@ def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch
     backbone = backbone_for(here) if recipe is None else recipe.training.backbone
     with encoders.DRAWING:
         torch.manual_seed(options.seed)
-        net = encoders.build(options.backbone or backbone, dataset.size)
+        net = encoders.build(options.backbone or backbone, dataset.size, channels=dataset.channels)
     return Source(name if recipe is None else f"{recipe.expression} (untrained)", net)

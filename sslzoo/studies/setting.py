@@ -42,6 +42,7 @@ class Given(TypedDict, total=False):
     labels: str | None
     unlabelled: str | None
     class_depth: int | None
+    channels: int | None
     epochs: int | None
     minutes: float | None
     batch_size: int | None

@@ -30,12 +30,12 @@ class Learner:
         self.plan, self.device, self.batches = plan, plan.device, batches
         with DRAWING:
             torch.manual_seed(options.seed)
-            encoder = build(recipe.training.backbone, plan.data.size)
+            encoder = build(recipe.training.backbone, plan.data.size, channels=plan.data.channels)
             if options.init is not None:
                 weights.load_weights(encoder, Path(options.init))
             for size in {size for _, size in batches.pipelines} - {plan.data.size}:
                 mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
-                check_size(encoder, recipe.training.backbone, size, mend)
+                check_size(encoder, recipe.training.backbone, size, mend, plan.data.channels)
             self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
             self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":
@@ -177,7 +177,7 @@ class Learner:
         """Return views [n, 3, size, size] of n images of noise, to try what the model makes of them."""
         generator = torch.Generator(self.device).manual_seed(0)
         sizes = [size for _, size in self.batches.pipelines]
-        made = [torch.rand(n, 3, s, s, generator=generator, device=self.device) for s in sizes]
+        made = [torch.rand(n, self.plan.data.channels, s, s, generator=generator, device=self.device) for s in sizes]
         return [images.contiguous(memory_format=self.batches.finish.layout) for images in made]
 
     def compile(self) -> str | None:

@@ -154,6 +154,10 @@ class Plan:
     def notes(self) -> list[str]:
         """Return what a person should know of the recipe and the data, and may not have meant so."""
         found, data = notes(self.recipe, len(self.data.train)), self.data
+        if data.channels != 3:
+            found.append(
+                f"Images of {data.channels} channels: saturation, hue and grayscale need RGB and are left out."
+            )
         if self.options.baselines and data.labelled and (small := raw_size(data.scored, data.size)) < data.size:
             found.append(f"Raw pixels are compared at {small} px: {data.scored:,} images take too much memory at more.")
         return found

@@ -73,6 +73,7 @@ def train(
     baselines: bool = True,
     memory: str = "auto",
     range: str | None = None,
+    channels: int | None = None,
     reporter: Reporter | None = None,
     stop_after: int | None = None,
 ) -> Result:
@@ -91,7 +92,8 @@ def train(
     ``unlabelled`` are trained on without labels; ``labels`` is a table with the file and the label of each image,
     perhaps with the names of columns behind a colon, or ``class_depth`` is the level of the folders that are classes;
     ``image_size`` is the size of a view in pixels; ``range`` are the values that are black and white in images of more
-    than 8 bits, as in "0,4095";
+    than 8 bits, as in "0,4095", and ``channels`` is the number of channels that images are read to, from 1 to 13, by
+    default three colours;
     ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``, or it is
     a torch.nn.Module without a classifier, of which a copy is trained, from the weights that it has;
     ``augment`` is called with a batch of images, float32 [N, 3, size, size] in [0, 1] on the device, once for each view
@@ -125,7 +127,7 @@ def train(
         image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
         init=_text(init), knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
-        accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range,
+        accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range, channels=channels,
     )  # fmt: skip
     with restored_generators(), agree.process_group():
         if (launch := agree.launch_ids()) and (begun := agree.on_first(lambda: _begun(expression, asked, launch))):

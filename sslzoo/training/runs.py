@@ -36,7 +36,7 @@ from .plan import Options, Plan
 class RunAbout(Record):
     """Describes a run as its run.json does: what was asked for, what is trained, and on which machine it began.
 
-    ``image_size`` is in pixels, ``mean`` and ``std`` are the three channels'; `evaluation.sources` has the sentence for
+    ``image_size`` is in pixels, ``mean`` and ``std`` are the channels'; `evaluation.sources` has the sentence for
     others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory,
     ``decisions`` has what was decided about the data, and ``identity`` tells these from others. ``augment`` is what
     makes the views, where a person gave it in Python.
@@ -273,7 +273,7 @@ def encoder(run: str | Path) -> nn.Module:
     about = read_run(path)
     require(about.plugins, path)
     with restored_generators():  # which a fresh backbone draws from
-        model = build(about.backbone, about.image_size)
+        model = build(about.backbone, about.image_size, channels=len(about.mean))
     file = path / "encoder.safetensors"
     try:
         weights.load_weights(model, file)

@@ -63,12 +63,14 @@ def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Sc
         return Scores(found, leaked=leaks, notes=notes)
 
     def of_untrained() -> float:
-        fresh = build(plan.recipe.training.backbone, data.size).to(plan.device)
+        fresh = build(plan.recipe.training.backbone, data.size, channels=data.channels).to(plan.device)
         fresh.load_state_dict(untrained)
         return score(plan, fresh, bank, test)["k20"]
 
     raw = baselines.once(plan, "raw", lambda: score(plan, None, bank, test)["k20"])
-    colours = baselines.once(plan, "colours", lambda: score(plan, Colours(), bank, test)["k20"])
+    colours = nan  # which other channels than three have not
+    if data.channels == 3:
+        colours = baselines.once(plan, "colours", lambda: score(plan, Colours(), bank, test)["k20"])
     of_net = baselines.once(plan, untrained, of_untrained)
     return Scores(found, raw, of_net, None if isnan(colours) else colours, leaks, notes)
 

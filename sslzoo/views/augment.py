@@ -207,7 +207,7 @@ def develop(images: Tensor, drawn: Drawn, size: int, finish: Finish) -> Tensor:
 
     On a CPU in parts that stay in its cache.
     """
-    shape = images.shape if drawn.cut is None else (len(images), 3, size, size)
+    shape = images.shape if drawn.cut is None else (len(images), images.shape[1], size, size)
     made = torch.empty(shape, device=images.device, memory_format=finish.layout)
     if images.device.type != "cpu":
         parts, colours = [slice(0, len(images))], [drawn.colours]
@@ -231,5 +231,5 @@ def paint(images: Tensor, colours: Sequence[Colour]) -> Tensor:
             changed = images[one.rows]
             for name, amounts in one.operations:
                 changed = getattr(pixels, name)(changed, *(() if amounts is None else (amounts,)))
-            images = images.index_copy(0, one.rows, changed.expand(-1, 3, -1, -1))
+            images = images.index_copy(0, one.rows, changed.expand(-1, images.shape[1], -1, -1))
     return images

@@ -1,6 +1,7 @@
 """Batches of views for training: from tensors on the device, or from a stream of files."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -18,9 +19,17 @@ from .streams import Stream
 DEVICE_SHARE = 0.5  # of a GPU's free memory, for a resident set; the rest is for the model and its steps
 
 
-def pipelines(recipe: Recipe, size: int) -> list[Pipeline]:
-    """Return the views of a recipe in order: the full ones, first and second in turn, then the local crops."""
+def pipelines(recipe: Recipe, size: int, channels: int = 3) -> list[Pipeline]:
+    """Return the views of a recipe in order: the full ones, first and second in turn, then the local crops.
+
+    Of images that have not three colours, they are without the operations that need these.
+    """
     views = recipe.views
+    if channels != 3:
+        first, second, local = (
+            replace(view, saturation=0.0, hue=0.0, grayscale=0.0) for view in (views.first, views.second, views.local)
+        )
+        views = replace(views, first=first, second=second, local=local)
     turns = [((views.first, views.second)[i % 2], size) for i in range(full_views(recipe))]
     return turns + [(views.local, min(views.local_size, size))] * views.local_crops
 
@@ -71,7 +80,7 @@ class Batches:
     ):
         self.data, self.device, self.seed = data, device, seed
         self.batch_size, self.share = recipe.training.batch_size, collectives.share()
-        self.pipelines = pipelines(recipe, data.size)
+        self.pipelines = pipelines(recipe, data.size, data.channels)
         self.generator = Generator().manual_seed(seed + 1)
         mean, std = (torch.tensor(x, device=device)[:, None, None] for x in (data.mean, data.std))
         self.finish = Finish(mean, std, torch.contiguous_format if device.type == "mps" else torch.channels_last)

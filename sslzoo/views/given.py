@@ -40,12 +40,11 @@ def view_by(augment: Augment, images: Tensor, size: int, finish: Finish) -> Tens
 
     Raises `UserError` for what is no view.
     """
-    view = augment(as_float(images))
-    if not isinstance(view, Tensor) or view.shape != (len(images), 3, size, size) or not view.is_floating_point():
+    view, right = augment(as_float(images)), (len(images), images.shape[1], size, size)
+    if not isinstance(view, Tensor) or view.shape != right or not view.is_floating_point():
         what = f"{list(view.shape)}, {view.dtype}" if isinstance(view, Tensor) else f"a {type(view).__name__}"
         raise UserError(
-            f"{name_of(augment)} gives {what}; it has to give a view [{len(images)}, 3, {size}, {size}] of real "
-            "numbers in [0, 1]."
+            f"{name_of(augment)} gives {what}; it has to give a view {list(right)} of real numbers in [0, 1]."
         )
     if view.requires_grad:
         view = view.detach()

@@ -45,6 +45,8 @@ def brightness(images: Tensor, factor: Tensor) -> Tensor:
 
 def contrast(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the mean of the gray image."""
+    if images.shape[1] != 3:  # which have no gray: the mean of all channels
+        return (images * each(factor)).add_(each(images.mean(dim=(1, 2, 3)) * (1 - factor))).clamp_(0, 1)
     mean = sum(part * images[:, c].mean(dim=(-2, -1)) for c, part in enumerate(GRAY))
     return (images * each(factor)).add_(each(mean * (1 - factor))).clamp_(0, 1)
 

@@ -118,7 +118,10 @@ class Crops(Reader):
         rows = [self.opened(*request) for request in requests]
         chosen = [next(row) for row in rows]
         boxes, flips = self.draw(first, chosen)
-        made = [torch.empty(len(requests), 3, size, size, dtype=torch.uint8) for _, size in self.pipelines]
+        made = [
+            torch.empty(len(requests), self.images.channels, size, size, dtype=torch.uint8)
+            for _, size in self.pipelines
+        ]
         for i, row in enumerate(rows):
             while not self.cut(*chosen[i], [box[i] for box in boxes], [views[i] for views in made]):
                 chosen[i] = next(row)

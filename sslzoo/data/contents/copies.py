@@ -52,7 +52,7 @@ def find(path: Path, size: int, shown: object) -> Held | None:
         about = json.loads(head)
         stamp = Stamp(bytes.fromhex(about["stamp"]))
         if holds(stamp, str(path)) and zlib.crc32(raw) == about["crc32"]:
-            by_pixel = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(*about["shape"], 3))
+            by_pixel = torch.from_numpy(np.frombuffer(bytearray(raw), np.uint8).reshape(*about["shape"], -1))
             return Held(about["height"], about["width"], by_pixel.permute(2, 0, 1), stamp)
     return None
 

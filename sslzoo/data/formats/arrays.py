@@ -1,6 +1,7 @@
 """Arrays of images by MedMNIST's keys: those of an .npz file, of a named data set or of a plugin."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from torch import Tensor
 
 from ...tools.errors import UserError, listing
 from ...tools.labels import NOT_BINARY, SEVERAL, columns, read_labels, read_names
-from ..depth import Extent, Range
+from ..decoded.ranges import MOST_CHANNELS, Bands, Range
+from ..depth import Extent
 from ..home import some
 from ..images import MemoryImages
 from ..picture import square
 from ..sample import flat_note, flat_places, range_note
 from ..splits import MAX_VIEW_SIZE, Dataset, Split, count_classes, hold_out
+
+GRAY = (19595, 38470, 7471)  # parts of red, green and blue, of 2**16
 
 
 def from_arrays(name: str, arrays: dict[str, Any], own: bool = False, shown: Range | None = None) -> Dataset:
@@ -29,7 +33,8 @@ def from_arrays(name: str, arrays: dict[str, Any], own: bool = False, shown: Ran
     if shown is not None:
         deep = [np.asarray(array) for key, array in arrays.items() if key.endswith("_images")]
         deep = [array for array in deep if array.dtype != np.uint8]
-        notes.append(range_note(shown, any(_has_gaps(array) for array in deep), bool(deep)))
+        said = range_note(shown, any(_has_gaps(array) for array in deep), bool(deep))
+        notes.append(shown.note if isinstance(shown, Bands) else said)
     held = "test" if "test_images" in arrays else "val"
     pixels: dict[str, Tensor] = {}
     given: dict[str, Any] = {}
@@ -97,7 +102,7 @@ def _as_images(key: str, array: Any, shown: Range | None = None) -> Tensor:
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "iufb" or not pixels.size:
             raise UserError(f"{key} is {pixels.dtype}; it has to be uint8.")
-        if shown is None:
+        if shown is None or not shown.given:
             found = Extent.of(pixels)
             raise UserError(
                 f"{key} is {pixels.dtype}; it has to be uint8, or --range LOW,HIGH has to say which of its values are "
@@ -107,13 +112,39 @@ def _as_images(key: str, array: Any, shown: Range | None = None) -> Tensor:
     images = torch.from_numpy(np.ascontiguousarray(pixels))
     if images.ndim == 3:
         images = images[..., None]
+    if isinstance(shown, Bands):
+        return _with_channels(key, images, shown.channels)
     if images.ndim != 4 or 0 in images.shape or not (images.shape[-1] in (1, 3) or images.shape[1] == 3):
-        raise UserError(f"{key} has shape {list(images.shape)}; it has to be [N, H, W] or [N, H, W, 3], N at least 1.")
+        hint = _hint(images.shape)
+        raise UserError(
+            f"{key} has shape {list(images.shape)}; it has to be [N, H, W] or [N, H, W, 3], N at least 1{hint}."
+        )
     if images.shape[-1] in (1, 3):
         images = images.permute(0, 3, 1, 2)
     if tuple(images.shape[-2:]) == (28, 28):
         images = torch.nn.functional.pad(images, (2, 2, 2, 2))
     return images.expand(-1, 3, -1, -1).contiguous()
+
+
+def _with_channels(key: str, images: Tensor, channels: int) -> Tensor:
+    """Return uint8 [N, C, H, W] of images with so many channels, last or first; of colours their gray, as Pillow's."""
+    if images.ndim == 4 and images.shape[-1] != channels and images.shape[1] == channels:
+        images = images.permute(0, 2, 3, 1)
+    if images.ndim == 4 and channels == 1 and images.shape[-1] == 3:
+        images = ((images.int() * torch.tensor(GRAY)).sum(dim=-1, keepdim=True) + (1 << 15) >> 16).to(torch.uint8)
+    if images.ndim != 4 or 0 in images.shape or images.shape[-1] != channels:
+        raise UserError(
+            f"{key} has shape {list(images.shape)}; it has to be [N, H, W, {channels}] for --channels {channels}, N at "
+            "least 1."
+        )
+    return images.permute(0, 3, 1, 2).contiguous()
+
+
+def _hint(shape: Sequence[int]) -> str:
+    """Return what to say of images with other numbers of channels."""
+    if len(shape) != 4 or not 1 <= min(shape[1], shape[-1]) <= MOST_CHANNELS:
+        return ""
+    return f"; or say --channels {min(shape[1], shape[-1])}"
 
 
 def _has_gaps(array: Any) -> bool:

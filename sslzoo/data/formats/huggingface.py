@@ -12,7 +12,7 @@ from typing import Any
 
 from ...tools import files
 from ...tools.errors import UserError, in_a_line
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..layout import SPLITS
 from ..packed import arrow

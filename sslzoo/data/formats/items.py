@@ -20,7 +20,7 @@ from torch import Tensor
 from ...recipes.plugins import GIVEN
 from ...tools.errors import UserError, kind_and_words, listing
 from ...tools.progress import Work
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..packed.index import Index
 from ..picture import pixels_of

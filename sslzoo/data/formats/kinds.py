@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..folders import of_listing
 from ..given.options import DataOptions
 from ..given.places import Listing, list_data

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...tools.errors import UserError
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..packed.unpacked import Images, unpacked
 from .columns import Columns, Table, needed, splits_of_tables

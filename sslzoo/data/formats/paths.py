@@ -9,7 +9,7 @@ import numpy as np
 
 from ...tools.errors import UserError, did_you_mean, listing
 from ...tools.progress import Work
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..home import some
 from .rows import Found, Rows, common_root, split_word, to_listing

@@ -14,7 +14,7 @@ import torch
 from ...tools.errors import UserError, listing
 from ...tools.labels import SEVERAL
 from ..contents.hashes import Hashes
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..home import count, natural, some
 from ..images import FileImages

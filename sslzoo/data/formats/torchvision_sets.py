@@ -19,7 +19,7 @@ from ...tools import files
 from ...tools.errors import UserError, did_you_mean, in_a_line, listing
 from ...tools.places import cache
 from ...tools.progress import Work
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..packed.unpacked import Images, unpacked
 from .rows import Found, Rows, as_label, common_root, to_listing

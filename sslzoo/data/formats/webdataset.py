@@ -18,7 +18,7 @@ import numpy as np
 
 from ...tools.errors import UserError, listing
 from ...tools.progress import Work
-from ..depth import Range
+from ..decoded.ranges import Range
 from ..given.places import Listing
 from ..home import some
 from ..packed import index

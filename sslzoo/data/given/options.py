@@ -32,7 +32,8 @@ class DataOptions(Record):
     further folders or files. ``labels`` is a table of labels, perhaps with the names of columns behind a colon;
     ``class_depth`` is the level of folders that are classes. ``limit`` is the number of training images, ``image_size``
     the size of a view in px, and ``range`` the values that are black and white in images of more than 8 bits.
-    ``memory`` says whether images of files are kept in memory, and ``max_bad`` which share of them may be unreadable.
+    ``channels`` is the number of channels that images are read to, by default three colours. ``memory`` says
+    whether images of files are kept in memory, and ``max_bad`` which share of them may be unreadable.
     """
 
     data: str | None = None
@@ -45,6 +46,7 @@ class DataOptions(Record):
     limit: int | None = None
     image_size: int | None = None
     range: str | None = _optional()
+    channels: int | None = field(default=None, metadata={"optional": True})
     memory: str = "auto"
     max_bad: float | None = None
 

@@ -12,7 +12,8 @@ import torch
 from ...tools.errors import UserError
 from ...tools.progress import Work
 from ..contents.hashes import Hashes
-from ..depth import Range
+from ..decoded import bands
+from ..decoded.ranges import Bands, Range
 from ..home import count, home, natural, some
 from ..images import FileImages
 from ..layout import ONE_CLASS, Found, check_depth, check_sorted, listing_files, split_folders, understood
@@ -66,6 +67,7 @@ class Places:
 
     def __init__(self, given: DataOptions, shown: Range | None, work: Work, read: Read):
         self.given, self.work, self.key = given, work, "data" if given.train is None else "train"
+        self.more = bands.SUFFIXES if isinstance(shown, Bands) else frozenset()
         named = {split: getattr(given, split) for split in SPLITS if getattr(given, split) is not None}
         main = os.path.expanduser(given.place)
         self.several = bool(named)
@@ -112,7 +114,7 @@ class Places:
     def tree(self, split: str) -> Folder:
         """Return the tree of a split's folder, or of all data, without the other folders that are named."""
         others = frozenset(real for one, real in self.real.items() if one != split)
-        return Folder(self.named.get(split, self.main), self.work, without=others)
+        return Folder(self.named.get(split, self.main), self.work, without=others, more=self.more)
 
     @property
     def source(self) -> str | None:

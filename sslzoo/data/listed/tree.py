@@ -34,10 +34,19 @@ class Folder:
     """Is a folder of a tree. Raises `OSError` where it may not be read, once it is asked for what it holds.
 
     Whether something is a folder, a file or a link is what its folder's listing says of it: of a million files none is
-    asked for itself. Only links are followed. Folders of which ``without`` has the paths, without links, are left out.
+    asked for itself. Only links are followed. Folders of which ``without`` has the paths, without links, are left out;
+    files of the suffixes ``more`` are images, too.
     """
 
-    def __init__(self, path: Path | str, work: Work, above: "Folder | None" = None, without: Set[str] = frozenset()):
+    def __init__(
+        self,
+        path: Path | str,
+        work: Work,
+        above: "Folder | None" = None,
+        without: Set[str] = frozenset(),
+        more: Set[str] = frozenset(),
+    ):
+        self.more = more
         self.text, self.name, self.work, self.above, self.without = str(path), Path(path).name, work, above, without
 
     @property
@@ -77,8 +86,8 @@ class Folder:
                 if _is_folder(entry, link):
                     apart = bool(self.without) and os.path.realpath(entry.path) in self.without
                     if not (apart or (link and self.is_below(os.path.realpath(entry.path)))):
-                        folders.append(Folder(prefix(self.text) + name, self.work, self, self.without))
-                elif is_picture(suffix) and _is_file(entry, link):
+                        folders.append(Folder(prefix(self.text) + name, self.work, self, self.without, self.more))
+                elif (is_picture(suffix) or suffix in self.more) and _is_file(entry, link):
                     images.append(name)
                 elif link and not os.path.exists(entry.path):
                     others.update([BROKEN] if is_picture(suffix) else [])

@@ -32,6 +32,11 @@ def pictures(split: Split, numbers: Sequence[int], size: int) -> list[Tensor]:
     return [picture for batch in images(chosen, size) for picture in batch]
 
 
+def in_colours(picture: Tensor) -> Tensor:
+    """Return a picture [C, H, W] as [3, H, W]: its first three channels, or its first one as gray."""
+    return picture[:3] if len(picture) >= 3 else picture[:1].expand(3, -1, -1)
+
+
 def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
     """Return a PNG of rows of tiles, each row below its heading; the first tile of a row stands apart."""
     widest = max(len(tiles) for _, tiles in rows)
@@ -47,7 +52,7 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
             color = PLAIN if tile.right is None else RIGHT if tile.right else WRONG
             side = TILE + 2 * FRAME
             draw.rectangle((left, top + LINE, left + side - 1, top + LINE + side - 1), fill=color)
-            shown = Image.fromarray(np.ascontiguousarray(tile.picture.permute(1, 2, 0).numpy()))
+            shown = Image.fromarray(np.ascontiguousarray(in_colours(tile.picture).permute(1, 2, 0).numpy()))
             canvas.paste(shown.resize((TILE, TILE), Image.Resampling.NEAREST), (left + FRAME, top + LINE + FRAME))
             draw.text((left, top + LINE + side + 1), cut(draw, printable(tile.caption), side), fill="black")
     written = io.BytesIO()

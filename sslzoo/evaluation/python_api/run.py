@@ -89,7 +89,9 @@ class Run:
 
     @property
     def transform(self) -> Transform:
-        """What a picture passes on its way to the encoder, without augmentation."""
+        """What a picture passes on its way to the encoder, without augmentation. Raises `UserError` but for colours."""
+        if len(self.about.mean) != 3:
+            raise UserError(f"{self.path} is of {len(self.about.mean)} channels, and the transform is of pictures.")
         return Transform(self.about.image_size, tuple(self.about.mean), tuple(self.about.std))
 
     @property

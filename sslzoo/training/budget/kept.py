@@ -59,7 +59,7 @@ def place(recipe: Recipe, options: Options, around: Surroundings, size: int) -> 
     data = json.dumps(given.source) if given.asked else given.place
     machine = [processor(), cores(), torch.get_num_threads(), device_name(around.device), versions()]
     run = [dump(recipe), size, around.precision, options.workers, options.memory, options.accumulate]
-    run += [options.compile]
+    run += [options.compile, *([options.channels] if options.channels is not None else [])]
     about = [*machine, *run, data, len(around.data.train)]
     return cache() / "speeds" / f"{hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
 

@@ -1,0 +1,1 @@
+"""What pictures are decoded to: which values are black and white, channels beside colours, photos of telephones."""
