@@ -19,7 +19,7 @@ from sslzoo.data.picture import LARGE, MAX_PIXELS, Picture, UnreadableImage, squ
 from sslzoo.data.sample import sample
 from sslzoo.data.survey import Report
 from sslzoo.data.unreadable import LIST_NAME, UnreadableImages
-from sslzoo.evaluation import sources
+from sslzoo.evaluation import encode, sources
 from sslzoo.evaluation.search import search
 from sslzoo.recipes.schema import View
 from sslzoo.tools.records import Misfit
@@ -363,9 +363,9 @@ def test_sources_and_search_skip_them_also_from_the_cache(classes, monkeypatch, 
     cut(root / "test" / "a" / "004.png")
     options = sources.EmbedOptions(str(root), backbone="small", workers=0)
     if again:
-        sources.embed("random", options)
-        monkeypatch.setattr(sources, "features", lambda *_: pytest.fail("made again"))
-    found = sources.embed("random", options)
+        encode.embed("random", options)
+        monkeypatch.setattr(encode, "features", lambda *_: pytest.fail("made again"))
+    found = encode.embed("random", options)
     assert found.arrays["train_features"].shape[0] == len(found.arrays["train_labels"]) == 18
     assert found.arrays["test_features"].shape[0] == len(found.arrays["test_labels"]) == 9
     assert len(found.images.bank) == 18

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from sslzoo.data import sets
-from sslzoo.evaluation.sources import EmbedOptions, embed
+from sslzoo.evaluation.encode import embed
+from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.tools import places
 from sslzoo.training import baselines, scoring
 from sslzoo.training.plan import Options, prepare

@@ -11,8 +11,9 @@ from sklearn.neighbors import LocalOutlierFactor
 
 from sslzoo.evaluation.cluster import Grouping, grouped
 from sslzoo.evaluation.drawn.montage import images_of
+from sslzoo.evaluation.encode import embed
 from sslzoo.evaluation.grouped import names_of
-from sslzoo.evaluation.sources import EmbedOptions, embed
+from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.metrics import alike
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from sslzoo.data import sets
-from sslzoo.evaluation.sources import EmbedOptions, embed
+from sslzoo.evaluation.encode import embed
+from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.training import baselines, scoring
 from sslzoo.training.plan import Options, Plan, prepare
 from sslzoo.training.run import resume, train

@@ -20,9 +20,10 @@ from sslzoo.core.siamese import Siamese
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Dataset, Shapes, Split
 from sslzoo.evaluation.embedding import Embedding
+from sslzoo.evaluation.encode import embed
 from sslzoo.evaluation.evaluate import Evaluation, evaluate
 from sslzoo.evaluation.protocols import find as find_protocol
-from sslzoo.evaluation.sources import EmbedOptions, embed, open_source
+from sslzoo.evaluation.sources import EmbedOptions, open_source
 from sslzoo.metrics import index
 from sslzoo.metrics.health import health
 from sslzoo.metrics.index import Exact
@@ -286,7 +287,7 @@ def test_a_gpu_that_others_fill_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         patch.setattr(Siamese, "to", out_of_memory)
         with pytest.raises(UserError, match=r"Memory does not hold a small and its optimiser; end what else uses it"):
             Training(planned("simsiam"))
-    monkeypatch.setattr("sslzoo.evaluation.sources.features", out_of_memory)
+    monkeypatch.setattr("sslzoo.evaluation.encode.features", out_of_memory)
     with pytest.raises(UserError, match=r"Memory does not hold 256 images of 32 px; take a smaller --image-size, or"):
         embed("random", EmbedOptions("digits", device="cpu", cached=False))
 

@@ -137,7 +137,7 @@ EXHAUSTED: list[tuple[BaseException, str]] = [
 def test_a_machine_that_gives_no_more_is_one_sentence(
     error: BaseException, part: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sslzoo.evaluation.sources.embed", raising(error))
+    monkeypatch.setattr("sslzoo.evaluation.encode.embed", raising(error))
     found = run("embed", "raw", "--data", "in.npz", "--out", "f.npz")
     assert found.exit_code == 2, found.exception
     assert part in found.stderr
@@ -146,7 +146,7 @@ def test_a_machine_that_gives_no_more_is_one_sentence(
 
 
 def test_an_error_of_the_program_stays_one(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslzoo.evaluation.sources.embed", raising(RuntimeError("a wrong line")))
+    monkeypatch.setattr("sslzoo.evaluation.encode.embed", raising(RuntimeError("a wrong line")))
     assert isinstance(run("embed", "raw", "--data", "in.npz", "--out", "f.npz").exception, RuntimeError)
 
 
@@ -271,7 +271,7 @@ def test_an_interrupt_while_modules_load_ends(delay: float, place: Path) -> None
 
 
 def test_an_interrupt_is_no_error(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sslzoo.evaluation.sources.embed", raising(KeyboardInterrupt()))
+    monkeypatch.setattr("sslzoo.evaluation.encode.embed", raising(KeyboardInterrupt()))
     found = run("embed", "raw", "--data", "in.npz", "--out", "f.npz")
     assert (found.exit_code, found.stderr.lstrip()) == (130, "Interrupted.\n")
 

@@ -11,8 +11,9 @@ import sslzoo
 from sslzoo.data.contents import hashes
 from sslzoo.data.images import MemoryImages
 from sslzoo.data.splits import Split
-from sslzoo.evaluation import sources, store
+from sslzoo.evaluation import encode, sources
 from sslzoo.evaluation.embedding import Embedding
+from sslzoo.evaluation.kept import features as store
 from sslzoo.tools.places import cache
 
 MUTATIONS = 400
@@ -27,7 +28,7 @@ def run(tmp_path_factory):
 
 
 def embed(run: str) -> Embedding:
-    return sources.embed(run, sources.EmbedOptions(limit=100, device="cpu", workers=0))
+    return encode.embed(run, sources.EmbedOptions(limit=100, device="cpu", workers=0))
 
 
 def mutated(content: bytes, rng: np.random.Generator, others: list[bytes]) -> bytes:
@@ -102,7 +103,7 @@ def test_features_of_files_are_found_again_wherever_these_lie(run, tmp_path, mon
         Image.fromarray(np.random.default_rng(i).integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(path)
 
     def known(root: Path) -> list[Path]:
-        sources.embed(run, sources.EmbedOptions(str(root), device="cpu", workers=0))
+        encode.embed(run, sources.EmbedOptions(str(root), device="cpu", workers=0))
         return sorted((cache() / "features").glob("*.npy"))
 
     first = known(tmp_path / "set")

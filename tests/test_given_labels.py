@@ -18,7 +18,7 @@ from sslzoo.data import sets
 from sslzoo.data.given.options import DataOptions
 from sslzoo.data.given.places import Listing, list_data
 from sslzoo.data.splits import Dataset, Split
-from sslzoo.evaluation import sources
+from sslzoo.evaluation import encode, sources
 from sslzoo.training import runs
 
 NAMES = ("one.png", "two words.png", "sub/three.png", "sub/deep/Straße é.png", "sub/five.png", "6.png")
@@ -343,7 +343,7 @@ def test_a_run_finds_its_labels_and_splits_again(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path / "elsewhere")
     ended = sslzoo.resume(tmp_path / half.run)
     assert (ended.loss, ended.knn) == (whole.loss, whole.knn)
-    embedded = sources.embed(str(tmp_path / half.run), sources.EmbedOptions(workers=0))
+    embedded = encode.embed(str(tmp_path / half.run), sources.EmbedOptions(workers=0))
     assert embedded.note is None
     assert len(embedded.arrays["train_features"]) == 32
     right = [path.stem.strip("t") for path in (tmp_path / "a" / "test").rglob("*.png")]

@@ -241,9 +241,9 @@ def test_weights_that_are_not_finite_are_refused_by_name(words: str, value: floa
 
 
 def test_features_that_are_not_finite_are_not_written(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sslzoo.evaluation import sources
+    from sslzoo.evaluation import encode
 
-    monkeypatch.setattr(sources, "features", lambda *_: np.full((20, 4), np.nan, np.float32))
+    monkeypatch.setattr(encode, "features", lambda *_: np.full((20, 4), np.nan, np.float32))
     assert "not finite" in said("embed", "raw", "--data", "tiny.npz", "--out", "f.npz")
     assert not Path("f.npz").exists()
 

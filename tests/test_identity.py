@@ -17,7 +17,7 @@ from sslzoo.data import sets
 from sslzoo.data.contents import hashes
 from sslzoo.data.contents.hashes import Hashes
 from sslzoo.data.contents.identity import Identity
-from sslzoo.evaluation import sources
+from sslzoo.evaluation import encode, sources
 from sslzoo.evaluation.benchmark import Request, benchmark
 from sslzoo.evaluation.evaluate import Evaluation
 from sslzoo.evaluation.protocols import chosen
@@ -186,7 +186,7 @@ def test_it_goes_on_with_the_same_data_at_another_place(data, tmp_path, kind):
     result = resume(run, data=str(moved))
     assert (result["loss"], result["knn"]) == (whole["loss"], whole["knn"])
     assert json.loads((run / "run.json").read_text())["options"]["data"] == str(moved)
-    assert sources.embed(str(run), sources.EmbedOptions()).note is None
+    assert encode.embed(str(run), sources.EmbedOptions()).note is None
 
 
 def test_another_place_with_other_data_is_refused(data, tmp_path, bad_input):

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from sslzoo.cli import main
-from sslzoo.evaluation.kept import index_of
+from sslzoo.evaluation.kept.indexes import index_of
 from sslzoo.metrics import index
 from sslzoo.metrics.rows import unit_rows
 from sslzoo.tools import output
@@ -123,7 +123,7 @@ MUTATIONS = """
 import random, resource, signal, sys
 from pathlib import Path
 import numpy as np
-from sslzoo.evaluation.kept import index_of
+from sslzoo.evaluation.kept.indexes import index_of
 from sslzoo.metrics.rows import unit_rows
 from sslzoo.tools.errors import UserError
 rng, dice = np.random.default_rng(0), random.Random(0)

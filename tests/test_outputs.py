@@ -271,15 +271,15 @@ def test_what_libraries_print_is_not_on_standard_output() -> None:
 
 
 def test_a_printing_library_leaves_one_object(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sslzoo.evaluation import sources
+    from sslzoo.evaluation import encode
 
-    real = sources.embed
+    real = encode.embed
 
     def loud(*args: object, **options: object) -> object:
         print("Downloading: a model")
         return real(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sources, "embed", loud)
+    monkeypatch.setattr(encode, "embed", loud)
     result = run("embed", "raw", "--data", "in.npz", "--out", "f.npz", "--json")
     assert json.loads(result.stdout)["out"] == "f.npz"
     assert "Downloading" in result.stderr

@@ -11,9 +11,11 @@ from torch import nn
 from sslzoo.core import encoders
 from sslzoo.data.images import FileImages, MemoryImages
 from sslzoo.data.splits import Split
-from sslzoo.evaluation import sources, store
+from sslzoo.evaluation import encode, sources
+from sslzoo.evaluation.encode import embed
+from sslzoo.evaluation.kept import features as store
 from sslzoo.evaluation.search import search
-from sslzoo.evaluation.sources import EmbedOptions, embed
+from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.exchange import pretrained
 from sslzoo.training import checkpoints, runs
 from sslzoo.training.run import train
@@ -99,8 +101,8 @@ def test_torchvisions_models_lose_their_last_layer(monkeypatch, refused):
 
 def test_features_are_made_once(monkeypatch, run):
     calls = []
-    real = sources.features
-    monkeypatch.setattr(sources, "features", lambda *args: calls.append(1) or real(*args))
+    real = encode.features
+    monkeypatch.setattr(encode, "features", lambda *args: calls.append(1) or real(*args))
     first = rows(run)
     made = len(calls)
     assert made == 2

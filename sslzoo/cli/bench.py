@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import show
+from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
 from .expression import AS_JSON, PLUGIN, Command, data_options, stacked
 from .interrupt import at_work
@@ -168,9 +169,8 @@ def knn(
 @click.command()
 @click.argument("source", metavar="SOURCE")
 @source_options
-@click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="The file to write: .npz, .csv or .parquet."
-)
+@click.option("--out", required=True, type=FILE, help="The file to write: .npz, .csv or .parquet; a name without "
+              "suffix is a folder of parquet shards, which any number of processes write.")  # fmt: skip
 @FORCE
 @AS_JSON
 @explained
@@ -180,17 +180,23 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     \b
     sslzoo embed runs/simclr-photos-s0-1 --out photos.csv
     sslzoo embed timm:resnet50 --data path/to/images --out photos.parquet
+    torchrun --nproc-per-node 8 -m sslzoo embed timm:resnet50 --data path/to/images --out shards
     """
-    from ..evaluation import sources
-    from ..evaluation.given.writing import check_out, write
+    from ..evaluation import encode
     from ..evaluation.results import EmbedResult
+    from ..evaluation.written.writing import WRITERS, check_out, write
     from ..tools.files import check_replaced
 
+    if not out.suffix or (out.suffix not in WRITERS and out.is_dir()):
+        _embed_in_shards(source, options, out, force, as_json)
+        return
+    if world_size() > 1:
+        raise UserError(f"--out {out} is written by one process; give a folder, a name without a suffix, for many.")
     check_out(out)
     check_replaced(out, "--out", [source, *options.places], force)
     at_work()
     with show.Bar() as bar:
-        embedding = sources.embed(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
+        embedding = encode.embed(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
     write(out, embedding)
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
@@ -201,6 +207,26 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
         if embedding.note:
             show.line(f"Warning: {embedding.source}: {embedding.note}", stderr=True)
         show.line(f"{out}: " + ", ".join(f"{key} {shape}" for key, shape in shapes.items()))
+
+
+def _embed_in_shards(source: str, options: "EmbedOptions", out: Path, force: bool, as_json: bool) -> None:
+    """Write shards, of which the first process tells what it did."""
+    from ..evaluation.written.shards import check_folder, embed_in_shards
+
+    check_folder(out)
+    at_work()
+    with show.Bar() as bar:
+        result = embed_in_shards(source, replace(options, progress=bar.at), out, force)
+    if rank() > 0:
+        return
+    if as_json:
+        emit(result.to_json())
+        return
+    show.left_out(result.bad)
+    rows, there = sum(result.images.values()), f" ({result.kept:,} were there)" if result.kept else ""
+    own = result.written + result.kept
+    some = "" if own == result.shards else f", {own:,} of them by this process"
+    show.line(f"{out}: {rows:,} rows [{result.columns}] in {result.shards:,} shards{some}{there}")
 
 
 @click.command()

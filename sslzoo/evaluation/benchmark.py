@@ -18,11 +18,12 @@ from ..tools.labels import SEVERAL, asking, caption, several
 from ..training.machine import find_device
 from .drawn import gallery, planes
 from .embedding import Embedding
+from .encode import embed
 from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .given.banks import Given, embedding_between
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, embed, is_features, shared_data, shared_reading
+from .sources import EmbedOptions, is_features, shared_data, shared_reading
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")

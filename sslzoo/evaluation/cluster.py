@@ -18,9 +18,10 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from .drawn.montage import Strip, montage
 from .embedding import Embedding
-from .given.writing import SPLITS, check_out
+from .encode import embed
 from .grouped import SUFFIXES, labels_of, names_of, table, write
-from .sources import EmbedOptions, embed, is_features
+from .sources import EmbedOptions, is_features
+from .written.writing import SPLITS, check_out
 
 SMALLEST = 5  # rows of a cluster that HDBSCAN finds
 OUTLYING = 1.5  # the local outlier factor from which scikit-learn takes a row for an outlier

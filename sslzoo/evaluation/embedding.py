@@ -18,6 +18,7 @@ from ..tools.errors import UserError
 from ..tools.labels import read_names
 
 ARRAYS = ("train_features", "train_labels", "test_features", "test_labels")
+FEATURES = ("train_features", "test_features", "val_features")  # the first that is there is the first split
 ALONE = ("features", "labels", "classes")  # of one split; names of classes are there beside two splits too
 
 
@@ -55,7 +56,7 @@ class Embedding:
     @property
     def features(self) -> npt.NDArray[Any]:
         """Return the features of the first split [N, D]: train, in whatever order a file has them."""
-        return next(self.arrays[key] for key in ("train_features", "test_features") if key in self.arrays)
+        return next(self.arrays[key] for key in FEATURES if key in self.arrays)
 
     @property
     def names(self) -> tuple[str, ...]:

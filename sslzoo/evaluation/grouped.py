@@ -14,7 +14,7 @@ from ..tools import files
 from ..tools.labels import named, numbers
 from .embedding import Embedding
 from .given.parquet import needed
-from .given.writing import SPLITS, heads_of, tables
+from .written.writing import SPLITS, heads_of, tables
 
 SUFFIXES = (".csv", ".parquet")
 Columns = Mapping[str, list[Any]]

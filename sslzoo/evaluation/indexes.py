@@ -10,7 +10,7 @@ from ..metrics.index import Index
 from ..metrics.neighbours import nearest, ranked
 from ..metrics.precise import of_columns, tie
 from ..metrics.task import Floats, Neighbours, Task
-from .kept import index_of
+from .kept.indexes import index_of
 from .protocols import Protocol, judge_by
 from .results import IndexRow
 

@@ -230,3 +230,22 @@ class EmbedResult(Record):
     out: str
     arrays: Mapping[str, Sequence[int]]
     bad: Sequence[UnreadableRow]
+
+
+@dataclass(frozen=True)
+class ShardsResult(Record):
+    """Is what ``sslzoo embed --json`` prints of shards: how many there are, and how many this process did.
+
+    ``images`` counts the rows of each split, those without features too; ``written`` are the shards of this process,
+    and ``kept`` those of its own that were there before.
+    """
+
+    source: str
+    data: str
+    out: str
+    images: Mapping[str, int]
+    columns: int
+    shards: int
+    written: int
+    kept: int
+    bad: Sequence[UnreadableRow]

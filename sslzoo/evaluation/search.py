@@ -21,8 +21,9 @@ from ..tools import files
 from ..tools.errors import UserError
 from ..tools.labels import caption, numbers
 from .drawn import gallery
+from .encode import features_of
 from .results import Neighbour, QueryResult, SearchResult
-from .sources import EmbedOptions, features_of, is_features, open_source
+from .sources import EmbedOptions, is_features, open_source
 
 
 @dataclass(frozen=True)

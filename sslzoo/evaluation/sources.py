@@ -2,38 +2,32 @@
 
 import os.path
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..core import encoders
 from ..core.siamese import Siamese
 from ..data import sets
 from ..data.decoded.ranges import reading
 from ..data.given.options import DataOptions
-from ..data.listed.paths import relative
-from ..data.splits import Dataset, Split
+from ..data.splits import Dataset
 from ..exchange import pretrained, weights
-from ..processes.launched import readers
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, within
-from ..training import checkpoints, contents, runs
-from ..training.guards import enough_memory
-from ..training.machine import evaluation_autocast, find_device, other_versions
+from ..training import checkpoints, runs
+from ..training.machine import find_device
 from ..training.plan import Options, circumstances
-from ..views.colours import Colours, gray
-from ..views.features import BATCH, Preprocessing, features, raw_size
-from . import store
-from .embedding import Embedding, Gap, holds_features, read_features
-from .given.banks import Reading, embedding_of, with_numbers
+from ..views.colours import Colours
+from ..views.features import raw_size
+from .embedding import holds_features
+from .given.banks import Reading
 from .given.formats import ARRAYS, TABLES, WEIGHTS, shards_of
 from .given.named import holds_weights
 
@@ -119,57 +113,6 @@ def _options_of_runs(sources: Sequence[str]) -> list[Options]:
     return [runs.read_run(p).options for p in map(Path, map(os.path.expanduser, sources)) if runs.is_run(p)]
 
 
-def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
-    """Return the features of a source, of each image with a label, or of ``every`` image. Raises `UserError`."""
-    path = Path(os.path.expanduser(name))
-    if is_features(path, options.backbone):
-        if options.backbone or not options.usual:
-            raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
-        usual = holds_features(path) and not options.reading.asked
-        found = with_numbers(read_features(path) if usual else embedding_of(path, options.reading))
-        return replace(found, device=str(find_device(options.device)))
-    source, dataset, device = open_source(name, options)
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    notes: list[str] = []
-    gaps: list[Gap] = []
-    parts = dataset.splits if every else {"train": dataset.bank, "test": dataset.test}
-    for split, part in parts.items():
-        if part is not None:
-            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
-            if part.labels is not None:
-                arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
-            gaps += named_rows(split, part, arrays)
-    if options.max_bad is not None:
-        dataset.unreadable.check_share(options.max_bad)
-    if isinstance(source.net, Colours) and gray(arrays["train_features"]):
-        notes.append("the images are gray, so that its histograms are of brightness alone")
-    if dataset.names:
-        arrays["classes"] = np.array(dataset.names)
-    if runs.is_run(path):
-        about = runs.read_run(path)
-        if (why := _changed(path, about, dataset, options)) is not None:
-            notes.append(f"its data have changed since it was trained: {why}")
-        if others := other_versions(about.versions):
-            notes.append(f"it was trained with {others}")
-    test = dataset.test and dataset.test.readable()
-    bank = dataset.train if every else dataset.bank
-    dataset = replace(dataset, bank=bank.readable(), test=test)  # a row for each
-    said = "; ".join(notes) or None
-    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
-
-
-def named_rows(split: str, part: Split, arrays: dict[str, npt.NDArray[Any]]) -> list[Gap]:
-    """Add the names of a split's files, of each that has a row, and return those that have none."""
-    names = part.images.names
-    if part.images.paths:
-        names = tuple(relative(names, part.unreadable.folder))
-    places = part.readable_places().tolist()
-    arrays[f"{split}_files"] = np.array([names[i] for i in places], dtype=np.str_)
-    labels = None if part.labels is None else part.labels.numpy()
-    missing = sorted({*range(len(names))} - {*places}) if len(places) < len(names) else []
-    return [Gap(split, i, names[i], None if labels is None else labels[i]) for i in missing]
-
-
 def is_features(path: Path, backbone: str | None = None) -> bool:
     """Return whether a source is features in files: by its suffix; of weights only where no backbone is named."""
     if path.suffix in WEIGHTS:
@@ -177,15 +120,6 @@ def is_features(path: Path, backbone: str | None = None) -> bool:
     if path.suffix in (*ARRAYS, *TABLES):
         return True
     return holds_features(path) or (not runs.is_run(path) and bool(shards_of(path)))
-
-
-def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:
-    """Say in what a run's own data have changed since it was trained on them; None where they have not."""
-    mine = shared_data([str(run)], options)
-    same = about.options.source in (mine.source, mine.resolved().source)
-    if not same or (options.limit, dataset.size) != (about.options.limit, about.image_size):
-        return None
-    return contents.difference(run, about.identity, dataset)
 
 
 def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torch.device]:
@@ -206,36 +140,6 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     elif source.net is None and (small := raw_size(dataset.scored, dataset.size)) < dataset.size:
         source = replace(source, label=f"raw at {small} px")  # more takes too much memory
     return source, dataset, device
-
-
-def features_of(
-    source: Source,
-    dataset: Dataset,
-    part: Split,
-    options: EmbedOptions,
-    device: torch.device,
-    say: Callable[[str], None] = lambda _: None,
-) -> store.Floats:
-    """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk.
-
-    ``say`` hears of kept ones that were damaged.
-    """
-    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
-    how = Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
-    net = source.net.to(device) if source.net is not None else None
-
-    def make() -> store.Floats:
-        progress = options.progress
-        done = None if progress is None else lambda n: progress(source.label, n, len(part))
-        workers = readers() if options.workers is None else options.workers
-        with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
-            return features(net, part, how, device, workers, done, evaluation_autocast(device, source.precision))
-
-    if net is None or not options.cached:
-        return make()
-    transform = {**asdict(how), "device": device.type, "net": str(net)}
-    transform |= {"precision": source.precision} if device.type == "cuda" else {}
-    return store.cached(net, part, transform, make, say)
 
 
 def _given(name: str, path: Path, options: EmbedOptions) -> Source:

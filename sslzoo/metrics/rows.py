@@ -75,9 +75,9 @@ def unit_rows(name: str, rows: npt.ArrayLike) -> Floats:
     return narrow
 
 
-def allocate(shape: tuple[int, ...]) -> Floats:
+def allocate(shape: tuple[int, ...], kind: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
     """Return an array to fill: in memory, or in a temporary file where it would take more than half of what is free."""
-    if 4 * np.prod(shape, dtype=np.int64) > psutil.virtual_memory().available // 2:
+    if np.dtype(kind).itemsize * np.prod(shape, dtype=np.int64) > psutil.virtual_memory().available // 2:
         with TemporaryFile() as file:  # the mapping outlives it
-            return np.memmap(file, np.float32, "w+", shape=shape)
-    return np.empty(shape, np.float32)
+            return np.memmap(file, kind, "w+", shape=shape)
+    return np.empty(shape, kind)

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen, some
-from .tables import MARK, feature_columns, labels_in, rows_of_columns, without_empty
+from .tables import MARK, feature_columns, labels_in, rows_of_columns
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -38,7 +38,16 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
             said = {name: file.read([name]).column(0).to_numpy() for name in wordy}
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
-    return without_empty(rows_of_columns(where, features, roles, said, notes))
+    return rows_of_columns(where, features, roles, said, notes)
+
+
+def count(path: Path) -> int:
+    """Return the number of rows of a .parquet, of which nothing else is read. Raises `UserError`."""
+    arrow, parquet = _needed_for(path)
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, arrow.ArrowException) as error:
+        raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
 
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:

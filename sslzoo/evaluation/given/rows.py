@@ -33,9 +33,13 @@ class Rows:
                 raise UserError(f"There are {len(self.features)} rows of features and {len(column)} {what}; one a row.")
 
     def take(self, places: Array) -> "Rows":
-        """Return the rows at these places, or where a mask [N] says so."""
-        labels, files, splits = (None if x is None else x[places] for x in (self.labels, self.files, self.splits))
-        return Rows(self.features[places], labels, files, splits, self.classes, self.notes)
+        """Return the rows at these places, or where a mask [N] says so; those that lie side by side are not copied."""
+        some_rows: Array | slice = places
+        there = np.flatnonzero(places) if places.dtype.kind == "b" else places
+        if len(there) and there[-1] - there[0] + 1 == len(there) and (np.diff(there) == 1).all():
+            some_rows = np.s_[there[0] : there[-1] + 1]
+        labels, files, splits = (None if x is None else x[some_rows] for x in (self.labels, self.files, self.splits))
+        return Rows(self.features[some_rows], labels, files, splits, self.classes, self.notes)
 
 
 ROLES: Mapping[str, Sequence[str]] = {  # what a column is taken for by its name, whose letters may be capital

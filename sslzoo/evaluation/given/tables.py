@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -79,16 +80,27 @@ def numbers_or_texts(labels: Array) -> Array:
 
 
 def without_empty(rows: Rows) -> Rows:
-    """Return rows without those that have no features at all, as images have that could not be read; a note says so."""
+    """Return rows without those that have no features at all, as images have that could not be read; a note says so.
+
+    Raises `UserError` where none is left.
+    """
+    kept = rows_with_features(rows)
+    return rows if kept is rows else replace(kept, notes=(*kept.notes, *note_on_empty(kept, len(rows.features))))
+
+
+def rows_with_features(rows: Rows) -> Rows:
+    """Return rows without those that have no features at all, all of which are nan."""
     whole = rows.features.dtype.kind != "f"
     empty = np.zeros(len(rows.features), bool) if whole else np.asarray(np.isnan(rows.features).all(axis=1))
-    if not empty.any():
-        return rows
-    if empty.all():
+    return rows.take(~empty) if empty.any() else rows
+
+
+def note_on_empty(kept: Rows, of: int) -> tuple[str, ...]:
+    """Return a note on rows that were left out of so many, if any were. Raises `UserError` where none is left."""
+    if not len(kept.features):
         raise UserError("None of the rows has features; give some that do.")
-    kept = rows.take(~empty)
-    note = f"{int(empty.sum())} of {len(empty)} rows have no features and are left out"
-    return Rows(kept.features, kept.labels, kept.files, kept.splits, kept.classes, (*kept.notes, note))
+    gone = of - len(kept.features)
+    return (f"{gone} of {of} rows have no features and are left out",) if gone else ()
 
 
 def labels_in(where: str, found: Mapping[str, Array], columns: Mapping[str, str]) -> tuple[Array, Array | None]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen
-from .tables import MARK, feature_columns, labels_in, rows_of_columns, without_empty
+from .tables import MARK, feature_columns, labels_in, rows_of_columns
 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
 DELIMITERS = ",;\t|"
@@ -31,7 +31,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
     features = _numbers(path, delimiter, places)
     said = _cells(path, delimiter, None, [head.index(name) for name in wordy])
     column = {name: np.array([row[i] for row in said], dtype=np.str_) for i, name in enumerate(wordy)}
-    return without_empty(rows_of_columns(where, features, roles, column, notes))
+    return rows_of_columns(where, features, roles, column, notes)
 
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:

@@ -11,8 +11,8 @@ from ...metrics import ranking
 from ...metrics.knn import RECALL_AT, counts
 from ...metrics.rows import plain
 from ...tools.errors import UserError, checked
+from .. import encode
 from .. import search as searching
-from .. import sources
 from ..embedding import Embedding
 from ..results import SearchResult
 from ..sources import EmbedOptions
@@ -49,7 +49,7 @@ def embed(
         data=data, image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network, device=device,
         seed=seed, workers=workers, cached=cached,
     )  # fmt: skip
-    return sources.embed(_text(source), options, every=True)
+    return encode.embed(_text(source), options, every=True)
 
 
 @checked

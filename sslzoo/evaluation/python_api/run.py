@@ -26,10 +26,11 @@ from ...views.given import Augment
 from ..benchmark import Request, benchmark
 from ..drawn.curves import curves
 from ..embedding import Embedding
+from ..encode import embed
 from ..evaluate import Evaluation
 from ..protocols import chosen
 from ..results import BenchmarkRow, UnlabelledRow
-from ..sources import EmbedOptions, embed
+from ..sources import EmbedOptions
 
 
 class Transform:

@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..data.splits import Split
-from ..tools import files
-from ..tools.errors import UserError
-from ..tools.places import cache
+from ...data.splits import Split
+from ...tools import files
+from ...tools.errors import UserError
+from ...tools.places import cache
 
 FORMAT = 2  # of what is done to an image before the network, and of what is kept
 DIGEST = 32  # bytes of a SHA-256
@@ -85,6 +85,14 @@ def _path(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> 
 
 def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> str:
     """Return a name for the features of a split: the same weights, images and transform have the same."""
+    digest = of_network(encoder, transform)
+    for part in split.images.fingerprint():
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def of_network(encoder: nn.Module, transform: Mapping[str, object]) -> "hashlib.blake2b":
+    """Return a hash of a network's kind, state and transform, to which more may be added."""
     digest = hashlib.blake2b(digest_size=16)
     about = [FORMAT, torch.__version__, type(encoder).__name__, transform]
     digest.update(json.dumps(about, sort_keys=True).encode())
@@ -92,6 +100,4 @@ def key(encoder: nn.Module, split: Split, transform: Mapping[str, object]) -> st
         digest.update(name.encode())
         if isinstance(value, Tensor):
             digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
-    for part in split.images.fingerprint():
-        digest.update(part)
-    return digest.hexdigest()
+    return digest

@@ -12,9 +12,9 @@ from ...tools import files
 from ...tools.errors import UserError, listing
 from ...tools.labels import named, several
 from ..embedding import Embedding, write_features
-from .parquet import needed
-from .rows import Array
-from .tables import MARK
+from ..given.parquet import needed
+from ..given.rows import Array
+from ..given.tables import MARK
 
 SPLITS = ("train", "val", "test")
 GROUP = 50_000  # rows of a parquet that are written at a time
@@ -27,7 +27,8 @@ def check_out(path: Path, suffixes: Iterable[str] | None = None) -> None:
     """
     allowed = [*(WRITERS if suffixes is None else suffixes)]
     if path.suffix not in allowed:
-        raise UserError(f"--out {path} has to end in {listing(allowed)}.")
+        shards = "" if suffixes is not None else ", or in none: a folder of shards"
+        raise UserError(f"--out {path} has to end in {listing(allowed)}{shards}.")
     files.check_out(path, path.suffix)
     if path.suffix == ".parquet":
         needed(path)

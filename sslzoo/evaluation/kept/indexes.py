@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..metrics.index import PLACE, VERSION, Index
-from ..metrics.task import Floats
-from ..tools import files
-from ..tools.errors import UserError
+from ...metrics.index import PLACE, VERSION, Index
+from ...metrics.task import Floats
+from ...tools import files
+from ...tools.errors import UserError
 
 FORMAT = 2  # of the folder
 

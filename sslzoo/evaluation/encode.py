@@ -1,0 +1,121 @@
+"""Features of a data set by a source, with the names of files and classes, and the labels."""
+
+import os.path
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..data.listed.paths import relative
+from ..data.splits import Dataset, Split
+from ..processes.launched import readers
+from ..tools.errors import UserError
+from ..training import contents, runs
+from ..training.guards import enough_memory
+from ..training.machine import evaluation_autocast, find_device, other_versions
+from ..views.colours import Colours, gray
+from ..views.features import BATCH, Preprocessing, features, raw_size
+from .embedding import Embedding, Gap, holds_features, read_features
+from .given.banks import embedding_of, with_numbers
+from .kept.features import Floats, cached
+from .sources import EmbedOptions, Source, is_features, open_source, shared_data
+
+
+def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
+    """Return the features of a source, of each image with a label, or of ``every`` image. Raises `UserError`."""
+    path = Path(os.path.expanduser(name))
+    if is_features(path, options.backbone):
+        if options.backbone or not options.usual:
+            raise UserError(f"{name} holds features and no network; leave --backbone, --layer and --network out.")
+        usual = holds_features(path) and not options.reading.asked
+        found = with_numbers(read_features(path) if usual else embedding_of(path, options.reading))
+        return replace(found, device=str(find_device(options.device)))
+    source, dataset, device = open_source(name, options)
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    notes: list[str] = []
+    gaps: list[Gap] = []
+    parts = dataset.splits if every else {"train": dataset.bank, "test": dataset.test}
+    for split, part in parts.items():
+        if part is not None:
+            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
+            if part.labels is not None:
+                arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+            gaps += named_rows(split, part, arrays)
+    if options.max_bad is not None:
+        dataset.unreadable.check_share(options.max_bad)
+    if isinstance(source.net, Colours) and gray(arrays["train_features"]):
+        notes.append("the images are gray, so that its histograms are of brightness alone")
+    if dataset.names:
+        arrays["classes"] = np.array(dataset.names)
+    if runs.is_run(path):
+        about = runs.read_run(path)
+        if (why := _changed(path, about, dataset, options)) is not None:
+            notes.append(f"its data have changed since it was trained: {why}")
+        if others := other_versions(about.versions):
+            notes.append(f"it was trained with {others}")
+    test = dataset.test and dataset.test.readable()
+    bank = dataset.train if every else dataset.bank
+    dataset = replace(dataset, bank=bank.readable(), test=test)  # a row for each
+    said = "; ".join(notes) or None
+    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
+
+
+def named_rows(split: str, part: Split, arrays: dict[str, npt.NDArray[Any]]) -> list[Gap]:
+    """Add the names of a split's files, of each that has a row, and return those that have none."""
+    names = part.images.names
+    if part.images.paths:
+        names = tuple(relative(names, part.unreadable.folder))
+    places = part.readable_places().tolist()
+    arrays[f"{split}_files"] = np.array([names[i] for i in places], dtype=np.str_)
+    labels = None if part.labels is None else part.labels.numpy()
+    missing = sorted({*range(len(names))} - {*places}) if len(places) < len(names) else []
+    return [Gap(split, i, names[i], None if labels is None else labels[i]) for i in missing]
+
+
+def preprocessing(source: Source, dataset: Dataset) -> Preprocessing:
+    """Return what is done to the images of a data set before a source."""
+    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
+    return Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
+
+
+def features_of(
+    source: Source,
+    dataset: Dataset,
+    part: Split,
+    options: EmbedOptions,
+    device: torch.device,
+    say: Callable[[str], None] = lambda _: None,
+) -> Floats:
+    """Return the features of ``part.readable()``, as it is afterwards; a network's are kept on disk.
+
+    ``say`` hears of kept ones that were damaged.
+    """
+    how = preprocessing(source, dataset)
+    net = source.net.to(device) if source.net is not None else None
+
+    def make() -> Floats:
+        progress = options.progress
+        done = None if progress is None else lambda n: progress(source.label, n, len(part))
+        workers = readers() if options.workers is None else options.workers
+        with enough_memory(f"{BATCH} images of {dataset.size} px", "take a smaller --image-size, or --device cpu"):
+            return features(net, part, how, device, workers, done, evaluation_autocast(device, source.precision))
+
+    if net is None or not options.cached:
+        return make()
+    transform = {**asdict(how), "device": device.type, "net": str(net)}
+    transform |= {"precision": source.precision} if device.type == "cuda" else {}
+    return cached(net, part, transform, make, say)
+
+
+def _changed(run: Path, about: runs.RunAbout, dataset: Dataset, options: EmbedOptions) -> str | None:
+    """Say in what a run's own data have changed since it was trained on them; None where they have not."""
+    mine = shared_data([str(run)], options)
+    same = about.options.source in (mine.source, mine.resolved().source)
+    if not same or (options.limit, dataset.size) != (about.options.limit, about.image_size):
+        return None
+    return contents.difference(run, about.identity, dataset)
