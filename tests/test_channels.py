@@ -1,6 +1,8 @@
 """Pictures of one to thirteen channels and of more than 8 bits: their values arrive as numpy has them."""
 
+import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from PIL import Image
 import sslzoo
 from sslzoo.cli import main
 from sslzoo.data import sets
+from sslzoo.data.decoded.bands import npy
 from sslzoo.data.given.options import DataOptions
 from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.views import pixels
@@ -225,3 +228,22 @@ def test_without_tifffile_the_extra_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("sslzoo.data.decoded.bands.find_spec", lambda name: None)
     with pytest.raises(sslzoo.UserError, match=r"pip install 'sslzoo\[tiff\]'"):
         sets.read(DataOptions(str(tmp_path / "set"), channels=7, range="0,4095"))
+
+
+@pytest.mark.parametrize("kind", ["u1", "<u2", ">u2", "<f4", "<f8", "<i4", "?"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_npy_is_numpys(kind: str, order: str) -> None:
+    """By many threads at a time: in Python 3.11 numpy's own reading fails now and then there."""
+    values = np.random.default_rng(0).integers(0, 2, (4, 3, 5)).astype(kind)
+    file = io.BytesIO()
+    np.save(file, np.asarray(values, order=order))
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(npy, [file.getvalue()] * 200):
+            assert found.dtype == values.dtype
+            np.testing.assert_array_equal(found, values)
+    with pytest.raises(ValueError, match="truncated"):
+        npy(file.getvalue()[:-1])
+    objects = io.BytesIO()
+    np.save(objects, np.array([None]), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
+        npy(objects.getvalue())

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from PIL import Image
 
 EXAMPLES = Path(__file__).parents[1] / "docs" / "examples"
 
@@ -32,6 +34,39 @@ def test_an_example_with_a_trainer_lowers_its_loss(name: str, needs: str) -> Non
     module = example(name)
     first, last = (module.main(epochs=epochs, limit=256) for epochs in (1, 6))
     assert last < first
+
+
+@pytest.mark.filterwarnings("default")  # of the library's own
+def test_ray_embeds_on_two_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file has its row, with the features that the run's own command gives."""
+    pytest.importorskip("ray")
+    import sslzoo
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path(sslzoo.__file__).parents[1]))
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        path = tmp_path / "photos" / ("rose", "tulip")[i % 2] / f"{i:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+    run = sslzoo.train("simsiam", data="photos", epochs=1, device="cpu", backbone="small", image_size=32).run
+    made = example("with_ray").main(str(tmp_path / run), str(tmp_path / "photos"), str(tmp_path / "made"))
+    assert made == 40
+    from pyarrow import dataset
+
+    rows = dataset.dataset(tmp_path / "made").to_table().to_pylist()
+    there = {Path(row["file"]).relative_to(tmp_path / "photos").as_posix(): row for row in rows}
+    wanted = sslzoo.embed(tmp_path / run, device="cpu").arrays
+    known = {
+        str(name): features
+        for split in ("train", "test")
+        for name, features in zip(wanted[f"{split}_files"], wanted[f"{split}_features"], strict=True)
+    }
+    assert there.keys() == known.keys()
+    for name, features in known.items():
+        np.testing.assert_allclose(there[name]["features"], features, atol=1e-4)
+        assert there[name]["label"] == name.split("/")[0]
 
 
 SCRIPT = """
