@@ -127,7 +127,7 @@ def test_backslashes_paths_from_the_root_and_from_elsewhere(tmp_path, monkeypatc
         (["file,path,label", "a/1.png,a/1.png,a"], ["file or path may all be meant", ":image=NAME"]),
         (["file,label", "a/1.png,a", "gone.png,b"], ["1 of the 2 files that", "first", "gone.png"]),
         (["file,label", "a/1.png,a", "a/1.png,b"], ["Lines 2 and 3 of", "say different things of", "keep one"]),
-        (["file,label", "a/1.png,a,b"], ["Line 2 of", "has 3 cells where the first has 2", "quotes"]),
+        (["file,label", "a/1.png,a,b"], ["has 3 cells in line 2 and 2 in the first", "quote cells"]),
         (["file,label,split", "a/1.png,a,dog"], ["Line 2 of", "has the split 'dog'"]),
         (["file,label,split", "a/1.png,a,test", "b/2.png,a,val"], ["has the splits", "and no train"]),
     ],
@@ -169,9 +169,37 @@ def test_columns_of_0_and_1_are_several_labels(tmp_path):
     assert np.array_equal(found.train.labels.numpy(), marks[:15])
 
 
+@pytest.mark.parametrize("how", [{"encoding": "utf-16", "sep": "\t"}, {"encoding": "utf-8-sig", "sep": ";"}])
+def test_a_list_is_read_as_spreadsheets_save_it(tmp_path, how):
+    table = pictures_and_table(tmp_path)
+    table.to_csv(tmp_path / "l.csv", index=False, **how)
+    found = sets.find(str(tmp_path / "l.csv"))
+    there = [*found.train.images.names, *found.test.images.names]
+    assert [Path(name).relative_to(tmp_path).as_posix() for name in there] == table["file"].tolist()
+    labels = [*found.train.labels.tolist(), *found.test.labels.tolist()]
+    assert [found.names[label] for label in labels] == table["label"].tolist()
+
+
+def test_a_list_of_files_alone_has_no_labels(tmp_path):
+    table = pictures_and_table(tmp_path)
+    table[["file"]].to_csv(tmp_path / "l.csv", index=False)
+    found = sets.find(str(tmp_path / "l.csv"))
+    assert found.train.labels is None
+    assert found.test is None
+    assert len(found.train) == len(table)
+
+
+def pictures_and_table(folder):
+    """Twenty pictures, and a table of their files, labels and splits."""
+    names = [f"é {i:02}.png" for i in range(20)]
+    for i, name in enumerate(names):
+        Image.fromarray(np.full((16, 16, 3), 12 * i, np.uint8)).save(folder / name)
+    return pd.DataFrame({"file": names, "label": ["sky, blue", "sea"] * 10, "split": ["train"] * 16 + ["test"] * 4})
+
+
 def test_a_latin_1_file_is_refused(tmp_path):
     (tmp_path / "l.csv").write_bytes("file,label\né.png,a\n".encode("latin-1"))
-    refused(tmp_path / "l.csv", "cannot be read as text in UTF-8", "save it anew")
+    refused(tmp_path / "l.csv", "is not in UTF-8", "save it as")
 
 
 # ---- WebDataset ------------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ import race  # noqa: E402
 import ranks_page  # noqa: E402
 import record  # noqa: E402
 import results  # noqa: E402
+import shards  # noqa: E402
 import soak  # noqa: E402
 
 SCRIPTS = sorted(path.name for path in (ROOT / "benchmarks").glob("*.py"))
@@ -52,7 +53,12 @@ PAGES: dict[str, tuple[str, Callable]] = {  # a committed JSON, its page, and wh
     },
 }
 
-LATER = {"race.json": ("race.md", race.page), "formats.json": ("formats.md", formats.page)}  # once they are measured
+LATER = {  # once they are measured
+    "race.json": ("race.md", race.page),
+    "formats.json": ("formats.md", formats.page),
+    "shards.json": ("shards.md", shards.page),
+    "newcomer.json": ("newcomer.md", newcomer.page),
+}
 PAGES |= {name: made for name, made in LATER.items() if (RESULTS / name).is_file()}
 
 

@@ -294,10 +294,13 @@ def test_sigterm_saves_and_any_number_of_processes_goes_on(tmp_path):
     assert checkpoints.read(run).epoch == state.epoch + 1
 
 
-def test_ablate_and_study_are_for_one_process(monkeypatch, run_cli):
+def test_most_commands_are_for_one_process(monkeypatch, run_cli):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    for words in (("ablate", "simsiam", "--flip", "predictor"), ("study", "stop_gradient")):
+    for words in (
+        ("ablate", "simsiam", "--flip", "predictor"), ("study", "stop_gradient"), ("knn", "raw"), ("runs",),
+        ("search", "raw", "test:0"), ("cluster", "raw", "--out", "c.csv"), ("data", "check", "photos"),
+    ):  # fmt: skip
         result = run_cli(*words)
         assert result.exit_code == 2
         assert "is made by one process; start it without torchrun" in result.stderr

@@ -277,6 +277,21 @@ def test_wrong_words_from_python_are_sentences(call, sentence):
 # ---- features, neighbours and retrieval
 
 
+class Photographs(torch.utils.data.Dataset):
+    """A folder of pictures, a folder a class, as a Dataset."""
+
+    classes = ("ape", "bee")
+
+    def __init__(self, folder):
+        self.files = sorted(folder.rglob("*.png"))
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, i):
+        return Image.open(self.files[i]), self.classes.index(self.files[i].parent.name)
+
+
 def test_embed_search_and_retrieval_from_python(quick, tmp_path):
     rng = np.random.default_rng(0)
     for i in range(24):
@@ -306,6 +321,14 @@ def test_embed_search_and_retrieval_from_python(quick, tmp_path):
     np.fill_diagonal(similar, -2)
     by_hand = rows["train_labels"][similar.argmax(axis=1)] == rows["train_labels"]
     assert alone["recall@1"] == pytest.approx(by_hand.mean())
+    given = {split: Photographs(tmp_path / "photos" / split) for split in ("train", "test")}
+    there = sslzoo.embed("raw", data=given).arrays
+    for split in given:
+        np.testing.assert_array_equal(there[f"{split}_features"], rows[f"{split}_features"])
+        np.testing.assert_array_equal(there[f"{split}_labels"], rows[f"{split}_labels"])
+    run = sslzoo.Run(sslzoo.train("simsiam", data=given, **{**quick, "limit": None, "batch_size": 6}).run)
+    assert run.embed(given).arrays["test_features"].shape[0] == len(given["test"])
+    assert run.knn(given, ks=(1,)).knn.keys() == {"k1"}
     with pytest.raises(sslzoo.UserError, match="Queries come with their labels"):
         sslzoo.retrieval(rows["train_features"], rows["train_labels"], rows["test_features"])
     with pytest.raises(sslzoo.UserError, match=r"embed\(\) has no option 'image_sizes'"):

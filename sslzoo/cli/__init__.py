@@ -14,7 +14,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from .. import show
-from ..processes.launched import in_process_group, rank
+from ..processes.launched import in_process_group, rank, world_size
 from ..recipes import plugins
 from ..tools.errors import SaidElsewhere, UserError, did_you_mean, exhausted, listing
 from ..tools.progress import listening
@@ -28,6 +28,7 @@ from .interrupt import EXIT_CODE, ended, install
 from .methods import methods
 from .train import train
 
+SHARED = ("train", "embed")  # commands that the processes of a launch do together
 OUTPUT_ERRORS = (errno.EPIPE, errno.EIO, errno.ENOSPC, errno.EFBIG, errno.EBADF, errno.EDQUOT)  # of a stream
 
 __all__ = ["main", "part_signs"]
@@ -56,6 +57,15 @@ def leave(code: str | int) -> NoReturn:
 
 class Zoo(click.Group):
     """Is a group whose every error is one sentence on standard error and exit code 2."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that is named. Raises `UserError` for one that processes do not share."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if world_size() > 1 and name not in SHARED:
+            raise UserError(f"What '{name}' does is made by one process; start it without torchrun.")
+        return name, command, rest
 
     def main(  # type: ignore[override]
         self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any

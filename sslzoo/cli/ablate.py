@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Unpack
 import click
 
 from .. import show
-from ..processes.launched import world_size
 from ..tools.errors import UserError
 from ..tools.progress import listening
 from .expression import AS_JSON, EXPRESSION, MINUTES, ExpressionCommand, data_options, stacked, training_options
@@ -28,8 +27,6 @@ table_options = stacked(
 
 def run_table(train: Callable[[show.CellsScreen], "Table"], as_json: bool, quiet: bool) -> None:
     """Train a table with a screen and print what came of it. Raises `UserError`."""
-    if world_size() > 1:
-        raise UserError("A table of many runs is made by one process; start it without torchrun.")
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory
 

@@ -52,7 +52,7 @@ def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
     unreadable, shown = train.unreadable, train.images.shown
     if names and test is None:
         digests = train.images.digests() if digests is None else digests
-        train, test, note = hold_out(train, digests, listing.all_train)
+        train, test, note = hold_out(train, digests)
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)

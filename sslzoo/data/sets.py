@@ -136,7 +136,8 @@ def ready(dataset: Dataset, size: int, memory: str = AUTO) -> Dataset:
 
     train, bank = squared(dataset.train), squared(dataset.bank)
     val, test = (split and squared(split) for split in (dataset.val, dataset.test))
-    dataset = replace(dataset, train=train, bank=bank, val=val, test=test, size=size)
+    complete = {name: squared(split) for name, split in dataset.complete.items()}
+    dataset = replace(dataset, train=train, bank=bank, val=val, test=test, complete=complete, size=size)
     return replace(_normalised(dataset), notes=(*dataset.notes, *notes))
 
 
@@ -160,7 +161,11 @@ def _scored(dataset: Dataset) -> Dataset:
     """
     bank, test = dataset.bank.labelled(), dataset.test.labelled() if dataset.test else None
     val = dataset.val.labelled() if dataset.val is not None and dataset.val.labels is not None else None
-    dataset = replace(dataset, val=val if val and bool(val.asking.any()) else None)
+    val = val if val and bool(val.asking.any()) else None
+    scored = {"val": val, "test": test}
+    came = {"val": dataset.val, "test": dataset.test}
+    complete = {name: one for name, one in came.items() if one is not None and one is not scored[name]}
+    dataset = replace(dataset, val=val, complete=complete)
     nameless = len(dataset.bank) - len(bank) + len(dataset.test or ()) - len(test or ())
     notes = []
     if nameless:
@@ -177,6 +182,7 @@ def _scored(dataset: Dataset) -> Dataset:
     if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all
         train = replace(dataset.train, labels=None)
         notes = [*dataset.notes, *notes]
+        dataset = replace(dataset, complete={name: one for name, one in came.items() if one is not None})
         return replace(dataset, train=train, bank=train, val=None, test=None, classes=0, names=(), notes=tuple(notes))
     if any(silent):
         notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")

@@ -1,6 +1,7 @@
 """What a data set is: splits of images with labels, at one image size."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -92,7 +93,8 @@ class Dataset:
     ``size`` is that of a view in px. ``val`` are the queries of kNN while a run goes on, where the data have a split
     for it beside the test split. ``names`` are those of the classes 0, 1, ..., or of the columns of labels; there are
     none where nobody gave them. ``shapes`` are those of files. ``shown`` are the values that are black and white in
-    images of more than 8 bits, where somebody says so.
+    images of more than 8 bits, where somebody says so. ``complete`` are the validation and the test split as they came,
+    where some of their images have no label, which kNN leaves out.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Dataset:
     shapes: Shapes | None = None
     shown: Range | None = None
     val: Split | None = None
+    complete: Mapping[str, Split] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -126,6 +129,12 @@ class Dataset:
         """Return the splits that there are, by name."""
         found = {"train": self.train, "val": self.val, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
+
+    @property
+    def every_image(self) -> dict[str, Split]:
+        """Return the splits by name with all of their images, those without a label too."""
+        found = {**self.splits, **self.complete}
+        return {name: found[name] for name in ("train", "val", "test") if name in found}
 
     @property
     def unreadable(self) -> UnreadableImages:
@@ -168,15 +177,15 @@ class Dataset:
         return self.bank.take((~held).nonzero().squeeze(1)), self.bank.take(held.nonzero().squeeze(1))
 
 
-def hold_out(train: Split, hashes: list[bytes], labelled_alone: bool = False) -> tuple[Split, Split, str]:
+def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
     """Return train and test where no test split came along, and a note that says so.
 
-    Every tenth by hash is held out, so that equal images stay together; with ``labelled_alone`` none is that has no
-    label. Raises `UserError` where that leaves a split without images.
+    Every tenth by hash is held out, so that equal images stay together; images without a label are trained on. Raises
+    `UserError` where that leaves a split without images.
     """
     held = torch.tensor([int.from_bytes(h[:4], "big") % 10 == 0 for h in hashes])
     of = len(held)
-    if labelled_alone and train.labels is not None:
+    if train.labels is not None:
         there = torch.from_numpy(known(train.labels.numpy()))
         held, of = held & there, int(there.sum())
     if not held.any() or int(held.sum()) == of:

@@ -180,19 +180,23 @@ def worst_and_best(embedding: Embedding, leave_one_out: bool) -> bytes:
     queries = data.test if data.test is not None else data.bank
     asked = np.flatnonzero(asking(embedding.arrays["train_labels" if data.test is None else "test_labels"]))
     bank = queries if task.excluded is not None else data.bank
+    files = {id(split): split.images.names if split.images.paths else [""] * len(split) for split in (queries, bank)}
     right, alike_by = alike(task, near), "with one of its labels" if task.multi_label else "of its class"
     order = np.lexsort((np.arange(len(right)), -similar.mean(axis=1), right.mean(axis=1)))  # sure and wrong first
     rows = []
     for kind, chosen in (("worst", order[:SHOWN]), ("best", order[::-1][:SHOWN])):
         for i in chosen:
             picture = gallery.pictures(queries, [int(asked[i])], data.size)[0]
-            query = gallery.Tile(picture, caption(task.query_labels[i], names))
+            own = files[id(queries)][asked[i]]
+            query = gallery.Tile(picture, caption(task.query_labels[i], names), name=own)
             neighbours = gallery.pictures(bank, near[i].tolist(), data.size)
             tiles = [
-                gallery.Tile(picture, f"{s:.3f} {caption(task.bank_labels[n], names)}", bool(ok))
+                gallery.Tile(picture, f"{s:.3f} {caption(task.bank_labels[n], names)}", bool(ok), files[id(bank)][n])
                 for picture, s, n, ok in zip(neighbours, similar[i], near[i], right[i], strict=True)
             ]
-            rows.append((f"{kind}: query {asked[i]}, {right[i].sum()} of {len(near[i])} {alike_by}", [query, *tiles]))
+            rows.append(
+                (f"{kind}: query {own or asked[i]}, {right[i].sum()} of {len(near[i])} {alike_by}", [query, *tiles])
+            )
     return gallery.png(rows)
 
 

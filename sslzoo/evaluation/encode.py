@@ -39,7 +39,7 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
     arrays: dict[str, npt.NDArray[Any]] = {}
     notes: list[str] = []
     gaps: list[Gap] = []
-    parts = dataset.splits if every else {"train": dataset.bank, "test": dataset.test}
+    parts = dataset.every_image if every else {"train": dataset.bank, "test": dataset.test}
     for split, part in parts.items():
         if part is not None:
             arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
@@ -58,9 +58,10 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
             notes.append(f"its data have changed since it was trained: {why}")
         if others := other_versions(about.versions):
             notes.append(f"it was trained with {others}")
-    test = dataset.test and dataset.test.readable()
-    bank = dataset.train if every else dataset.bank
-    dataset = replace(dataset, bank=bank.readable(), test=test)  # a row for each
+    bank, val, test = (parts.get(split) for split in ("train", "val", "test"))
+    assert bank is not None
+    test, val = test and test.readable(), val and val.readable()
+    dataset = replace(dataset, bank=bank.readable(), val=val, test=test)  # a row for each
     said = "; ".join(notes) or None
     return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
 

@@ -76,7 +76,8 @@ def search(
         if out is not None:
             picture = gallery.pictures(query.image, [0], dataset.size)[0]
             tiles = _tiles(searched, neighbours, dataset)
-            shown.append((name, [gallery.Tile(picture, _caption(query.image, 0, dataset.names)), *tiles]))
+            own = query.image.images.names[0] if query.image.images.paths else ""
+            shown.append((name, [gallery.Tile(picture, _caption(query.image, 0, dataset.names), name=own), *tiles]))
     if out is not None:
         files.write(out, gallery.png(shown))
     unreadable = dataset.unreadable.rows()
@@ -84,10 +85,12 @@ def search(
 
 
 def split_of(dataset: Dataset, name: str) -> Split:
-    """Return the labelled training split, or the test split. Raises `UserError`."""
+    """Return the training split, or the test split, with images without a label too. Raises `UserError`."""
     if name not in ("train", "test"):
         raise UserError(f"--split cannot be {name!r}; it is train or test.")
-    split = dataset.bank if name == "train" else dataset.test
+    split = dataset.every_image.get(name)
+    if split is not None and split.labels is None and dataset.bank.labels is not None and name == "train":
+        split = dataset.bank  # of arrays, to whose images others are added for training alone
     if split is None:
         raise UserError(f"{dataset.name} has no test split; look in train.")
     return split
@@ -123,6 +126,8 @@ def labels_of(split: Split, number: int, names: Sequence[str]) -> dict[str, Any]
     if split.labels is None:
         return {"label": None}
     label, own = split.labels[number], numbers(split.labels[number])
+    if (label < 0).any():
+        return {"label": None}
     found = {"label_name": caption(label, names) if names and own else None}
     return found | ({"label": None, "labels": own} if label.ndim else {"label": int(label)})
 
@@ -132,7 +137,8 @@ def _neighbour(split: Split, number: int, similarity: float, query: Split, names
     file = split.images.names[number] if split.images.paths else None
     distance = float(np.sqrt(max(2 - 2 * similarity, 0)))
     own, others = (set() if x.labels is None else {*numbers(x.labels[i])} for x, i in ((split, number), (query, 0)))
-    right = bool(own & others) if others and split.labels is not None else None
+    known = split.labels is not None and not (split.labels[number] < 0).any()
+    right = bool(own & others) if others and known else None
     about = labels_of(split, number, names)
     return Neighbour(number=number, file=file, similarity=similarity, distance=distance, right=right, **about)
 
@@ -141,7 +147,8 @@ def _tiles(split: Split, neighbours: Sequence[Neighbour], dataset: Dataset) -> l
     pictures = gallery.pictures(split, [one.number for one in neighbours], dataset.size)
     captions = [f"{one.similarity:.3f} {_caption(split, one.number, dataset.names)}" for one in neighbours]
     rights = [one.right for one in neighbours]
-    return [gallery.Tile(*tile) for tile in zip(pictures, captions, rights, strict=True)]
+    names = [one.file or "" for one in neighbours]
+    return [gallery.Tile(*tile) for tile in zip(pictures, captions, rights, names, strict=True)]
 
 
 def _caption(split: Split, number: int, names: Sequence[str]) -> str:

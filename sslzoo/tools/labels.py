@@ -81,6 +81,8 @@ def named(number: int, names: Sequence[str]) -> str:
 def caption(label: Any, names: Sequence[str]) -> str:
     """Return a row's labels in words: a name, "class 3" where it has none, or the names of several."""
     if np.ndim(label) == 0:
+        if label < 0:
+            return "no label"
         name = named(int(label), names)
         return f"class {name}" if name == str(int(label)) else name
     return ", ".join(named(i, names) for i in numbers(label)) or "no label"

@@ -35,13 +35,14 @@ from .machine import find_device, other_versions, restored_generators
 from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
 
 Data: TypeAlias = TorchDataset[object]
+AnyData: TypeAlias = str | Path | Data | Mapping[str, Data]  # a name or a place, a Dataset, or one for each split
 
 
 @checked
 def train(
     expression: str | Sequence[str],
     *,
-    data: str | Data | Mapping[str, Data] | None = None,
+    data: AnyData | None = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -118,10 +119,9 @@ def train(
     the same schedule.
     """
     hearing = listening(reporter, callbacks)
-    data = items.give(data) if items.is_data(data) else data
     backbone = give_backbone(backbone) if isinstance(backbone, nn.Module) else backbone
     asked = Options(
-        data=_text(data), train=_text(train), val=_text(val), test=_text(test), labels=_text(labels),
+        data=items.name_of(data), train=_text(train), val=_text(val), test=_text(test), labels=_text(labels),
         unlabelled=_text(unlabelled), class_depth=class_depth,
         epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
         image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
@@ -195,7 +195,7 @@ def resume(
     reporter: Reporter | None = None,
     stop_after: int | None = None,
     *,
-    data: str | Data | Mapping[str, Data] | None = None,
+    data: AnyData | None = None,
     train: str | None = None,
     val: str | None = None,
     test: str | None = None,
@@ -214,7 +214,7 @@ def resume(
     """
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
-    data = items.give(data) if items.is_data(data) else data
+    data = items.name_of(data)
     places = {"data": data, "train": train, "val": val, "test": test, "labels": labels, "unlabelled": unlabelled}
     moved = DataOptions(**{name: _text(place) for name, place in places.items()}).resolved()
     changed |= {name: getattr(moved, name) for name, place in places.items() if place is not None}

@@ -6,6 +6,7 @@ it. The pictures lie in a temporary file of this process as PNGs, from which the
 
 import atexit
 import io
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -56,6 +57,16 @@ def is_data(data: Any) -> bool:
     """Return whether something is a Dataset of torch's kind, or some by their splits, and no name."""
     items = hasattr(data, "__getitem__") and hasattr(data, "__len__") and not isinstance(data, str | bytes)
     return isinstance(data, Mapping) or items
+
+
+def name_of(data: Any) -> Any:
+    """Return the name of what a person gives as data: a torch Dataset, or some by their splits, a path, or a name.
+
+    What is none of these stays, and is refused with the other options.
+    """
+    if is_data(data):
+        return give(data)
+    return os.fsdecode(data) if isinstance(data, os.PathLike) else data
 
 
 def listed(name: str, shown: Range | None) -> Listing | None:

@@ -1,6 +1,5 @@
 """A CSV of paths: a file and its label a row, and perhaps its split."""
 
-import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from ...tools.errors import UserError, did_you_mean, listing
 from ...tools.progress import Work
 from ..decoded.ranges import Range
 from ..given.places import Listing
+from ..given.sheet import read_sheet
 from ..home import some
 from .rows import Found, Rows, common_root, split_word, to_listing
 from .spelling import Spelled
@@ -18,14 +18,16 @@ from .spelling import Spelled
 IMAGE = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path")
 LABEL = ("label", "class", "label_name", "class_name", "category")
 SPLIT = ("split", "set", "subset")
-DELIMITERS = ",;\t|"
 NONE = ("", "nan", "null", "none", "n/a", "na")  # of a cell that says that there is no label
 
 
 def listed(spelled: Spelled, shown: Range | None) -> Listing:
     """Return the images of a CSV, whose first line names its columns. Raises `UserError`."""
     path = Path(os.path.abspath(spelled.text))
-    head, lines = _table(path)
+    sheet = read_sheet(path, "--data", narrow=True)
+    if not sheet.rows:
+        raise UserError(f"{path} has no rows; give a line that names the columns, and a line a file below.")
+    head, lines = sheet.head, [*zip(sheet.lines, sheet.rows, strict=True)]
     image = _column(head, spelled.image, IMAGE, f"{path} has no column of files", spelled.hint("image"))
     split = next((head.index(name) for name in head if name.lower() in SPLIT), None)
     rest = [i for i in range(len(head)) if i not in (image, split)]
@@ -56,30 +58,6 @@ def listed(spelled: Spelled, shown: Range | None) -> Listing:
     return to_listing(Found(path.stem, root, found, names, notes), spelled.given, shown)
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the names of columns, and the rows below with the numbers of their lines. Raises `UserError`."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            first = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(DELIMITERS, key=first.count))
-            lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
-    except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give one that is there.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as text in UTF-8 ({type(error).__name__}); save it anew.") from None
-    if len(lines) < 2:
-        raise UserError(f"{path} has no rows; give a line that names the columns, and a line a file below.")
-    head = [name.strip() for name in lines[0][1]]
-    for number, cells in lines[1:]:
-        if len(cells) != len(head):
-            raise UserError(
-                f"Line {number} of {path} has {len(cells)} cells where the first has {len(head)}; put what holds the "
-                "delimiter in quotes."
-            )
-    return head, lines[1:]
-
-
 def _column(head: Sequence[str], asked: str | None, usual: Sequence[str], lacks: str, hint: str) -> int:
     """Return the place of a column: the one that is asked for, or the only one of the usual names."""
     if asked is not None:
@@ -94,7 +72,7 @@ def _column(head: Sequence[str], asked: str | None, usual: Sequence[str], lacks:
 
 
 def _labels(
-    spelled: Spelled, head: Sequence[str], lines: Sequence[tuple[int, list[str]]], rest: Sequence[int]
+    spelled: Spelled, head: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]], rest: Sequence[int]
 ) -> tuple[int | None, list[int], list[str]]:
     """Return the column of classes, or several of 0 and 1, and what is said of them. Raises `UserError`."""
     usual = [i for i in rest if head[i].lower() in LABEL]
@@ -148,7 +126,7 @@ def _check_there(files: Sequence[str], path: Path) -> None:
 
 
 def _without_repeats(
-    files: Sequence[str], lines: Sequence[tuple[int, list[str]]], told: Sequence[int], path: Path
+    files: Sequence[str], lines: Sequence[tuple[int, Sequence[str]]], told: Sequence[int], path: Path
 ) -> list[int]:
     """Return the places of the rows that first name their file. Raises `UserError` where others say something else."""
     first: dict[str, int] = {}

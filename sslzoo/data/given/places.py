@@ -32,8 +32,7 @@ WORDS = {"train": "trained on", "test": "the test split", "val": "the validation
 class Listing:
     """Holds the images of a data set as they lie there: in one split or more, with the names of their classes.
 
-    A label is a place in ``names``, or -1 of an image that has none. ``name`` is the data set's. With ``all_train``
-    images without labels are trained on, whatever is held out.
+    A label is a place in ``names``, or -1 of an image that has none. ``name`` is the data set's.
     """
 
     train: Split
@@ -45,7 +44,6 @@ class Listing:
     lone: dict[str, str] = field(default_factory=dict)  # classes that only one split has, and which
     decisions: list[str] = field(default_factory=list)  # sentences on what was decided
     name: str = ""
-    all_train: bool = False
 
     @property
     def notes(self) -> list[str]:
@@ -154,8 +152,7 @@ def list_data(given: DataOptions, shown: Range | None = None, read: Read = lambd
         notes.append(f"{count(len(apart), 'image')} of {given.unlabelled} train without a label (--unlabelled)")
     made = assembled(parts, apart, places.root, shown, places.source)
     return replace(
-        made, held=found.held, empty=found.empty, lone=found.lone, decisions=notes, name=places.name,
-        all_train=bool(tables or len(apart)),
+        made, held=found.held, empty=found.empty, lone=found.lone, decisions=notes, name=places.name
     )  # fmt: skip
 
 

@@ -37,17 +37,19 @@ class Sheet:
         return replace(self, head=head, rows=[self.head, *self.rows], lines=[1, *self.lines])
 
 
-def read_sheet(path: Path, option: str = "--labels") -> Sheet:
+def read_sheet(path: Path, option: str | None = "--labels", narrow: bool = False) -> Sheet:
     """Return the table in a .csv or .tsv file, of UTF-8 or UTF-16, parted by commas, semicolons, tabs or bars.
 
-    Empty lines are left out. Raises `UserError` for a file that is no such table.
+    Empty lines are left out. A ``narrow`` one may have a single column. Raises `UserError` for a file that is no such
+    table.
     """
+    give = f"give {option}" if option else "give"
     try:
         content = read_regular(path, LARGEST)
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}; give {option} a table that is there.") from None
+        raise UserError(f"There is no file {path}; {give} a table that is there.") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}); give {option} another table.") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}); {give} another table.") from None
     try:
         text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
     except UnicodeDecodeError:
@@ -62,7 +64,8 @@ def read_sheet(path: Path, option: str = "--labels") -> Sheet:
         tables = []
         for one in _likely(text, parted_by):
             rows, lines = table = _cells(text, one)
-            if rows and len(rows[0]) > 1 and len({*map(len, rows)}) == 1:
+            alone = narrow and not any(letter in said for letter in PARTED_BY)
+            if rows and (len(rows[0]) > 1 or alone) and len({*map(len, rows)}) == 1:
                 return Sheet(path, [name.strip() for name in rows[0]], rows[1:], lines[1:])
             tables.append(table)
     except csv.Error as error:

@@ -1,6 +1,7 @@
 """Galleries: pictures beside their nearest neighbours, framed by whether they are of one class."""
 
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,15 @@ RIGHT, WRONG, PLAIN = "#2a7f62", "#b3261e", "#8a8a8a"
 
 @dataclass(frozen=True)
 class Tile:
-    """Holds a picture uint8 [3, H, W], the words below it, and whether its class is right; None where nobody knows."""
+    """Holds a picture uint8 [3, H, W], the words below it, and whether its class is right; None where nobody knows.
+
+    The ``name`` of its file, where it has one, is a second line, of whose beginning what is too long is left out.
+    """
 
     picture: Tensor
     caption: str
     right: bool | None = None
+    name: str = ""
 
 
 def pictures(split: Split, numbers: Sequence[int], size: int) -> list[Tensor]:
@@ -40,7 +45,8 @@ def in_colours(picture: Tensor) -> Tensor:
 def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
     """Return a PNG of rows of tiles, each row below its heading; the first tile of a row stands apart."""
     widest = max(len(tiles) for _, tiles in rows)
-    high = LINE + TILE + 2 * FRAME + LINE + GAP
+    lines = 2 if any(tile.name for _, tiles in rows for tile in tiles) else 1
+    high = LINE + TILE + 2 * FRAME + lines * LINE + GAP
     wide = TILE + 2 * FRAME + GAP
     canvas = Image.new("RGB", (GAP + widest * wide + 2 * GAP, GAP + high * len(rows)), "white")
     draw = ImageDraw.Draw(canvas)
@@ -54,7 +60,11 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
             draw.rectangle((left, top + LINE, left + side - 1, top + LINE + side - 1), fill=color)
             shown = Image.fromarray(np.ascontiguousarray(in_colours(tile.picture).permute(1, 2, 0).numpy()))
             canvas.paste(shown.resize((TILE, TILE), Image.Resampling.NEAREST), (left + FRAME, top + LINE + FRAME))
-            draw.text((left, top + LINE + side + 1), cut(draw, printable(tile.caption), side), fill="black")
+            below = top + LINE + side + 1
+            draw.text((left, below), cut(draw, printable(tile.caption), side), fill="black")
+            if tile.name:
+                name = cut(draw, printable(os.path.basename(tile.name)), side, at_end=False)
+                draw.text((left, below + LINE), name, fill=PLAIN)
     written = io.BytesIO()
     about = PngImagePlugin.PngInfo()
     about.add_text("Software", "sslzoo")
@@ -62,10 +72,10 @@ def png(rows: Sequence[tuple[str, Sequence[Tile]]]) -> bytes:
     return written.getvalue()
 
 
-def cut(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """Return a text whose end is left out where it is wider than so many px."""
+def cut(draw: ImageDraw.ImageDraw, text: str, width: int, at_end: bool = True) -> str:
+    """Return a text whose end is left out where it is wider than so many px, or its beginning."""
     if draw.textlength(text) <= width:
         return text
     while text and draw.textlength(f"{text}..") > width:
-        text = text[:-1]
-    return f"{text}.."
+        text = text[:-1] if at_end else text[1:]
+    return f"{text}.." if at_end else f"..{text}"

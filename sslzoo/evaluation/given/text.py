@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...data.given.sheet import read_sheet
 from ...tools.errors import UserError
 from .rows import Array, Rows, chosen
 from .tables import MARK, feature_columns, labels_in, rows_of_columns
@@ -36,11 +37,10 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
     """Return the labels of a CSV, and the names of files beside them, if it has these. Raises `UserError`."""
-    head, delimiter = header(path)
-    cells = _cells(path, delimiter, None)
-    return labels_in(
-        str(path), {name: np.array([row[i] for row in cells], dtype=np.str_) for i, name in enumerate(head)}, columns
-    )
+    sheet = read_sheet(path, None, narrow=True)
+    check_names(path, sheet.head)
+    found = {name: np.array([row[i] for row in sheet.rows], dtype=np.str_) for i, name in enumerate(sheet.head)}
+    return labels_in(str(path), found, columns)
 
 
 def header(path: Path) -> tuple[list[str], str]:
@@ -54,13 +54,18 @@ def header(path: Path) -> tuple[list[str], str]:
         raise UserError(f"{path} cannot be read as text in UTF-8 ({type(error).__name__}); save it anew.") from None
     delimiter = max(DELIMITERS, key=line.count)
     names = next(csv.reader([line], delimiter=delimiter), [])
+    check_names(path, names)
+    return names, delimiter
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise `UserError` for a first line that has no names of columns, or one twice."""
     if not any(names):
         raise UserError(f"{path} is empty; give a CSV with a line of names above its rows.")
     if all(map(_is_number, names)):
         raise UserError(f"{path} begins with numbers, and its first line has to be the names of its columns; add one.")
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise UserError(f"{path} has two columns {twice[0]!r}; give each its own name.")
-    return names, delimiter
 
 
 def _cells(path: Path, delimiter: str, most: int | None, places: Sequence[int] | None = None) -> list[list[str]]:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ...data.formats.items import name_of
 from ...metrics import ranking
 from ...metrics.knn import RECALL_AT, counts
 from ...metrics.rows import plain
 from ...tools.errors import UserError, checked
+from ...training.run import AnyData
 from .. import encode
 from .. import search as searching
 from ..embedding import Embedding
@@ -23,7 +25,7 @@ from ..tasks import make_task
 def embed(
     source: str | Path,
     *,
-    data: str | None = None,
+    data: AnyData | None = None,
     image_size: int | None = None,
     limit: int | None = None,
     backbone: str | None = None,
@@ -38,16 +40,16 @@ def embed(
 
     They are in the result's ``arrays``: "train_features" [N, D], "train_labels" [N] (-1 for none), "train_files",
     likewise of "val" and "test", and "classes". ``source`` is what it is for ``sslzoo embed``: a run directory, an
-    expression, "random", "raw", "colours", "timm:NAME", weights or a file of features. ``data`` is a name, a folder or
-    an .npz, by default the run's own; ``image_size`` is in pixels; ``limit`` takes so many training images only;
+    expression, "random", "raw", "colours", "timm:NAME", weights or a file of features. ``data`` is what it is
+    for `train`, by default the run's own; ``image_size`` is in pixels; ``limit`` takes so many training images only;
     ``backbone`` is that of weights in a file, or of "random"; ``layer`` ("encoder", "projector") and ``network``
     ("online", "target") are of a run; ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``seed`` draws untrained
     backbones; ``workers`` is the number of processes that read files; features that are ``cached`` are kept on disk.
     Raises `UserError`.
     """
     options = EmbedOptions(
-        data=data, image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network, device=device,
-        seed=seed, workers=workers, cached=cached,
+        data=name_of(data), image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network,
+        device=device, seed=seed, workers=workers, cached=cached,
     )  # fmt: skip
     return encode.embed(_text(source), options, every=True)
 
@@ -60,7 +62,7 @@ def search(
     number: int = 10,
     split: str = "train",
     out: str | Path | None = None,
-    data: str | None = None,
+    data: AnyData | None = None,
     image_size: int | None = None,
     backbone: str | None = None,
     device: str = "auto",
@@ -73,7 +75,7 @@ def search(
     ``device`` and ``workers`` are those of `embed`. Raises `UserError`.
     """
     names = [images] if isinstance(images, str | os.PathLike) else [*images]
-    options = EmbedOptions(data=data, device=device, image_size=image_size, backbone=backbone, workers=workers)
+    options = EmbedOptions(data=name_of(data), device=device, image_size=image_size, backbone=backbone, workers=workers)
     picture = None if out is None else Path(out)
     return searching.search(_text(source), [_text(name) for name in names], options, number, split, picture)
 

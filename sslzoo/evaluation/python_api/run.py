@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
 
+from ...data.formats.items import name_of
 from ...data.picture import pixels_of, square
 from ...recipes.algebra import parse
 from ...recipes.layers import Circumstances, resolve_here
@@ -21,7 +22,7 @@ from ...recipes.recipe import Recipe
 from ...tools.errors import UserError, checked
 from ...training import runs
 from ...training.listeners.reporter import LogRow, Result
-from ...training.run import resume
+from ...training.run import AnyData, resume
 from ...views.given import Augment
 from ..benchmark import Request, benchmark
 from ..drawn.curves import curves
@@ -119,7 +120,7 @@ class Run:
     @checked
     def embed(
         self,
-        data: str | None = None,
+        data: AnyData | None = None,
         *,
         device: str = "auto",
         image_size: int | None = None,
@@ -128,16 +129,22 @@ class Run:
         network: str = "online",
         cached: bool = True,
     ) -> Embedding:
-        """Return the features of a data set, by default the run's own; the options are those of `EmbedOptions`."""
+        """Return the features of a data set, by default the run's own; all is as in `sslzoo.embed`."""
         options = EmbedOptions(
-            data=data, device=device, image_size=image_size, limit=limit, layer=layer, network=network, cached=cached
+            data=name_of(data),
+            device=device,
+            image_size=image_size,
+            limit=limit,
+            layer=layer,
+            network=network,
+            cached=cached,
         )
-        return embed(str(self.path), options)
+        return embed(str(self.path), options, every=True)
 
     @checked
     def knn(
         self,
-        data: str | None = None,
+        data: AnyData | None = None,
         *,
         leave_one_out: bool = False,
         protocols: Sequence[str] = (),
@@ -151,7 +158,7 @@ class Run:
         ``limit`` is the number of training images that are the bank, by default all; ``protocols`` and ``ks`` are those
         of the command.
         """
-        options = EmbedOptions(data=data, device=device, image_size=image_size, limit=limit)
+        options = EmbedOptions(data=name_of(data), device=device, image_size=image_size, limit=limit)
         wanted = Evaluation(chosen(tuple(protocols), tuple(ks), None), leave_one_out)
         return benchmark(Request([str(self.path)], wanted, options)).result.rows[0]
 
@@ -159,7 +166,7 @@ class Run:
     def resume(
         self,
         *,
-        data: str | None = None,
+        data: AnyData | None = None,
         augment: Augment | None = None,
         callbacks: Sequence[object] = (),
         stop_after: int | None = None,

@@ -92,7 +92,7 @@ def embed_in_shards(name: str, options: EmbedOptions, out: Path, anew: bool = Fa
         done = 0
         for number in left:
             told, start = options.progress, number * plan.rows_a_shard
-            parts = pieces(dataset.splits, start, start + plan.rows_a_shard)
+            parts = pieces(dataset.every_image, start, start + plan.rows_a_shard)
             of = sum(map(len, parts.values()))
             gaps: list[Gap] = []
             arrays = {} if not dataset.names else {"classes": np.array(dataset.names)}
@@ -118,9 +118,9 @@ def embed_in_shards(name: str, options: EmbedOptions, out: Path, anew: bool = Fa
 
 def plan_of(source: Source, dataset: Dataset, columns: int) -> Plan:
     """Return the plan of a launch: one shard a process, or more of `ROWS` rows each."""
-    images = {split: len(part) for split, part in dataset.splits.items()}
+    images = {split: len(part) for split, part in dataset.every_image.items()}
     names = hashlib.blake2b(digest_size=16)
-    for part in dataset.splits.values():
+    for part in dataset.every_image.values():
         if part.images.paths:
             names.update("\0".join(part.images.names).encode("utf-8", "surrogateescape"))
         else:
