@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 
 from sslzoo.evaluation.given import banks, formats
 from sslzoo.evaluation.given.banks import Reading
+from sslzoo.tools.errors import UserError
 
 CLASSES = np.array(["ape", "bee", "cöw, old"])
 WIDE = [f"f{i}" for i in range(6)]
@@ -442,3 +444,56 @@ def test_several_labels_a_row_are_columns_of_0_and_1(run_cli, tmp_path, numbers,
 
 def test_a_file_of_another_kind_is_refused(bad_input):
     bad_input("has to end in .npz, .csv or .parquet", "embed", "raw", "--out", "e.xlsx")
+
+
+def test_a_dictionary_has_no_label_where_a_cell_is_missing(tmp_path: Path) -> None:
+    """As Categorical of pandas is written: numpy would take a missing cell for the last class."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from sslzoo.evaluation.given.formats import read
+
+    labels = [None, "a", "b", None, "c"]
+    rows = arrow.array(np.eye(5, 3).tolist())
+    table = arrow.table({"label": arrow.array(labels).dictionary_encode(), "features": rows})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    found = read(tmp_path / "d.parquet", {}).labels
+    assert found is not None
+    assert found.tolist() == ["", "a", "b", "", "c"]
+
+
+def test_a_missing_whole_number_in_a_later_group_is_no_number(tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from sslzoo.evaluation.given.formats import read
+
+    columns = {f"f{i}": arrow.array([1, 2, 3, 4, None, 6], arrow.int64()) for i in range(2)}
+    parquet.write_table(arrow.table(columns), tmp_path / "g.parquet", row_group_size=2)
+    assert read(tmp_path / "g.parquet", {}).features[:, 0].tolist() == [1, 2, 3, 4, 6]
+
+
+def test_columns_of_labels_are_known_by_their_names(tmp_path: Path) -> None:
+    from sslzoo.evaluation.given.banks import Given, Reading, embedding_between
+
+    (tmp_path / "b.csv").write_text("f0,f1,label:cat,label:dog\n1,0,1,0\n0,1,0,1\n")
+    (tmp_path / "q.csv").write_text("f0,f1,label:dog,label:cat\n1,0,0,1\n0,1,1,0\n")
+    made = embedding_between(Given(bank=tmp_path / "b.csv", queries=tmp_path / "q.csv"), Reading())
+    assert made.arrays["train_labels"].tolist() == made.arrays["test_labels"].tolist() == [[1, 0], [0, 1]]
+    (tmp_path / "q.csv").write_text("f0,f1,label:dog,label:eel\n1,0,0,1\n")
+    with pytest.raises(UserError, match="have not the same columns of labels"):
+        embedding_between(Given(bank=tmp_path / "b.csv", queries=tmp_path / "q.csv"), Reading())
+
+
+def test_names_that_a_table_cannot_hold_as_they_are(tmp_path: Path) -> None:
+    """A carriage return is quoted, and bytes that are no UTF-8 are escapes: pandas reads a row for each image."""
+    import pandas as pd
+
+    from sslzoo.evaluation.embedding import Embedding
+    from sslzoo.evaluation.written.writing import write
+
+    names = ["a\rb.jpg", "c,d.jpg", os.fsdecode(b"caf\xe9.jpg"), 'q"q.jpg']
+    arrays = {"train_features": np.eye(4, 2, dtype=np.float32), "train_files": np.array(names)}
+    write(tmp_path / "n.csv", Embedding("s", "d", arrays))
+    found = pd.read_csv(tmp_path / "n.csv")
+    assert found["file"].tolist() == [*names[:2], "caf\\udce9.jpg", names[3]]

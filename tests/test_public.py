@@ -4,6 +4,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -40,7 +41,7 @@ def test_train_takes_the_options_of_a_run_by_name() -> None:
     expected = {field.name: (field.default, options[field.name]) for field in fields(Options)}
     expected |= {"reporter": (None, Reporter | None), "stop_after": (None, int | None)}
     expected |= {"backbone": (None, str | nn.Module | None), "callbacks": ((), Sequence[object])}
-    expected |= {"data": (None, str | Data | Mapping[str, Data] | None)}
+    expected |= {"data": (None, str | Path | Data | Mapping[str, Data] | None)}
     expected |= {"augment": (None, Callable[[torch.Tensor], torch.Tensor] | None)}
     assert {name: (one.default, types[name]) for name, one in rest.items()} == expected
 

@@ -1,6 +1,5 @@
 """The table of a grouping: a row for each image with its names, as .csv or .parquet."""
 
-import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from ..tools import files
 from ..tools.labels import named, numbers
 from .embedding import Embedding
 from .given.parquet import needed
-from .written.writing import SPLITS, heads_of, tables
+from .written.writing import SPLITS, heads_of, rows_to, tables
 
 SUFFIXES = (".csv", ".parquet")
 Columns = Mapping[str, list[Any]]
@@ -98,9 +97,10 @@ def write(path: Path, columns: Columns) -> None:
     """Write a table by its suffix, whole or not at all. Raises `UserError`."""
     if path.suffix == ".csv":
         text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
+        write_row = rows_to(text)
+        write_row([*columns])
+        for row in zip(*columns.values(), strict=True):
+            write_row(row)
         files.write(path, text.getvalue())
         return
     arrow, parquet = needed(path)

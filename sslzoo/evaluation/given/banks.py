@@ -138,6 +138,8 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
 
 def between(source: str, name: str, bank: Rows, queries: Rows | None, note: str = "") -> Embedding:
     """Return an embedding of a bank and of queries; of one set where there are none. Raises `UserError`."""
+    if queries is not None and bank.classes and queries.classes:
+        queries = queries.in_order_of(bank.classes, "The bank and the queries")
     parts = {"train": bank} | ({} if queries is None else {"test": queries})
     for rows in parts.values():
         check(source, rows.features)

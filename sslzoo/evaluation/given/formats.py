@@ -53,6 +53,7 @@ def joined(shards: Sequence[Path], columns: Columns) -> Rows:
     rows = start = 0
     for one in shards:
         part = TABLES[one.suffix](one, columns)
+        part = part.in_order_of(parts[0].classes, "The files") if parts else part
         rows += len(part.features)
         part = rows_with_features(part)
         if known:

@@ -35,7 +35,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
                 names = [own]
             features = _gathered(file, names, own is not None, where)
             wordy = [name for name in kinds if name in roles.values() or name.startswith(MARK)]
-            said = {name: file.read([name]).column(0).to_numpy() for name in wordy}
+            said = {name: _plain(arrow, file.read([name]).column(0)).to_numpy() for name in wordy}
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
     return rows_of_columns(where, features, roles, said, notes)
@@ -52,12 +52,13 @@ def count(path: Path) -> int:
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
     """Return the labels of a .parquet, and the names of files beside them, if it has these. Raises `UserError`."""
-    _, parquet = _needed_for(path)
+    arrow, parquet = _needed_for(path)
     try:
         table = parquet.read_table(path)
     except Exception as error:  # arrow raises its own kinds
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
-    return labels_in(str(path), {name: table.column(name).to_numpy() for name in table.column_names}, columns)
+    found = {name: _plain(arrow, table.column(name)).to_numpy() for name in table.column_names}
+    return labels_in(str(path), found, columns)
 
 
 def needed(path: Path) -> tuple[Any, Any]:
@@ -75,6 +76,11 @@ def _needed_for(path: Path) -> tuple[Any, Any]:
     if not path.exists():
         raise UserError(f"There is no file {path}; give one that is there.")
     return needed(path)
+
+
+def _plain(arrow: Any, column: Any) -> Any:
+    """Return a column without a dictionary, whose missing cells numpy would take for its last value."""
+    return column.cast(column.type.value_type) if arrow.types.is_dictionary(column.type) else column
 
 
 def _is_list(arrow: Any, kind: Any) -> bool:
@@ -98,6 +104,8 @@ def _gathered(file: Any, names: Sequence[str], lists: bool, where: str) -> Array
             made = np.empty((rows, part.shape[1]), part.dtype)
         if part.shape[1] != made.shape[1]:
             raise UserError(f"{where} has lists of {made.shape[1]} and of {part.shape[1]} numbers; give all the same.")
+        if part.dtype.kind == "f" and made.dtype.kind != "f":  # the first whole number that is missing, which is nan
+            made = made.astype(np.float64)
         made[start : start + len(part)] = part
         start += len(part)
     return made

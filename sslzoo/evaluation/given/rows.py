@@ -1,7 +1,7 @@
 """Rows of an embedding as a file gives them: features, and what else it says of each row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,16 @@ class Rows:
         for what, column in (("labels", self.labels), ("files", self.files), ("splits", self.splits)):
             if column is not None and len(column) != len(self.features):
                 raise UserError(f"There are {len(self.features)} rows of features and {len(column)} {what}; one a row.")
+
+    def in_order_of(self, classes: tuple[str, ...], where: str) -> "Rows":
+        """Return rows whose columns of labels have this order. Raises `UserError` where they are of other classes."""
+        if self.classes == classes or self.labels is None or self.labels.ndim != 2:
+            return self
+        if {*self.classes} != {*classes}:
+            other = sorted({*self.classes} ^ {*classes})
+            raise UserError(f"{where} have not the same columns of labels ({some(other, 4)}); give all the same.")
+        order = [self.classes.index(name) for name in classes]
+        return replace(self, labels=self.labels[:, order], classes=classes)
 
     def take(self, places: Array) -> "Rows":
         """Return the rows at these places, or where a mask [N] says so; those that lie side by side are not copied."""

@@ -2,9 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 import numpy as np
 
@@ -47,19 +47,25 @@ def _csv(path: Path, embedding: Embedding) -> None:
 
     def fill(file: BinaryIO) -> None:
         text = io.TextIOWrapper(file, "utf-8", newline="")
-        writer = csv.writer(text, lineterminator="\n")
+        writer = rows_to(text)
         width = embedding.features.shape[1]
         heads = heads_of(embedding)
-        writer.writerow(["file", "split", *heads, *(f"f{i}" for i in range(width))])
+        writer(["file", "split", *heads, *(f"f{i}" for i in range(width))])
         for split, table in tables(embedding).items():
             for i, name in enumerate(table.files):
                 row = table.places[i]
                 numbers = [""] * width if row < 0 else [str(x) for x in table.features[row]]
-                writer.writerow([name, split, *table.labels[i], *numbers])
+                writer([name, split, *table.labels[i], *numbers])
         text.flush()
         text.detach()
 
     files.write(path, fill)
+
+
+def rows_to(text: TextIO) -> Callable[[Sequence[str]], object]:
+    """Return a function that writes rows of a CSV; one with a carriage return, which csv leaves bare, has quotes."""
+    usual, quoted = csv.writer(text, lineterminator="\n"), csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    return lambda row: (quoted if any("\r" in str(cell) for cell in row) else usual).writerow(row)
 
 
 def _parquet(path: Path, embedding: Embedding) -> None:
@@ -113,11 +119,16 @@ def _tables(embedding: Embedding) -> Iterator[tuple[str, Table]]:
         names = arrays.get(f"{split}_files", np.array([str(i) for i in range(len(rows))]))
         own = arrays.get(f"{split}_labels")
         said = [_words(None if own is None else own[i], embedding.names, columns) for i in range(len(rows))]
-        found = [(str(names[i]), said[i], i) for i in range(len(rows))]
+        found = [(as_utf8(str(names[i])), said[i], i) for i in range(len(rows))]
         for gap in (one for one in embedding.gaps if one.split == split):  # in ascending order
-            found.insert(gap.place, (gap.file, _words(gap.label, embedding.names, columns), -1))
+            found.insert(gap.place, (as_utf8(gap.file), _words(gap.label, embedding.names, columns), -1))
         files, words, places = ([*column] for column in zip(*found, strict=True))
         yield split, Table(rows, files, words, np.array(places))
+
+
+def as_utf8(name: str) -> str:
+    """Return a name of a file whose bytes are no UTF-8 with each of these as an escape, as in caf\\udce9.jpg."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _words(label: object, names: tuple[str, ...], columns: int) -> list[str]:
