@@ -33,7 +33,7 @@ from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 TESTED = 500  # one in so many files lies in test/
-SIZE = 16  # px of a view: the net gives 512 columns
+SIZE = 16  # px of a view
 BILLION = 1_000_000_000
 
 

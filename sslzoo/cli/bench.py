@@ -187,7 +187,7 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     from ..evaluation.written.writing import WRITERS, check_out, write
     from ..tools.files import check_replaced
 
-    if not out.suffix or (out.suffix not in WRITERS and out.is_dir()):
+    if out.name and (not out.suffix or (out.suffix not in WRITERS and out.is_dir())):
         _embed_in_shards(source, options, out, force, as_json)
         return
     if world_size() > 1:
@@ -226,7 +226,9 @@ def _embed_in_shards(source: str, options: "EmbedOptions", out: Path, force: boo
     rows, there = sum(result.images.values()), f" ({result.kept:,} were there)" if result.kept else ""
     own = result.written + result.kept
     some = "" if own == result.shards else f", {own:,} of them by this process"
-    show.line(f"{out}: {rows:,} rows [{result.columns}] in {result.shards:,} shards{some}{there}")
+    show.line(
+        f"{out}: {rows:,} rows [{result.columns}] in {result.shards:,} shard{'s' * (result.shards > 1)}{some}{there}"
+    )
 
 
 @click.command()
