@@ -337,7 +337,7 @@ def stream(bench: Bench) -> dict:
     found = {}
     for folder in bench.folders:
         batch, workers = 32 if bench.tiny else 128, 2
-        paths = [Path(text) for run in Folder(folder, Work("files listed")).runs() for text in run]
+        paths = [Path(text) for _, run in Folder(folder, Work("files listed")).runs() for text in run]
         sizes = sample(paths, None, {}).shapes
         width, height = map(int, np.median(sizes, axis=0))
         shapes = Shapes(width, height, int(np.median(sizes.min(axis=1))), equal=False)
