@@ -88,8 +88,12 @@ def page(found: dict) -> str:
     rows = []
     for method, x in found["epoch"].items():
         for net, y in {x["backbone"]: x, **{k: v for k, v in x.items() if isinstance(v, dict)}}.items():
-            rows.append([method, net, y["ours"], y["lightly"], y["ratio"]])
-    parts.append(table(["method", "encoder", "ours", "lightly", "ratio"], rows))
+            theirs = [y["lightly"], y["ratio"]] if "lightly" in y else [y["lightly_float32"], y["ratio"]]
+            if "precision" in y:  # which figures of older commits lack
+                theirs += [y["precision"], y[f"lightly_{y['precision']}"], y["ratio_same"]]
+            rows.append([method, net, y["ours"], *theirs])
+    heads = ["method", "encoder", "ours", "lightly", "ratio", "ours is in", "lightly in that", "ratio"]
+    parts.append(table(heads[: max(map(len, rows))], rows))
     parts.append("## kNN, 10,000 queries in 50,000 x 512, k = 200, queries a second\n")
     others = [[name, knn[name], knn[f"ratio_{name}"]] for name in ("faiss", "lightly", "sklearn")]
     parts.append(
