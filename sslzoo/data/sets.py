@@ -182,8 +182,8 @@ def _scored(dataset: Dataset) -> Dataset:
     if any(few == len(split) for few, split in zip(silent, labelled, strict=True)):  # or none at all
         train = replace(dataset.train, labels=None)
         notes = [*dataset.notes, *notes]
-        dataset = replace(dataset, complete={name: one for name, one in came.items() if one is not None})
-        return replace(dataset, train=train, bank=train, val=None, test=None, classes=0, names=(), notes=tuple(notes))
+        dataset = replace(dataset, complete={name: one for name, one in came.items() if one is not None}, classes=0)
+        return replace(dataset, train=train, bank=train, val=None, test=None, names=(), notes=tuple(notes))
     if any(silent):
         notes.append(f"with none of the labels, in kNN's bank but not among its queries: {count(sum(silent), 'image')}")
     notes += [sentence] if (sentence := lacking(bank, test)) else []

@@ -1,7 +1,7 @@
 """Features of a data set by a source, with the names of files and classes, and the labels."""
 
 import os.path
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
@@ -36,22 +36,17 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
         found = with_numbers(read_features(path) if usual else embedding_of(path, options.reading))
         return replace(found, device=str(find_device(options.device)))
     source, dataset, device = open_source(name, options)
-    arrays: dict[str, npt.NDArray[Any]] = {}
     notes: list[str] = []
-    gaps: list[Gap] = []
     parts = dataset.every_image if every else {"train": dataset.bank, "test": dataset.test}
-    for split, part in parts.items():
-        if part is not None:
-            arrays[f"{split}_features"] = features_of(source, dataset, part, options, device, notes.append)
-            if part.labels is not None:
-                arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
-            gaps += named_rows(split, part, arrays)
+    made = {
+        split: features_of(source, dataset, part, options, device, notes.append)
+        for split, part in parts.items() if part is not None
+    }  # fmt: skip
+    arrays, gaps = rows_of(dataset, parts, made)
     if options.max_bad is not None:
         dataset.unreadable.check_share(options.max_bad)
     if isinstance(source.net, Colours) and gray(arrays["train_features"]):
         notes.append("the images are gray, so that its histograms are of brightness alone")
-    if dataset.names:
-        arrays["classes"] = np.array(dataset.names)
     if runs.is_run(path):
         about = runs.read_run(path)
         if (why := _changed(path, about, dataset, options)) is not None:
@@ -64,6 +59,24 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
     dataset = replace(dataset, bank=bank.readable(), val=val, test=test)  # a row for each
     said = "; ".join(notes) or None
     return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
+
+
+def rows_of(
+    dataset: Dataset, parts: Mapping[str, Split | None], made: Mapping[str, Floats]
+) -> tuple[dict[str, npt.NDArray[Any]], list[Gap]]:
+    """Return the arrays of an embedding, of splits whose features are made, and the images that have no row."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    gaps: list[Gap] = []
+    for split, rows in made.items():
+        part = parts[split]
+        assert part is not None
+        arrays[f"{split}_features"] = rows
+        if part.labels is not None:
+            arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
+        gaps += named_rows(split, part, arrays)
+    if dataset.names:
+        arrays["classes"] = np.array(dataset.names)
+    return arrays, gaps
 
 
 def named_rows(split: str, part: Split, arrays: dict[str, npt.NDArray[Any]]) -> list[Gap]:

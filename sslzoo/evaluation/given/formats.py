@@ -56,15 +56,15 @@ def joined(shards: Sequence[Path], columns: Columns) -> Rows:
         part = part.in_order_of(parts[0].classes, "The files") if parts else part
         rows += len(part.features)
         part = rows_with_features(part)
+        if parts:
+            check_alike(parts[0].features, part.features)
+        elif known:
+            made = allocate((of, part.features.shape[1]), part.features.dtype)
         if known:
-            if not parts:
-                made = allocate((of, part.features.shape[1]), part.features.dtype)
-            check_alike(made, part.features)
             made[start : start + len(part.features)] = part.features
             start += len(part.features)
             part = replace(part, features=made[start - len(part.features) : start])
         parts.append(part)
-        check_alike(parts[0].features, part.features)
     features = made[:start] if known else np.concatenate([part.features for part in parts])
     labels, files, splits = (_column(role, [getattr(part, role) for part in parts]) for role in BESIDE)
     joint = Rows(features, labels, files, splits, parts[0].classes)

@@ -8,11 +8,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...data.images import MemoryImages
 from ...data.splits import Dataset, Split
@@ -22,10 +20,10 @@ from ...tools import files
 from ...tools.errors import UserError
 from ...tools.records import Record, write_json
 from ...views.features import BATCH
-from ..embedding import Embedding, Gap
-from ..encode import features_of, named_rows, preprocessing
+from ..embedding import Embedding
+from ..encode import features_of, preprocessing, rows_of
 from ..given.parquet import needed
-from ..kept.features import of_network
+from ..kept.features import Floats, of_network
 from ..results import ShardsResult
 from ..sources import EmbedOptions, Source, is_features, open_source
 from .writing import SPLITS, write
@@ -89,31 +87,30 @@ def embed_in_shards(name: str, options: EmbedOptions, out: Path, anew: bool = Fa
         plan = on_first(lambda: settled(plan_of(source, dataset, columns), out, anew))
         mine = range(rank(), plan.shards, world())
         left = [number for number in mine if not shard(out, number).exists()]
-        done = 0
-        for number in left:
-            told, start = options.progress, number * plan.rows_a_shard
+        for done, number in enumerate(left, 1):
+            start = number * plan.rows_a_shard
             parts = pieces(dataset.every_image, start, start + plan.rows_a_shard)
-            of = sum(map(len, parts.values()))
-            gaps: list[Gap] = []
-            arrays = {} if not dataset.names else {"classes": np.array(dataset.names)}
-            for split, part in parts.items():
-                try:
-                    arrays[f"{split}_features"] = features_of(source, dataset, part, own, device)
-                except UserError:
-                    if len(part.readable_places()):
-                        raise
-                    arrays[f"{split}_features"] = np.zeros((0, columns), np.float32)
-                if part.labels is not None:
-                    arrays[f"{split}_labels"] = cast(Tensor, part.readable().labels).numpy()
-                gaps += named_rows(split, part, arrays)
+            made = {split: _features(source, dataset, part, own, device, columns) for split, part in parts.items()}
+            arrays, gaps = rows_of(dataset, parts, made)
             write(shard(out, number), Embedding(source.label, dataset.name, arrays, gaps=gaps))
-            done += of
-            if told is not None and rank() == 0:
-                told(source.label, done, len(left) * plan.rows_a_shard)
+            if options.progress is not None and rank() == 0:
+                options.progress(source.label, done * plan.rows_a_shard, len(left) * plan.rows_a_shard)
     return ShardsResult(
         source=source.label, data=dataset.name, out=str(out), images=plan.images, columns=columns, shards=plan.shards,
         written=len(left), kept=len(mine) - len(left), bad=dataset.unreadable.rows(),
     )  # fmt: skip
+
+
+def _features(
+    source: Source, dataset: Dataset, part: Split, options: EmbedOptions, device: torch.device, columns: int
+) -> Floats:
+    """Return the features of a part, which are none where none of its images can be read. Raises `UserError`."""
+    try:
+        return features_of(source, dataset, part, options, device)
+    except UserError:
+        if len(part.readable_places()):
+            raise
+        return np.zeros((0, columns), np.float32)
 
 
 def plan_of(source: Source, dataset: Dataset, columns: int) -> Plan:
