@@ -122,17 +122,17 @@ def test_a_batch_that_cannot_be_handed_over_comes_as_its_reason(monkeypatch):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ({"max_bad": "5%"}, "--max-bad cannot be '5%'; it is a number"),
-        ({"max_bad": None}, "--max-bad cannot be None; it is a number"),
-        ({"checkpoint_every": 1}, "--checkpoint-every cannot be 1; it is a text"),
-        ({"data": 7}, "--data cannot be 7; it is a text"),
-        ({"keep": None}, "--keep cannot be None; it is a whole number"),
-        ({"accumulate": None}, "--accumulate cannot be None; it is a whole number"),
-        ({"baselines": "no"}, "--baselines cannot be 'no'; it is True or False"),
-        ({"compile": "no"}, "--compile cannot be 'no'; it is True or False"),
-        ({"stop_after": "1"}, "--stop-after cannot be '1'; it is a whole number"),
-        ({"expression": None}, "An expression is a text or a list of texts"),
-        ({"expression": ["simsiam", 5]}, "An expression is a text or a list of texts"),
+        ({"max_bad": "5%"}, "max_bad cannot be '5%'; it is a number"),
+        ({"max_bad": None}, "max_bad cannot be None; it is a number"),
+        ({"checkpoint_every": 1}, "checkpoint_every cannot be 1; it is a text"),
+        ({"data": 7}, "data= cannot be 7; give a name"),
+        ({"keep": None}, "keep cannot be None; it is a whole number"),
+        ({"accumulate": None}, "accumulate cannot be None; it is a whole number"),
+        ({"baselines": "no"}, "baselines cannot be 'no'; it is True or False"),
+        ({"compile": "no"}, "compile cannot be 'no'; it is True or False"),
+        ({"stop_after": "1"}, "stop_after cannot be '1'; it is a whole number"),
+        ({"expression": None}, "expression cannot be None; it is a text or a list of texts"),
+        ({"expression": ["simsiam", 5]}, "expression cannot be ['simsiam', 5]; it is a text or"),
     ],
 )
 def test_an_argument_of_another_kind_is_said(tmp_path, option, said):

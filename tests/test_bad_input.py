@@ -555,7 +555,7 @@ TABLE: dict[str, list[Any]] = {
         ("cluster raw --data tiny.npz --out c.csv --near 2", "--near cannot be 2"),
         ("cluster raw --data tiny.npz --out c.csv --montage m.jpg", "has to end in .png"),
         ("cluster f-own.npz --out c.csv --montage m.png", "holds features alone"),
-        ("knn --bank gone.npy", "gone.npy is no plain .npy array"),
+        ("knn --bank gone.npy", "There is no file gone.npy"),
         ("knn --bank gone.parquet", "There is no file gone.parquet"),
         ("knn --bank f-own.npz --queries gone.csv", "There is no file gone.csv"),
         ("knn --bank f-own.npz --bank-labels gone.txt", "There is no file gone.txt"),

@@ -179,7 +179,7 @@ def test_operations_that_need_rgb_are_left_out_and_said(tmp_path: Path) -> None:
     ("channels", "given", "words"),
     [
         (13, {"channels": 13}, "has values of uint16 from .* say which range is black to white with --range 0,4095"),
-        (5, {"channels": 4, "range": "0,4095"}, "has no 4 channels, as --channels says"),
+        (5, {"channels": 4, "range": "0,4095"}, "it is an array of 32 x 32 x 5, which is not the 4 of --channels"),
         (5, {"channels": 14}, "--channels cannot be 14; it is from 1 to 13"),
         (5, {"channels": 0}, "--channels cannot be 0; it is from 1 to 13"),
         (5, {}, "holds no images"),

@@ -262,7 +262,7 @@ def test_a_row_without_features_is_left_out_and_said(made, tmp_path, run_cli):
         ({"a": np.ones(4)}, "say so with --column features=NAME"),
         ({"features": np.ones((4, 2)), "embedding": np.ones((4, 3))}, "features and embedding, each of which may be"),
         ({"features": np.ones((4, 2)), "labels": np.arange(3)}, "4 rows of features and 3 labels"),
-        ({"features": np.ones((4, 2, 2))}, "has features of shape [4, 2, 2]"),
+        ({"features": np.ones((4, 2, 2))}, "has features [4, 2, 2], a map of each; pool them"),
         ({"features": np.array([["a", "b"]])}, "have to be numbers"),
         ({"features": np.ones((0, 2))}, "neither empty"),
     ],

@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -46,6 +46,14 @@ def test_train_takes_the_options_of_a_run_by_name() -> None:
     assert {name: (one.default, types[name]) for name, one in rest.items()} == expected
 
 
+def another(kind: Any, field: Any, number: int) -> Any:
+    """A value of a type that no other option has, but for True and False."""
+    kinds = get_args(kind) or (kind,)
+    if str in kinds:
+        return f"value of {field.name}"
+    return number if int in kinds else number / 1000 if float in kinds else not field.default
+
+
 def test_train_hands_each_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that all differ arrive under their own names."""
     seen = []
@@ -55,7 +63,8 @@ def test_train_hands_each_option_on(monkeypatch: pytest.MonkeyPatch) -> None:
         raise sslzoo.UserError("Enough.")
 
     monkeypatch.setattr("sslzoo.training.run.planned", planned)
-    given = {field.name: f"value of {field.name}" for field in fields(Options)}
+    types = get_type_hints(Options)
+    given = {field.name: another(types[field.name], field, i) for i, field in enumerate(fields(Options), 100)}
     with pytest.raises(sslzoo.UserError, match="Enough"):
         sslzoo.train("simsiam", augment=torch.flip, **given)  # type: ignore[arg-type]
     assert seen == [("simsiam", Options(**given), torch.flip)]  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import DataLoader
 
 import sslzoo
 from sslzoo.training.listeners.callbacks import HEARD, Evaluation, Step
@@ -265,8 +266,24 @@ def test_the_transform_gives_what_the_evaluation_sees(quick, tmp_path):
         (lambda: sslzoo.Run("nowhere"), "There is no run nowhere"),
         (lambda: sslzoo.encoder(None), "A run cannot be None"),
         (lambda: sslzoo.load(None), "An expression is a text or a list of texts"),
-        (lambda: sslzoo.train(None), "An expression is a text or a list of texts"),
-        (lambda: sslzoo.train("simsiam", data=7), "--data cannot be 7"),
+        (lambda: sslzoo.train(None), "expression cannot be None; it is a text or a list of texts"),
+        (lambda: sslzoo.train("simsiam", data=7), "data= cannot be 7; give a name, a path or a Dataset"),
+        (lambda: sslzoo.train("simsiam", data={1, 2}), r"data= cannot be \{1, 2\}"),
+        (lambda: sslzoo.train("simsiam", data=DataLoader([1])), "give its .dataset, as a loader gives batches"),
+        (lambda: sslzoo.train("simsiam", data=Photographs), "data= is the class Photographs; give one of it"),
+        (lambda: sslzoo.train("simsiam", seed=None), r"seed cannot be None; it is a whole number"),
+        (lambda: sslzoo.train("simsiam", epochs="3"), "epochs cannot be '3'; it is a whole number or None"),
+        (lambda: sslzoo.train("simsiam", "digits"), r"train\(\) has too many positional arguments; give data= and"),
+        (lambda: sslzoo.train(), "has no value for a required argument: 'expression'"),
+        (lambda: sslzoo.embed("random", cached="no"), "cached cannot be 'no'; it is True or False"),
+        (lambda: sslzoo.search("random", 3), "images cannot be 3; give a file, or a list of them"),
+        (lambda: sslzoo.search("random", ["a"], number="3"), "number cannot be '3'; it is a whole number"),
+        (lambda: sslzoo.knn([[1]], [0], [[1]], [0], k=5), r"has no option 'k' \(did you mean 'ks'\?\)"),
+        (
+            lambda: sslzoo.knn([[1]], [0], [[1]], [0], ks="5"),
+            "ks cannot be '5'; it is a whole number or a list of whole numbers",
+        ),
+        (lambda: sslzoo.retrieval([[1.0]], [0], device="tpu"), "--device cannot be 'tpu'"),
     ],
 )
 def test_wrong_words_from_python_are_sentences(call, sentence):

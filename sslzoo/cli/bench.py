@@ -196,7 +196,7 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     check_replaced(out, "--out", [source, *options.places], force)
     at_work()
     with show.Bar() as bar:
-        embedding = encode.embed(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
+        embedding = encode.embed_alone(source, replace(options, progress=bar.at), every=out.suffix != ".npz")
     write(out, embedding)
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}

@@ -48,7 +48,7 @@ def check(folder: str | None, workers: int | None, as_json: bool, **given: Any) 
         report, why = survey(options, workers, bar.at)
     if as_json:
         emit(report.to_json())
-    else:
+    elif report.images or not why:
         show.survey_page(report)
     if why:
         raise UserError(why)

@@ -13,10 +13,10 @@ from torch.nn.parameter import is_lazy
 
 from ..processes import batchnorm
 from ..processes.agree import is_peer_lost
+from ..processes.locks import fork_safe
 from ..recipes import plugins
 from ..recipes.schema import SMALL_UP_TO
 from ..tools.errors import UserError, did_you_mean, kind_and_words, listing, no_memory
-from ..tools.locks import fork_safe
 
 OUTPUTS = ("features", "x_norm_clstoken", "pooler_output", "embedding", "out")  # keys of features, the first counts
 CHANNELS = (3, 1, 4, 2, *range(5, 14))  # of an image, to try with an encoder that does not say

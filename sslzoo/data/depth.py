@@ -3,6 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
+from math import ceil, floor, log10
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -112,10 +113,18 @@ class Depth(NamedTuple):
 
 
 def suggested(found: Extent, real: bool) -> Range:
-    """Return a range that holds values, for whole numbers from 0 on all that so many bits can have."""
+    """Return a range that holds values: of whole numbers from 0 on all that so many bits can have.
+
+    Of others its ends have three digits or so, beyond the values.
+    """
     if not real and found.low >= 0:
         return Range(0, 2 ** max(int(found.high).bit_length(), 1) - 1)
-    return Range(found.low, found.high) if found.low < found.high else Range(found.low, found.low + 1)
+    if found.low >= found.high or (found.low.is_integer() and found.high.is_integer()):
+        return Range(found.low, max(found.high, found.low + 1))
+    digits = 2 - floor(log10(found.high - found.low))
+    step = 10.0**-digits
+    low, high = round(floor(found.low / step) * step, digits), round(ceil(found.high / step) * step, digits)
+    return Range(low, high) if low <= found.low and found.high <= high else Range(found.low, found.high)
 
 
 def read_values(open_image: Open, exact: bool) -> tuple[Values, str]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..processes.launched import local_world_size
+from ..tools.errors import UserError
 from ..tools.progress import Work
 from .contents.copies import Held
 from .decoded.bands import opened
@@ -52,7 +53,12 @@ def of_listing(listing: Listing, digests: list[bytes] | None = None) -> Dataset:
     unreadable, shown = train.unreadable, train.images.shown
     if names and test is None:
         digests = train.images.digests() if digests is None else digests
-        train, test, note = hold_out(train, digests)
+        try:
+            train, test, note = hold_out(train, digests)
+        except UserError:
+            if not sample(train.images.paths, shown, unreadable.reasons).sizes:
+                raise unreadable.none_readable(train.images.paths) from None
+            raise
         notes.append(note)
     if not names:
         notes.append(NO_LABELS)

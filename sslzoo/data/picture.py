@@ -13,8 +13,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from simplejpeg import decode_jpeg
 from torch import Tensor
 
+from ..processes.locks import fork_safe
 from ..tools.errors import UserError, exhausted, no_memory
-from ..tools.locks import fork_safe
 from .contents.hashes import MOST_BYTES, stamp_of
 from .contents.kept import Stamp
 from .decoded import heif

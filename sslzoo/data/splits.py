@@ -197,7 +197,8 @@ def hold_out(train: Split, hashes: list[bytes]) -> tuple[Split, Split, str]:
                 "(--test), label more, or leave the labels out."
             )
         raise UserError(
-            f"{len(train)} images are too few to hold out a test split{kinds}; add a test/ split or more images."
+            f"{len(train)} image{' is' if len(train) == 1 else 's are'} too few to hold out a test split{kinds}; add a "
+            "test/ split or more images."
         )
     which = "images" if of == len(held) else "labelled images"
     note = f"no test split: {int(held.sum())} of {of} {which} are held out by their hash"

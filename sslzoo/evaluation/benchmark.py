@@ -1,6 +1,5 @@
 """What ``sslzoo knn`` does: many sources on one data set, a row each, and pictures of the first."""
 
-import os.path
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,7 +22,7 @@ from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .given.banks import Given, embedding_between
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, is_features, shared_data, shared_reading
+from .sources import EmbedOptions, check_used, files_among, shared_data, shared_reading
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -129,9 +128,9 @@ def embeddings(request: Request, options: EmbedOptions) -> Iterator[tuple[str, E
 def check_request(request: Request) -> None:
     """Raise `UserError` for a request that cannot be met, as far as that is known before any source is read."""
     wanted, drawn = request.evaluation, request.pictures
-    files = [
-        source for source in request.sources if is_features(Path(os.path.expanduser(source)), request.options.backbone)
-    ]
+    files = files_among(request.sources, request.options)
+    if len(files) == len(request.sources):
+        check_used(files or [str(request.given.bank)], request.options)
     if request.options.reading.asked and not (files or request.given):
         raise UserError("--column and --hold-out are for files of features, and no source is one; leave them out.")
     if not (request.sources or request.given):

@@ -1,6 +1,5 @@
 """Clusters of images without labels: groups of features, near-duplicates and outliers, one row an image."""
 
-import os.path
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +17,9 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from .drawn.montage import Strip, montage
 from .embedding import Embedding
-from .encode import embed
+from .encode import embed_alone
 from .grouped import SUFFIXES, labels_of, names_of, table, write
-from .sources import EmbedOptions, is_features
+from .sources import EmbedOptions, files_among
 from .written.writing import SPLITS, check_out
 
 SMALLEST = 5  # rows of a cluster that HDBSCAN finds
@@ -130,9 +129,9 @@ def cluster(source: str, options: EmbedOptions, how: Grouping, out: Path, pictur
     check_out(out, SUFFIXES)
     if picture is not None:
         files.check_out(picture, ".png", "--montage")
-        if is_features(Path(os.path.expanduser(source)), options.backbone):
+        if files_among([source], options):
             raise UserError(f"{source} holds features alone, and a montage shows images; name a run or a model.")
-    embedding = embed(source, options, every=True)
+    embedding = embed_alone(source, options, every=True)
     rows = rows_of(embedding)
     done = options.progress
     found = grouped(

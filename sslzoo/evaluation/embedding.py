@@ -66,7 +66,7 @@ class Embedding:
 
 def holds_features(path: Path) -> bool:
     """Return whether a source is features of splits in files, as ``sslzoo embed`` writes them."""
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return not {*ARRAYS}.isdisjoint(names_in(path))
     return any(os.path.isfile(path / f"{name}.npy") for name in (ARRAYS[0], "features"))
 
@@ -86,7 +86,7 @@ def read_features(path: Path, arrays: dict[str, npt.NDArray[Any]] | None = None)
     """
     if arrays is not None:
         arrays = {**arrays}
-    elif path.suffix == ".npz":
+    elif path.suffix.lower() == ".npz":
         arrays = read_npz(path, f"'sslzoo embed SOURCE --out {path}' writes one")
     else:
         arrays = {one.stem: read_npy(one) for one in sorted(path.glob("*.npy")) if one.stem in (*ARRAYS, *ALONE)}
@@ -107,7 +107,9 @@ def read_features(path: Path, arrays: dict[str, npt.NDArray[Any]] | None = None)
             raise UserError(f"{path} has {len(rows)} {split}_features and {len(labels)} {split}_labels; one per row.")
     if not read_names(str(path), arrays):
         arrays.pop("classes", None)  # none, or something else of that name
-    return Embedding(str(path), path.stem, arrays)
+    validation = arrays.get("val_features")
+    left = f"{len(validation):,} rows of val_features are left out" if validation is not None else None
+    return Embedding(str(path), path.stem, arrays, note=left)
 
 
 def write_features(path: Path, embedding: Embedding) -> None:

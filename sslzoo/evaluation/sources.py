@@ -28,7 +28,7 @@ from ..views.colours import Colours
 from ..views.features import raw_size
 from .embedding import holds_features
 from .given.banks import Reading
-from .given.formats import ARRAYS, TABLES, WEIGHTS, shards_of
+from .given.formats import ARRAYS, TABLES, WEIGHTS, beside_shards, shards_of, suffix
 from .given.named import holds_weights
 
 LAYERS, NETWORKS = ("encoder", "projector"), ("online", "target")
@@ -113,13 +113,28 @@ def _options_of_runs(sources: Sequence[str]) -> list[Options]:
     return [runs.read_run(p).options for p in map(Path, map(os.path.expanduser, sources)) if runs.is_run(p)]
 
 
+def files_among(names: Sequence[str], given: EmbedOptions) -> list[str]:
+    """Return the sources that are features in files."""
+    return [name for name in names if is_features(Path(os.path.expanduser(name)), given.backbone)]
+
+
 def is_features(path: Path, backbone: str | None = None) -> bool:
     """Return whether a source is features in files: by its suffix; of weights only where no backbone is named."""
-    if path.suffix in WEIGHTS:
+    if suffix(path) in WEIGHTS:
         return backbone is None and os.path.isfile(path) and not holds_weights(path)
-    if path.suffix in (*ARRAYS, *TABLES):
+    if suffix(path) in (*ARRAYS, *TABLES):
         return True
     return holds_features(path) or (not runs.is_run(path) and bool(shards_of(path)))
+
+
+def check_used(files: Sequence[str], given: EmbedOptions) -> None:
+    """Raise `UserError` for options of images beside nothing but these files of features, which take none."""
+    if files and (given.named or given.asked):
+        option = "--data" if given.data is not None else given.asked[0]
+        raise UserError(
+            f"{option} is of images, and {files[0]} holds features; leave it out, or give labels of features with "
+            "'sslzoo knn --bank FILE --bank-labels FILE'."
+        )
 
 
 def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torch.device]:
@@ -146,6 +161,10 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
         return _run(path, options)
+    if os.path.isdir(path) and (other := beside_shards(path)) is not None:
+        raise UserError(
+            f"{path} is no folder of shards, since it holds {other} beside its .parquet files; move it elsewhere."
+        )
     if os.path.isdir(path):
         raise UserError(
             f"{path} is no run directory, it has no run.json, and no folder of features either, it has no "
@@ -161,7 +180,9 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         return Source(name, *pretrained.pretrained(name.removeprefix("timm:")))
     if name.startswith("torchvision:"):
         return Source(name, *pretrained.of_torchvision(name.removeprefix("torchvision:")))
-    if path.suffix in (".safetensors", ".pt", ".pth"):
+    if suffix(path) in WEIGHTS:
+        if options.backbone is None and not path.exists():
+            raise UserError(f"There is no file {name}; give one that is there.")
         if options.backbone is None:
             raise UserError(f"{name} holds weights alone; say with --backbone of which of timm's models.")
         net = encoders.build(options.backbone, options.image_size or 32, channels=options.channels or 3)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..tools import labels as of_rows
+from ..tools.arguments import checked
 from ..tools.errors import UserError, listing
 from . import index
 from .neighbours import nearest, open_ended, parts, settled
@@ -39,6 +40,7 @@ class Judged:
     recall: dict[int, Doubles]
 
 
+@checked
 def knn(
     bank: npt.ArrayLike,
     bank_labels: npt.ArrayLike,

@@ -70,8 +70,8 @@ def knn_tables(result: "BenchmarkResult") -> None:
 def clusters_table(result: "ClusterResult") -> None:
     """Print the clusters, the largest first, and how many images are near-duplicates or outliers."""
     out = console()
-    title = f"clusters of {escape(result.source)} on {escape(result.data)} ({result.method})"
-    found = table("cluster", "images", "most central", "labels", title=title)
+    line(f"clusters of {result.source} on {result.data}: {result.method}")
+    found = table("cluster", "images", "most central", "labels")
     for row in result.clusters[:MOST_CLUSTERS]:
         labels = ", ".join(f"{name} {count}" for name, count in [*row.labels.items()][:3])
         found.add_row(str(row.cluster), f"{row.images:,}", escape(row.central[0]), escape(labels))

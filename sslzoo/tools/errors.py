@@ -1,14 +1,11 @@
 """The one error that a person's input can cause, and the did-you-mean behind its sentences."""
 
 import errno
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from functools import wraps
-from inspect import Parameter, signature
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 LONGEST = 100  # letters of a word that may be meant for another
 
@@ -108,23 +105,3 @@ def from_workers(items: Iterable[T]) -> Iterator[T]:
         if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError | EOFError):
             raise
         raise DeadReader(DEAD_READER) from None
-
-
-def checked(function: Callable[P, T], known_as: str | None = None) -> Callable[P, T]:
-    """Return the same function, which raises `UserError` for a keyword that it does not have.
-
-    In the sentence it has the name by which a person called it.
-    """
-    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    names = [name for name, one in signature(function).parameters.items() if one.kind in kinds and name != "self"]
-
-    @wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        for word in kwargs:
-            if word not in names:
-                near = did_you_mean(word, names)
-                name = known_as or function.__qualname__
-                raise UserError(f"{name}() has no option {word!r}{near}; it has {listing(names)}.")
-        return function(*args, **kwargs)
-
-    return call

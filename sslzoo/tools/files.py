@@ -80,7 +80,7 @@ def check_replaced(path: Path, option: str, read: Sequence[str | Path | None], f
         if one is not None and (_same(os.path.expanduser(one), path) or _has_picture(one, path)):
             raise UserError(f"{option} {path} is what is read; give {option} another place.")
     if not force and not is_ours(path):
-        raise UserError(f"{path} is there, and sslzoo did not write it; give {option} another place, or --force.")
+        raise UserError(f"{path} is there already; give {option} another place, or --force to replace it.")
 
 
 def _same(one: str | Path, path: Path) -> bool:

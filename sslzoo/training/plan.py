@@ -20,6 +20,7 @@ from ..recipes.recipe import Layer, Recipe, switch_values
 from ..recipes.rules import misfit
 from ..recipes.schema import Value
 from ..recipes.values import value_of
+from ..tools.arguments import WORDS
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
 from ..tools.records import Misfit, fitted
@@ -244,8 +245,7 @@ def check_kinds(options: Options) -> None:
         try:
             fitted(value, kind, name)
         except Misfit:
-            words = {str: "a text", int: "a whole number", float: "a number", bool: "True or False"}
-            word = words[(get_args(kind) or (kind,))[0]]
+            word = WORDS[(get_args(kind) or (kind,))[0]]
             raise UserError(f"--{name.replace('_', '-')} cannot be {value!r:.80}; it is {word}.") from None
 
 

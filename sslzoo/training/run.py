@@ -22,8 +22,9 @@ from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.plugins import give_backbone, require
 from ..recipes.recipe import Recipe, read_method
 from ..tools import files
+from ..tools.arguments import checked
 from ..tools.bounds import check_numbers
-from ..tools.errors import UserError, checked
+from ..tools.errors import UserError
 from ..tools.records import write_json
 from ..views.given import Augment, name_of
 from . import checkpoints, contents, runs

@@ -17,7 +17,7 @@ from . import pixels
 RATIO = (3 / 4, 4 / 3)  # of width to height, drawn log-uniformly
 SIGMA = (0.1, 2.0)  # of the blur
 JITTER = ("brightness", "contrast", "saturation", "hue")
-BLOCK = 1 << 20  # bytes of images that a CPU works on at a time: what its cache holds
+BLOCK = 1 << 22  # bytes of images that a CPU works on at a time: what its caches hold; less costs more calls
 
 
 Share = tuple[int, int]  # a rank, of how many

@@ -122,5 +122,5 @@ class BandPicture(Picture):
             if array.ndim == 3 and channels == 1 and array.dtype == np.uint8 and array.shape[-1] in (3, 4):
                 return np.asarray(as_rgb(self.open()).convert("L"))[..., None]
             shape = " x ".join(map(str, array.shape))
-            raise Unsupported(f"it is an array of {shape} and has no {channels} channels, as --channels says")
+            raise Unsupported(f"it is an array of {shape}, which is not the {channels} of --channels")
         return array

@@ -91,6 +91,8 @@ def read_npy(path: Path) -> Any:
     """Return the array of an .npy file, memory-mapped; a pickled one is refused. Raises `UserError`."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; give one that is there.") from None
     except Exception as error:  # as above
         kind = type(error).__name__
         raise UserError(f"{path} is no plain .npy array ({kind}); save it with numpy.save.") from None

@@ -5,11 +5,12 @@ it. The pictures lie in a temporary file of this process as PNGs, from which the
 """
 
 import atexit
+import hashlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,15 @@ def give(data: Any) -> str:
     if wrong := [name for name in splits if name not in SPLITS] or ([] if "train" in splits else ["nothing"]):
         raise UserError(f"data has {wrong[0]!r} and has to have 'train'; its keys are {listing(SPLITS)}.")
     own = splits["train"]
-    name = f"{GIVEN}{type(own).__name__}"
     folder = Path(tempfile.mkdtemp(prefix="sslzoo-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     names = getattr(own, "classes", ())
     usual = isinstance(names, Sequence) and not isinstance(names, str) and all(isinstance(one, str) for one in names)
-    rows = {split: _kept(part, split, folder / split) for split, part in splits.items()}
-    _given[name] = Found(name.removeprefix(GIVEN), folder, rows, names if usual else ())
+    seen = hashlib.blake2b(digest_size=4)
+    rows = {split: _kept(part, split, folder / split, seen.update) for split, part in splits.items()}
+    kind = type(own).__name__
+    name = f"{GIVEN}{kind} {seen.hexdigest()}"  # another of its kind, here or tomorrow, is another set
+    _given[name] = Found(kind, folder, rows, names if usual else ())
     return name
 
 
@@ -62,11 +65,16 @@ def is_data(data: Any) -> bool:
 def name_of(data: Any) -> Any:
     """Return the name of what a person gives as data: a torch Dataset, or some by their splits, a path, or a name.
 
-    What is none of these stays, and is refused with the other options.
+    Raises `UserError` for what is none of these.
     """
+    if isinstance(data, type):
+        raise UserError(f"data= is the class {data.__name__}; give one of it, made with its arguments.")
     if is_data(data):
         return give(data)
-    return os.fsdecode(data) if isinstance(data, os.PathLike) else data
+    if data is None or isinstance(data, str | os.PathLike):
+        return None if data is None else os.fsdecode(data)
+    give_its = "its .dataset, as a loader gives batches" if hasattr(data, "dataset") else "a name, a path or a Dataset"
+    raise UserError(f"data= cannot be {data!r:.80}; give {give_its}.")
 
 
 def listed(name: str, shown: Range | None) -> Listing | None:
@@ -81,8 +89,8 @@ def listed(name: str, shown: Range | None) -> Listing | None:
     return to_listing(_given[name], name.removeprefix(GIVEN), shown)
 
 
-def _kept(data: Any, split: str, place: Path) -> Rows:
-    """Write the pictures of a Dataset into one file, and return their rows."""
+def _kept(data: Any, split: str, place: Path, see: Callable[[bytes], None]) -> Rows:
+    """Write the pictures of a Dataset into one file, and return their rows; ``see`` is shown all that they hold."""
     if not is_data(data) or isinstance(data, Mapping):
         raise UserError(f"The {split} split is a {type(data).__name__} and no Dataset; give one with len and items.")
     names, spans, labels = [], [], list[Label]()
@@ -94,6 +102,7 @@ def _kept(data: Any, split: str, place: Path) -> Rows:
             names.append(f"{i:0{width}}.png")
             labels.append(label)
             file.write(content)
+            see(f"{split} {label!r} {len(content)}".encode() + content)
             work.add(1)
     if not names:
         raise UserError(f"The {split} split has no items; give a Dataset with some.")

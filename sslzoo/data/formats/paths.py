@@ -10,7 +10,7 @@ from ...tools.errors import UserError, did_you_mean, listing
 from ...tools.progress import Work
 from ..decoded.ranges import Range
 from ..given.places import Listing
-from ..given.sheet import read_sheet
+from ..given.sheet import MISSING, read_sheet, without_missing
 from ..home import some
 from .rows import Found, Rows, common_root, split_word, to_listing
 from .spelling import Spelled
@@ -18,7 +18,6 @@ from .spelling import Spelled
 IMAGE = ("file", "path", "filename", "file_name", "filepath", "file_path", "image", "image_path", "img_path")
 LABEL = ("label", "class", "label_name", "class_name", "category")
 SPLIT = ("split", "set", "subset")
-NONE = ("", "nan", "null", "none", "n/a", "na")  # of a cell that says that there is no label
 
 
 def listed(spelled: Spelled, shown: Range | None) -> Listing:
@@ -37,16 +36,17 @@ def listed(spelled: Spelled, shown: Range | None) -> Listing:
     kept = _without_repeats(files, lines, [i for i in (label, split, *several) if i is not None], path)
     if len(kept) < len(lines):
         notes.append(f"files that are named twice, alike, count once: {len(lines) - len(kept)} rows are left out")
+    classes, said = ([], []) if label is None else without_missing(head[label], (lines[i][1][label] for i in kept))
+    notes += said
     found: dict[str, Rows] = {}
     marks: dict[str, list[list[int]]] = {}
-    for place in kept:
+    for row, place in enumerate(kept):
         number, cells = lines[place]
         name = "" if split is None else _split(cells[split], path, number)
         rows = found.setdefault(name, Rows())
         rows.texts.append(files[place])
         if label is not None:
-            text = cells[label].strip()
-            rows.labels.append(None if text.lower() in NONE else text)
+            rows.labels.append(classes[row] or None)
         if several:
             marks.setdefault(name, []).append([_mark(cells[i]) for i in several])
     for name, rows in found.items():
@@ -82,7 +82,7 @@ def _labels(
         return place, [], [f"columns that are not used: {some(left_out)}"] if left_out else []
     if not rest:
         return None, [], []
-    if len(rest) > 1 and all(cells[i].strip().lower() in ("0", "1", *NONE) for _, cells in lines for i in rest):
+    if len(rest) > 1 and all(cells[i].strip() in ("0", "1", *MISSING) for _, cells in lines for i in rest):
         return None, [*rest], []
     raise UserError(
         f"{spelled.text} has no column called {' or '.join(LABEL[:2])}, only {listing(head[i] for i in rest)}; say "
@@ -91,7 +91,7 @@ def _labels(
 
 
 def _mark(cell: str) -> int:
-    return -1 if cell.strip().lower() in NONE else int(cell)
+    return -1 if cell.strip() in MISSING else int(cell)
 
 
 def _split(cell: str, path: Path, number: int) -> str:

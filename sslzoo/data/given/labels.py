@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...tools.errors import UserError, did_you_mean
 from ..home import count, natural, some
-from .sheet import Sheet, unnamed
+from .sheet import MISSING, Sheet, unnamed, without_missing
 
 Array = npt.NDArray[Any]
 
@@ -133,7 +133,7 @@ def _is_binary(cells: Sequence[str]) -> bool:
 def _mark(cell: str) -> int | None:
     """Return 0 or 1 of a cell that says so, -1 of an empty or negative one, and None of another."""
     word = cell.lower()
-    if not word or (WHOLE.fullmatch(word) and word.startswith("-")):
+    if cell in MISSING or (WHOLE.fullmatch(word) and word.startswith("-")):
         return -1
     return 0 if word in ABSENT else 1 if word in PRESENT else None
 
@@ -146,7 +146,8 @@ def attach(sheet: Sheet, what: Roles, find: Find, images: int) -> Labels:
     """
     row_of = np.full(images, -1)
     missing: list[str] = []
-    labels = [sheet.column(name) for name in what.labels]
+    cleaned = [without_missing(name, sheet.column(name)) for name in what.labels]
+    labels = [cells for cells, _ in cleaned]
     splits = sheet.column(what.split) if what.split is not None else None
     told = list(zip(*labels, *([splits] if splits is not None else []), strict=True)) or [()] * len(sheet.rows)
     for row, name in enumerate(sheet.column(what.file)):
@@ -165,7 +166,7 @@ def attach(sheet: Sheet, what: Roles, find: Find, images: int) -> Labels:
             )
         row_of[place] = row if first < 0 else first
     rows = row_of.tolist()
-    notes = [*what.notes]
+    notes = [*what.notes, *(note for _, said in cleaned for note in said)]
     if missing:
         are = "is" if len(missing) == 1 else "are"
         notes.append(f"{count(len(missing), 'row')} of {sheet.path.name} {are} of no image here: {some(missing)}")

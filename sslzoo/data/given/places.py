@@ -194,7 +194,8 @@ def _found(given: DataOptions, places: Places, tree: Folder, by_folder: bool) ->
             raise UserError(f"{one.folder.text} holds no images; give {option(split)} another folder.")
         if by_folder and not labelled:
             decisions.append(
-                f"{one.folder.text} is not used: {count(one.folder.count(), 'image')}, nothing has a label"
+                f"{one.folder.text} is not used: {count(one.folder.count(), 'image')}, since no training image has a "
+                "label to compare with"
             )
             continue
         if by_folder:

@@ -4,7 +4,8 @@ import codecs
 import csv
 import io
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,29 @@ PARTED_BY = (",", ";", "\t", "|")
 LARGEST = 2_000_000_000  # bytes of a table
 LOOKED_AT = 1 << 16  # letters by which the kind of a table is guessed, before all of it is read
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MISSING = frozenset(  # what pandas reads as a cell that is missing
+    [
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+        "",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -51,13 +75,13 @@ def read_sheet(path: Path, option: str | None = "--labels", narrow: bool = False
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); {give} another table.") from None
     try:
-        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+        text = content.decode(encoding(content))
     except UnicodeDecodeError:
         raise UserError(f"{path} is not in UTF-8; save it as 'CSV UTF-8'.") from None
     said = text.partition("\n")[0].strip()
     parted_by: Sequence[str] = PARTED_BY
-    if said.lower().startswith("sep=") and len(said) == 5:  # as Excel writes it
-        parted_by, text = (said[4],), text.partition("\n")[2]
+    if (told := told_by_excel(said)) is not None:
+        parted_by, text = (told,), text.partition("\n")[2]
     if not text.strip(' \t\r\n,;|"'):
         raise UserError(f"{path} is empty; give a table with a row for each image.")
     try:
@@ -103,6 +127,25 @@ def _why_not(tables: Sequence[tuple[list[list[str]], list[int]]]) -> str:
         return "has one column; give the file's name and its label in each row, with a comma between them"
     line, row = next((line, row) for line, row in zip(lines, rows, strict=True) if len(row) != width)
     return f"has {len(row)} cells in line {line} and {width} in the first; quote cells that have a comma in them"
+
+
+def encoding(content: bytes) -> str:
+    """Return how a table's text is encoded, by its first bytes."""
+    return "utf-16" if content.startswith(UTF16) else "utf-8-sig"
+
+
+def told_by_excel(line: str) -> str | None:
+    """Return what parts the cells where a table's first line says so, as Excel's ``sep=;``; None for another line."""
+    word = line.strip(" \r\n")
+    return word[4] if word.lower().startswith("sep=") and len(word) == 5 else None
+
+
+def without_missing(name: str, cells: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return a column's cells without space around them, empty where they are missing, and notes on words for that."""
+    found = [cell.strip() for cell in cells]
+    words = Counter(cell for cell in found if cell and cell in MISSING)
+    said = f"{sum(words.values()):,} of {name} say {' or '.join(sorted(words))}, which counts as none"
+    return ["" if cell in MISSING else cell for cell in found], [said] if words else []
 
 
 def unnamed(name: str) -> bool:

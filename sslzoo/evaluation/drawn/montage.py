@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +21,11 @@ class Strip:
 
 
 def montage(embedding: Embedding, strips: Sequence[Strip]) -> bytes:
-    """Return a PNG of strips, each image above the last part of its name."""
+    """Return a PNG of strips, each image above its name."""
     shown = []
     for strip in strips:
         images = images_of(embedding, strip.rows)
-        tiles = [Tile(image, PurePath(name).name) for image, name in zip(images, strip.names, strict=True)]
+        tiles = [Tile(image, "", name=name) for image, name in zip(images, strip.names, strict=True)]
         shown.append((strip.heading, tiles))
     return png(shown)
 

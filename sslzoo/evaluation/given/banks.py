@@ -8,9 +8,9 @@ import numpy as np
 
 from ...tools.errors import UserError, listing
 from ..embedding import Embedding, read_features
-from .formats import ARRAYS, WEIGHTS, Columns, read, read_labels
+from .formats import ARRAYS, WEIGHTS, Columns, read, read_labels, suffix
 from .named import rows_of
-from .rows import Array, Rows, labels_of, some
+from .rows import Array, Rows, labels_of, some, whole_numbers
 
 BY_SPLIT = "train_features"  # the name of an array whose file has arrays for each split
 BANKS = ("train", "training", "bank", "gallery", "reference")
@@ -54,8 +54,8 @@ def embedding_of(path: Path, how: Reading) -> Embedding:
 
     Raises `UserError`.
     """
-    if path.suffix in WEIGHTS:
-        arrays = ARRAYS[path.suffix](path)
+    if suffix(path) in WEIGHTS:
+        arrays = ARRAYS[suffix(path)](path)
         if not how.asked and BY_SPLIT in arrays:
             return read_features(path, arrays)
         rows = rows_of(path, arrays, how.columns)
@@ -138,12 +138,12 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
 
 def between(source: str, name: str, bank: Rows, queries: Rows | None, note: str = "") -> Embedding:
     """Return an embedding of a bank and of queries; of one set where there are none. Raises `UserError`."""
-    if queries is not None and bank.classes and queries.classes:
-        queries = queries.in_order_of(bank.classes, "The bank and the queries")
+    if queries is not None:
+        queries = queries.like(bank, "The bank and the queries")
     parts = {"train": bank} | ({} if queries is None else {"test": queries})
     for rows in parts.values():
         check(source, rows.features)
-    labels, classes = coded(source, {split: rows.labels for split, rows in parts.items()})
+    labels, classes, notes = coded(source, {split: rows.labels for split, rows in parts.items()})
     arrays: dict[str, Array] = {}
     for split, rows in parts.items():
         arrays[f"{split}_features"] = rows.features
@@ -153,7 +153,7 @@ def between(source: str, name: str, bank: Rows, queries: Rows | None, note: str 
             arrays[f"{split}_files"] = rows.files
     if classes or bank.classes:
         arrays["classes"] = np.array(classes or bank.classes)
-    said = [*filter(None, [note]), *dict.fromkeys(note for rows in parts.values() for note in rows.notes)]
+    said = [*filter(None, [note]), *dict.fromkeys(note for rows in parts.values() for note in rows.notes), *notes]
     return Embedding(source, name, arrays, note="; ".join(said) or None)
 
 
@@ -163,9 +163,10 @@ def with_numbers(embedding: Embedding) -> Embedding:
     if all(array.dtype.kind in "fiub" for array in labels.values()):
         return embedding
     given = {key: labels_of(embedding.source, array) for key, array in labels.items()}
-    numbers, classes = coded(embedding.source, given)
+    numbers, classes, notes = coded(embedding.source, given)
     names = {"classes": np.array(classes)} if classes else {}
-    return replace(embedding, arrays={**embedding.arrays, **numbers, **names})
+    said = "; ".join([*filter(None, [embedding.note]), *notes]) or None
+    return replace(embedding, arrays={**embedding.arrays, **numbers, **names}, note=said)
 
 
 def check(source: str, features: Array) -> None:
@@ -177,19 +178,21 @@ def check(source: str, features: Array) -> None:
         )
 
 
-def coded(source: str, labels: Mapping[str, Array | None]) -> tuple[dict[str, Array], tuple[str, ...]]:
-    """Return labels as numbers, and the names of the classes where they were texts: these in their order.
+def coded(source: str, labels: Mapping[str, Array | None]) -> tuple[dict[str, Array], tuple[str, ...], list[str]]:
+    """Return labels as numbers, the names of the classes where they were texts, in their order, and notes.
 
-    An empty text is no label. Raises `UserError` where some are texts and others are numbers.
+    An empty text is no label. Texts are numbers where those of all splits are. Raises `UserError` where some are texts
+    and others are numbers.
     """
     there = {split: column for split, column in labels.items() if column is not None}
-    wordy = {split: column.dtype.kind == "U" for split, column in there.items()}
-    if not any(wordy.values()):
-        return there, ()
-    if not all(wordy.values()):
+    wordy = [split for split, column in there.items() if column.dtype.kind == "U"]
+    read = {split: whole_numbers(there[split]) for split in wordy}
+    if all(column.dtype.kind != "U" for column in read.values()):
+        below = sum(int(((column < 0) & (there[split] != "")).sum()) for split, column in read.items())
+        return there | read, (), [f"{below:,} labels are below 0, which counts as none"] if below else []
+    if len(wordy) < len(there):
         raise UserError(f"{source} has labels that are texts and others that are numbers; give all of one kind.")
     names = sorted({str(name) for column in there.values() for name in np.unique(column)} - {""})
     place = {name: i for i, name in enumerate(names)} | {"": -1}
-    return {
-        split: np.array([place[name] for name in column.tolist()], np.int64) for split, column in there.items()
-    }, tuple(names)
+    found = {split: np.array([place[name] for name in column.tolist()], np.int64) for split, column in there.items()}
+    return found, tuple(names), []

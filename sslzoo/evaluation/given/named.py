@@ -1,7 +1,7 @@
 """Files of arrays with names: .npy, .npz, .pt and .safetensors."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from ...data.formats.arrays import read_npy, read_npz
 from ...tools.errors import UserError
-from .rows import Array, Rows, chosen, labels_of, some, texts
+from .rows import ROLES, Array, Rows, chosen, labels_of, some, texts
 
 Arrays = dict[str, Array]
 
@@ -40,36 +40,58 @@ def pt(path: Path) -> Arrays:
         kind = type(error).__name__
         raise UserError(f"{path} is no file of tensors alone ({kind}); save it with torch.save of tensors.") from None
     if isinstance(found, torch.Tensor):
-        return {"features": _plain(found)}
+        return {"features": _plain(found, path)}
     if not isinstance(found, Mapping):
         raise UserError(f"{path} holds a {type(found).__name__}; it has to be a tensor, or a dict of tensors.")
-    return _arrays(found)
+    return _arrays(found, path)
 
 
 def safetensors(path: Path) -> Arrays:
     """Return the tensors of a .safetensors. Raises `UserError`."""
     try:
-        return _arrays(load_file(path))
+        return _arrays(load_file(path), path)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give one that is there.") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is no .safetensors ({type(error).__name__}); save it anew.") from None
 
 
-def _arrays(found: Mapping[Any, Any]) -> Arrays:
+def _arrays(found: Mapping[Any, Any], path: Path) -> Arrays:
+    """Return the tensors of a dict, and its lists of texts or numbers; a vector for each name is a row of features."""
     arrays = {}
     for name, value in found.items():
         if isinstance(value, torch.Tensor):
-            arrays[str(name)] = _plain(value)
+            arrays[str(name)] = _plain(value, path)
         elif isinstance(value, list | tuple) and value and all(isinstance(one, str | int) for one in value):
             arrays[str(name)] = np.asarray(value)
+    if _are_rows({name: array.shape for name, array in arrays.items()}):
+        return {"features": np.stack([*arrays.values()]), "files": np.array([*arrays])}
     return arrays
 
 
-def _plain(tensor: torch.Tensor) -> Array:
-    """Return a tensor as an array of numpy, which has no bfloat16: float32 holds its numbers."""
-    dense = tensor.detach().to_dense() if tensor.layout != torch.strided else tensor.detach()
-    found: Array = (dense.float() if dense.dtype == torch.bfloat16 else dense).numpy()
+def _are_rows(shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Return whether arrays of these shapes are a vector for each of many names, as of files."""
+    usual = {name for names in ROLES.values() for name in names}
+    alike = len({(*shape,) for shape in shapes.values()}) == 1
+    vectors = all(len(shape) == 1 and shape[0] > 1 for shape in shapes.values())
+    return len(shapes) > 1 and alike and vectors and usual.isdisjoint(name.lower() for name in shapes)
+
+
+def _plain(tensor: torch.Tensor, path: Path) -> Array:
+    """Return a tensor as an array of numpy, which knows fewer kinds: float32 holds the numbers of the narrow ones.
+
+    Raises `UserError` for a tensor without plain numbers.
+    """
+    dense = tensor.detach()
+    if dense.is_meta or dense.is_quantized:
+        raise UserError(
+            f"{path} has a tensor without plain numbers ({dense.dtype}, {dense.device}); save it as float32."
+        )
+    if dense.layout != torch.strided:
+        dense = dense.to_dense()
+    if dense.is_floating_point() and dense.dtype not in (torch.float16, torch.float32, torch.float64):
+        dense = dense.float()
+    found: Array = dense.resolve_conj().numpy()
     return found
 
 
@@ -88,7 +110,7 @@ def rows_of(path: Path, arrays: Arrays, columns: Mapping[str, str]) -> Rows:
             )
         roles["features"] = tables[0]
         notes.append(f"features are {tables[0]}, its only array [rows, columns] of numbers")
-    features = arrays[roles["features"]]
+    features = _pooled(path, arrays[roles["features"]])
     if "labels" not in roles:
         lists = [
             name for name, array in arrays.items()
@@ -104,17 +126,26 @@ def rows_of(path: Path, arrays: Arrays, columns: Mapping[str, str]) -> Rows:
     return Rows(features, labels, files, splits, classes, tuple(notes))
 
 
+def _pooled(path: Path, features: Array) -> Array:
+    """Return features without axes of length 1 behind [N, D]. Raises `UserError` for maps, which nobody has pooled."""
+    if features.ndim > 2 and {*features.shape[2:]} != {1}:
+        raise UserError(f"{path} has features {list(features.shape)}, a map of each; pool them to [rows, columns].")
+    return features.reshape(features.shape[:2]) if features.ndim > 2 else features
+
+
 def holds_weights(path: Path) -> bool:
     """Return whether a file of tensors holds a network's weights: dots in some names, or more than two axes.
 
-    Of a .safetensors its head alone is read.
+    Features without a pool have these, too, and are known by their name. Of a .safetensors its head alone is read.
     """
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
-                axes = {name: len(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         else:
-            axes = {name: array.ndim for name, array in pt(path).items()}
+            shapes = {name: array.shape for name, array in pt(path).items()}
     except (UserError, SafetensorError, OSError, ValueError):
         return False
-    return any("." in name or number > 2 for name, number in axes.items())
+    known = ROLES["features"]
+    named = any("." in name or (len(shape) > 2 and name.lower() not in known) for name, shape in shapes.items())
+    return named and not _are_rows(shapes)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from ...tools.errors import UserError
-from .rows import Array, Rows, chosen, some
-from .tables import MARK, feature_columns, labels_in, rows_of_columns
+from .rows import Array, Rows, check_once, some
+from .tables import MARK, FeatureColumns, feature_columns, labels_in, roles_of, rows_of_columns
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -18,27 +18,30 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
     try:
         with parquet.ParquetFile(path) as file:
             kinds = {field.name: field.type for field in file.schema_arrow}
-            roles = chosen({r: n for r, n in columns.items() if r != "features" or n in kinds}, [*kinds], where)
+            check_once(path, file.schema_arrow.names)
+            scalars = [name for name, kind in kinds.items() if _is_number_type(arrow, kind)]
+            asked = {r: n for r, n in columns.items() if r != "features" or n in kinds}
+            roles = roles_of(asked, [*kinds], scalars, where)
             lists = [name for name, kind in kinds.items() if _is_list(arrow, kind) and name not in roles.values()]
-            notes: list[str] = []
             if "features" in roles and not _is_list(arrow, kinds[roles["features"]]):
                 roles.pop("features")
             if "features" not in roles and "features" not in columns and len(lists) == 1:
-                roles["features"] = lists[0]
-                notes.append(f"features are {lists[0]}, its only column of lists of numbers")
-            own = roles.pop("features", None)
+                own, note = lists[0], [f"features are {lists[0]}, its only column of lists of numbers"]
+            else:
+                own, note = roles.pop("features", None), []
             if own is None:
                 free = [name for name in kinds if name not in roles.values() and not name.startswith(MARK)]
-                usual = [name for name in free if _is_number_type(arrow, kinds[name])]
-                names, notes = feature_columns(where, usual, columns.get("features"))
+                usual = [name for name in free if name in scalars]
+                others = {name: f"cells of the type {kinds[name]}" for name in free if name not in scalars}
+                of = feature_columns(where, usual, columns.get("features"), others)
             else:
-                names = [own]
-            features = _gathered(file, names, own is not None, where)
+                of = FeatureColumns([own], note)
+            features = _gathered(file, of.names, own is not None, where)
             wordy = [name for name in kinds if name in roles.values() or name.startswith(MARK)]
             said = {name: _plain(arrow, file.read([name]).column(0)).to_numpy() for name in wordy}
     except (OSError, arrow.ArrowException) as error:
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
-    return rows_of_columns(where, features, roles, said, notes)
+    return rows_of_columns(where, features, roles, said, of)
 
 
 def count(path: Path) -> int:
@@ -57,6 +60,7 @@ def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | 
         table = parquet.read_table(path)
     except Exception as error:  # arrow raises its own kinds
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
+    check_once(path, table.column_names)
     found = {name: _plain(arrow, table.column(name)).to_numpy() for name in table.column_names}
     return labels_in(str(path), found, columns)
 
@@ -94,14 +98,16 @@ def _is_number_type(arrow: Any, kind: Any) -> bool:
 
 def _gathered(file: Any, names: Sequence[str], lists: bool, where: str) -> Array:
     """Return features [N, D] of a column of lists, or of columns, a group of rows at a time."""
-    rows, start, made = file.metadata.num_rows, 0, np.empty((0, 0), np.float32)
-    if not rows:
-        raise UserError(f"{where} has no rows; give a row for each image.")
+    rows, start, made = file.metadata.num_rows, 0, np.empty((file.metadata.num_rows, 0), np.float32)
     for group in range(file.num_row_groups):
         table = file.read_row_group(group, [*names])
         part = _lists(table.column(0), where) if lists else _columns(table, names)
-        if not start:
-            made = np.empty((rows, part.shape[1]), part.dtype)
+        if part.shape[1] and not made.shape[1]:
+            made = np.empty((rows, part.shape[1]), part.dtype if not start else np.result_type(part, np.float32))
+            if start:
+                made[:start] = np.nan  # lists that are missing, all of them
+        if not part.shape[1]:
+            part = np.full((len(part), made.shape[1]), np.nan, np.float32)
         if part.shape[1] != made.shape[1]:
             raise UserError(f"{where} has lists of {made.shape[1]} and of {part.shape[1]} numbers; give all the same.")
         if part.dtype.kind == "f" and made.dtype.kind != "f":  # the first whole number that is missing, which is nan
@@ -122,15 +128,23 @@ def _lists(column: Any, where: str) -> Array:
                 f"{where} has lists of {some([str(one) for one in sorted(lengths)], 4)} numbers; give all rows as many."
             )
         width = width or (lengths.pop() if lengths else 0)
-        flat = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width) if width else np.empty((0, 0))
+        if not width:  # all of them are missing
+            parts.append(np.empty((len(chunk), 0), np.float32))
+            continue
+        flat = chunk.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
         if chunk.null_count:
-            whole = np.full((len(chunk), width), np.nan, flat.dtype)
+            whole = np.full((len(chunk), width), np.nan, flat.dtype if flat.dtype.kind == "f" else np.float64)
             whole[chunk.is_valid().to_numpy(zero_copy_only=False)] = flat
             flat = whole
         parts.append(flat)
-    if len({part.shape[1] for part in parts}) > 1:
+    widths = {part.shape[1] for part in parts} - {0}
+    if len(widths) > 1:
         raise UserError(f"{where} has lists of several lengths; give all rows as many numbers.")
-    return np.concatenate(parts)
+    filled = [
+        part if part.shape[1] else np.full((len(part), *widths), np.nan, np.float32) if widths else part
+        for part in parts
+    ]
+    return np.concatenate(filled) if filled else np.empty((0, 0), np.float32)
 
 
 def _columns(table: Any, names: Sequence[str]) -> Array:

@@ -1,18 +1,34 @@
 """Embeddings in CSV files, with a line of names above the rows."""
 
 import csv
+import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from ...data.given.sheet import read_sheet
+from ...data.given.sheet import PARTED_BY, encoding, read_sheet, told_by_excel, without_missing
 from ...tools.errors import UserError
-from .rows import Array, Rows, chosen
-from .tables import MARK, feature_columns, labels_in, rows_of_columns
+from .rows import Array, Rows, check_once
+from .tables import MARK, feature_columns, labels_in, roles_of, rows_of_columns
 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
-DELIMITERS = ",;\t|"
+START = 1 << 20  # bytes among which the line of names is looked for
+DECIMAL_COMMA = re.compile(r"\s*-?\d*,\d+([eE][-+]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Says how a table of text is written: its encoding, its lines above the rows, the names, what parts cells."""
+
+    path: Path
+    encoding: str
+    above: int
+    head: Sequence[str]
+    parted_by: str
+    comma: bool = False  # which numbers have in place of a point
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -20,19 +36,29 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
 
     Numbers are float32 where the first rows have the digits that float32 is written with, else float64.
     """
-    head, delimiter = header(path)
-    where = str(path)
-    roles = chosen({role: name for role, name in columns.items() if role != "features"}, head, where)
+    layout, where = layout_of(path), str(path)
+    head = layout.head
+    if not (first := _cells(layout, LOOKED_AT)):
+        return Rows(np.empty((0, 0), np.float32))
+    commas = layout.parted_by != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in first for cell in row)
+    layout = Layout(path, layout.encoding, layout.above, head, layout.parted_by, commas)
+    strange = {name: next((r[i] for r in first if not _is_number(r[i], commas)), None) for i, name in enumerate(head)}
+    numeric = [name for name in head if strange[name] is None]
+    roles = roles_of({role: name for role, name in columns.items() if role != "features"}, head, numeric, where)
     roles.pop("features", None)
     wordy = [name for name in head if name in roles.values() or name.startswith(MARK)]
-    first = _cells(path, delimiter, LOOKED_AT)
-    numeric = [name for i, name in enumerate(head) if name not in wordy and all(_is_number(row[i]) for row in first)]
-    names, notes = feature_columns(where, numeric, columns.get("features"))
-    places = [head.index(name) for name in names]
-    features = _numbers(path, delimiter, places)
-    said = _cells(path, delimiter, None, [head.index(name) for name in wordy])
-    column = {name: np.array([row[i] for row in said], dtype=np.str_) for i, name in enumerate(wordy)}
-    return rows_of_columns(where, features, roles, column, notes)
+    others = {name: repr(cell) for name, cell in strange.items() if cell is not None and name not in wordy}
+    of = feature_columns(where, [name for name in numeric if name not in wordy], columns.get("features"), others)
+    features = _numbers(layout, [head.index(name) for name in of.names])
+    said = _cells(layout, None, [head.index(name) for name in wordy])
+    column = {name: [row[i] for row in said] for i, name in enumerate(wordy)}
+    notes = [*of.notes, *(["numbers have a decimal comma"] if commas else [])]
+    for name in wordy:
+        if name == roles.get("labels") or name.startswith(MARK):
+            column[name], missing = without_missing(name, column[name])
+            notes += missing
+    rows = {name: np.array(cells, dtype=np.str_) for name, cells in column.items()}
+    return rows_of_columns(where, features, roles, rows, of.with_notes(notes))
 
 
 def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
@@ -43,81 +69,92 @@ def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | 
     return labels_in(str(path), found, columns)
 
 
-def header(path: Path) -> tuple[list[str], str]:
-    """Return the names in a CSV's first line, and what is between them. Raises `UserError`."""
+def layout_of(path: Path) -> Layout:
+    """Return how a CSV is written, by its first lines. Raises `UserError` for what is none."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            line = file.readline()
+        with path.open("rb") as file:
+            coded = encoding(file.read(4))
+        with path.open(newline="", encoding=coded) as file:
+            lines = file.read(START).splitlines(keepends=True)
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; give one that is there.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise UserError(f"{path} cannot be read as text in UTF-8 ({type(error).__name__}); save it anew.") from None
-    delimiter = max(DELIMITERS, key=line.count)
-    names = next(csv.reader([line], delimiter=delimiter), [])
+    told = told_by_excel(lines[0]) if lines else None
+    above = int(told is not None)
+    above += next((i for i, line in enumerate(lines[above:]) if line.strip()), 0)
+    line = lines[above] if lines[above:] else ""
+    parted_by = told or max(PARTED_BY, key=line.count)
+    names = [name.strip() for name in next(csv.reader([line], delimiter=parted_by), [])]
     check_names(path, names)
-    return names, delimiter
+    return Layout(path, coded, above + 1, names, parted_by)
 
 
 def check_names(path: Path, names: Sequence[str]) -> None:
     """Raise `UserError` for a first line that has no names of columns, or one twice."""
     if not any(names):
         raise UserError(f"{path} is empty; give a CSV with a line of names above its rows.")
-    if all(map(_is_number, names)):
+    if all(_is_number(name, False) for name in names):
         raise UserError(f"{path} begins with numbers, and its first line has to be the names of its columns; add one.")
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise UserError(f"{path} has two columns {twice[0]!r}; give each its own name.")
+    check_once(path, names)
 
 
-def _cells(path: Path, delimiter: str, most: int | None, places: Sequence[int] | None = None) -> list[list[str]]:
+def _cells(layout: Layout, most: int | None, places: Sequence[int] | None = None) -> list[list[str]]:
     """Return the cells of a CSV below its header, of some columns and of so many rows at most. Raises `UserError`."""
     found: list[list[str]] = []
+    width = len(layout.head)
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, delimiter=delimiter)
-            width = len(next(reader))
+        with layout.path.open(newline="", encoding=layout.encoding) as file:
+            reader = csv.reader(islice(file, layout.above, None), delimiter=layout.parted_by)
             for row in reader:
                 if not row:
                     continue
                 if len(row) != width:
                     raise UserError(
-                        f"{path} has {len(row)} cells in line {reader.line_num}, and {width} names; mend it."
+                        f"{layout.path} has {len(row)} cells in line {layout.above + reader.line_num}, and {width} "
+                        "names; mend it."
                     )
                 found.append(row if places is None else [row[i] for i in places])
                 if len(found) == most:
                     break
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is broken ({error}); save it anew.") from None
-    if not found:
-        raise UserError(f"{path} has no rows; give a row for each image.")
+    except (csv.Error, UnicodeError) as error:
+        raise UserError(f"{layout.path} is broken ({error}); save it anew.") from None
     return found
 
 
-def _numbers(path: Path, delimiter: str, places: Sequence[int]) -> Array:
+def _numbers(layout: Layout, places: Sequence[int]) -> Array:
     """Return some columns of a CSV as numbers [N, D]; an empty cell is nan. Raises `UserError`."""
     try:
-        found = _loaded(path, delimiter, places, None)
+        found = _loaded(layout, places, _with_point if layout.comma else None)
     except ValueError:  # empty cells, it may be, which take ten times as long
         try:
-            found = _loaded(path, delimiter, places, lambda cell: float(cell) if cell.strip() else np.nan)
+            found = _loaded(layout, places, _with_point)
         except ValueError as error:
-            raise UserError(f"{path} has a cell that is no number among its features ({error}); mend it.") from None
+            raise UserError(
+                f"{layout.path} has a cell that is no number among its features ({error}); mend it."
+            ) from None
     narrow = found[:LOOKED_AT].astype(np.float32)
     as_written = np.array([float(str(x)) for x in np.ravel(narrow)]).reshape(narrow.shape)
     same = np.array_equal(as_written, found[:LOOKED_AT], equal_nan=True)
     return found.astype(np.float32) if same else found
 
 
-def _loaded(path: Path, delimiter: str, places: Sequence[int], read: Callable[[str], float] | None) -> Array:
-    with path.open(newline="", encoding="utf-8-sig") as file:
+def _loaded(layout: Layout, places: Sequence[int], read: Callable[[str], float] | None) -> Array:
+    with layout.path.open(newline="", encoding=layout.encoding) as file:
         return np.loadtxt(
-            file, np.float64, comments=None, delimiter=delimiter, skiprows=1, usecols=places, ndmin=2, quotechar='"',
-            converters=read,
+            file, np.float64, comments=None, delimiter=layout.parted_by, skiprows=layout.above, usecols=places,
+            ndmin=2, quotechar='"', converters=read,
         )  # fmt: skip
 
 
-def _is_number(cell: str) -> bool:
+def _with_point(cell: str) -> float:
+    """Return the number of a cell, whose comma is a decimal one; nan of an empty cell."""
+    return float(cell.replace(",", ".")) if cell.strip() else np.nan
+
+
+def _is_number(cell: str, comma: bool) -> bool:
     try:
-        float(cell)
+        float(cell.replace(",", ".") if comma else cell)
     except ValueError:
         return not cell.strip()
     return True

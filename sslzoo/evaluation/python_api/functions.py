@@ -11,7 +11,9 @@ from ...data.formats.items import name_of
 from ...metrics import ranking
 from ...metrics.knn import RECALL_AT, counts
 from ...metrics.rows import plain
-from ...tools.errors import UserError, checked
+from ...tools.arguments import checked
+from ...tools.errors import UserError
+from ...training.machine import find_device
 from ...training.run import AnyData
 from .. import encode
 from .. import search as searching
@@ -51,7 +53,7 @@ def embed(
         data=name_of(data), image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network,
         device=device, seed=seed, workers=workers, cached=cached,
     )  # fmt: skip
-    return encode.embed(_text(source), options, every=True)
+    return encode.embed_alone(_text(source), options, every=True)
 
 
 @checked
@@ -74,6 +76,8 @@ def search(
     ``data``, and an image of it is not its own neighbour. ``out`` is a PNG to draw. ``image_size``, ``backbone``,
     ``device`` and ``workers`` are those of `embed`. Raises `UserError`.
     """
+    if not isinstance(images, str | os.PathLike) and not hasattr(images, "__iter__"):
+        raise UserError(f"images cannot be {images!r:.80}; give a file, or a list of them.")
     names = [images] if isinstance(images, str | os.PathLike) else [*images]
     options = EmbedOptions(data=name_of(data), device=device, image_size=image_size, backbone=backbone, workers=workers)
     picture = None if out is None else Path(out)
@@ -102,7 +106,7 @@ def retrieval(
     arrays = {"train_features": plain("bank", bank), "train_labels": plain("bank_labels", bank_labels)}
     if queries is not None and query_labels is not None:
         arrays |= {"test_features": plain("queries", queries), "test_labels": plain("query_labels", query_labels)}
-    task = make_task(Embedding("The rows", "rows", arrays, device=device), leave_one_out=False)
+    task = make_task(Embedding("The rows", "rows", arrays, device=str(find_device(device))), leave_one_out=False)
     found = {}
     for name, values in ranking.retrieval(task, counts("at", at)).items():
         with_positive = values[~np.isnan(values)]

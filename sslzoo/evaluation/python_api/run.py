@@ -19,7 +19,8 @@ from ...recipes.algebra import parse
 from ...recipes.layers import Circumstances, resolve_here
 from ...recipes.plugins import give_backbone
 from ...recipes.recipe import Recipe
-from ...tools.errors import UserError, checked
+from ...tools.arguments import checked
+from ...tools.errors import UserError
 from ...training import runs
 from ...training.listeners.reporter import LogRow, Result
 from ...training.run import AnyData, resume

@@ -29,7 +29,7 @@ from ..sources import EmbedOptions, Source, is_features, open_source
 from .writing import SPLITS, write
 
 PLAN = ".shards.json"
-FORMAT = 1  # of a folder of shards
+FORMAT = 2  # of a folder of shards
 ROWS = 200 * BATCH  # of a shard, at most: what a process that is killed has to do once more
 
 
@@ -37,14 +37,15 @@ ROWS = 200 * BATCH  # of a shard, at most: what a process that is killed has to 
 class Plan(Record):
     """Says what a folder of shards holds, and how many ``rows_a_shard``; ``images`` counts the rows of each split.
 
-    ``network`` is a hash of the weights and of what is done to images before them, and ``names`` one of the images'
-    names and labels.
+    ``network`` is a hash of the weights, ``pixels`` says what is done to images before them, and ``names`` is a hash of
+    the images' names and labels.
     """
 
     format: int
     source: str
     data: str
     network: str
+    pixels: str
     names: str
     images: Mapping[str, int]
     columns: int
@@ -124,11 +125,12 @@ def plan_of(source: Source, dataset: Dataset, columns: int) -> Plan:
             for content in part.images.fingerprint():
                 names.update(content)
         names.update(b"" if part.labels is None else part.labels.numpy().tobytes())
-    how = asdict(preprocessing(source, dataset)) | {"precision": source.precision}
-    network = of_network(source.net or torch.nn.Identity(), how).hexdigest()
+    how = asdict(preprocessing(source, dataset))
+    pixels = ", ".join(f"{name} {value}" for name, value in how.items())
+    network = of_network(source.net or torch.nn.Identity(), {"precision": source.precision}).hexdigest()
     rows = -(-sum(images.values()) // world())
     rows = min(ROWS, -(-rows // BATCH) * BATCH if rows > BATCH else rows)  # batches as one process would have them
-    return Plan(FORMAT, source.label, dataset.name, network, names.hexdigest(), images, columns, rows)
+    return Plan(FORMAT, source.label, dataset.name, network, pixels, names.hexdigest(), images, columns, rows)
 
 
 def settled(plan: Plan, out: Path, anew: bool) -> Plan:
