@@ -33,7 +33,7 @@ from sslzoo.training.machine import versions
 
 RESULTS = Path(__file__).parent / "results"
 TESTED = 500  # one in so many files lies in test/
-SIZE = 16  # px of a view
+SIZE, NET = 16, "resnet18"  # px of a view; of 512 columns
 BILLION = 1_000_000_000
 
 
@@ -57,7 +57,18 @@ def embed(folder: Path, processes: int, killed_at: int) -> dict[str, Any]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "torch.distributed.run", f"--master-port={port}", f"--nproc-per-node={processes}"]
-    words += ["--max-restarts=1", "-m", "sslzoo", "embed", "random", "--data", str(folder / "set"), "--image-size"]
+    words += [
+        "--max-restarts=1",
+        "-m",
+        "sslzoo",
+        "embed",
+        "random",
+        "--backbone",
+        NET,
+        "--data",
+        str(folder / "set"),
+        "--image-size",
+    ]
     words += [str(SIZE), "--device", "cpu", "--workers", "1", "--out", str(folder / "shards"), "--json"]
     began = time.perf_counter()
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as agent:
@@ -144,6 +155,7 @@ def page(result: dict[str, Any]) -> str:
     """The results as a page."""
     made, found = result["embed"], result["search"]
     rate, times = made["images"] / made["seconds"], BILLION / made["images"]
+    numbers = 4 * made["images"] * made["columns"]  # bytes, which do not shrink where no picture is there twice
     embedding, searching, building = (
         f"{seconds:,.0f} s | {hours(seconds * times)} |"
         for seconds in (made["seconds"], found["seconds"], found["build_seconds"])
@@ -152,13 +164,14 @@ def page(result: dict[str, Any]) -> str:
         f"# {made['images']:,} images as shards", "",
         f"`{result['command']}`, commit {result['commit']}, torch {result['versions']['torch']}, faiss "
         f"{result['versions']['faiss-cpu']}; {result['cores']} CPU cores, load {result['load']:.1f} at the end. "
-        f"{result['pictures']:,} pictures of 32 px under many names, views of {SIZE} px, an untrained net; one of "
+        f"{result['pictures']:,} pictures of 32 px under many names, views of {SIZE} px, an untrained {NET}; one of "
         f"{result['processes']} processes was killed after {made['killed_after']:.0f} s. Every file has one row, in "
         "the order of the names, with its own picture's features.", "",
         "| | measured | a billion rows, in proportion |", "|---|---:|---:|",
         f"| embed, two processes ({rate:,.0f} images/s) | {embedding}",
         f"| shards ({made['columns']} columns of float32) | {made['shards']} | {made['shards'] * times:,.0f} |",
-        f"| their size | {made['bytes'] / 2**30:.2f} GiB | {made['bytes'] * times / 2**40:.2f} TiB |",
+        f"| their size, pictures being repeated | {made['bytes'] / 2**30:.2f} GiB | |",
+        f"| their numbers | {numbers / 2**30:.2f} GiB | {numbers * times / 2**40:.2f} TiB |",
         f"| `knn` with {found['index']}, {found['queries']:,} queries, exact search beside | {searching}",
         f"| of it the index is built | {building}",
         f"| its lists on disk | {found['lists'] / 2**30:.2f} GiB | {found['lists'] * times / 2**40:.2f} TiB |",

@@ -49,6 +49,11 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     )
     if alone and len(bank) < 2:
         raise UserError(f"{embedding.source} has one row, and leaving it out leaves none; give more.")
+    if alone and labels[0].ndim == 1 and len(np.unique(labels[0])) == len(bank):
+        raise UserError(
+            f"{embedding.source} has no two rows of one label, so that no neighbour can be right; say which are the "
+            "labels with --column labels=NAME, or give others."
+        )
     return Task(bank, labels[0], queries, labels[1], excluded, Exact(embedding.device), (given[0], given[1]))
 
 
