@@ -13,6 +13,7 @@ from sslzoo.evaluation.embedding import Embedding
 from sslzoo.evaluation.given.banks import Given, Reading, embedding_between, embedding_of
 from sslzoo.evaluation.given.formats import read
 from sslzoo.evaluation.given.rows import Rows
+from sslzoo.evaluation.tasks import make_task
 from sslzoo.tools.errors import UserError
 
 
@@ -152,7 +153,73 @@ def test_labels_that_are_lists_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "t.parquet", {})
 
 
+def test_labels_that_are_taken_in_order_are_said_and_never_where_there_is_none(tmp_path: Path) -> None:
+    vectors = {f"{i}.jpg": torch.tensor([float(i), 1.0]) for i in range(12)}
+    save_file(vectors, tmp_path / "b.safetensors")
+    np.save(tmp_path / "l.npy", np.arange(12) % 2)
+    with pytest.raises(UserError, match="has a vector for each name, in no order of its own; give --bank-labels"):
+        embedding_between(Given(tmp_path / "b.safetensors", tmp_path / "l.npy"), Reading())
+    written(tmp_path / "l.csv", "label,file\n" + "".join(f"{i % 2},{i}.jpg\n" for i in range(12)))
+    joined = embedding_between(Given(tmp_path / "b.safetensors", tmp_path / "l.csv"), Reading())
+    assert joined.arrays["train_labels"].tolist() == (joined.arrays["train_features"][:, 0] % 2).tolist()
+    np.save(tmp_path / "b.npy", np.eye(12))
+    made = embedding_between(Given(tmp_path / "b.npy", tmp_path / "l.csv"), Reading())
+    assert made.note is not None
+    assert "labels of l.csv are taken in the order of its rows" in made.note
+
+
+def test_splits_of_a_bank_are_said_to_be_left_alone(tmp_path: Path) -> None:
+    made = between(tmp_path, "f0,f1,label,split\n1,2,a,train\n3,4,b,test\n", "f0,f1,label\n1,2,a\n")
+    assert made.arrays["train_labels"].tolist() == [0, 1]
+    assert made.note is not None
+    assert "all rows of bank.csv are taken, of whatever split" in made.note
+
+
+def test_marks_are_true_and_false_too(tmp_path: Path) -> None:
+    """As get_dummies of pandas writes them."""
+    marks = pd.get_dummies(pd.Series(["cat", "dog", "cat"])).add_prefix("label:")
+    table = pd.concat([pd.DataFrame({"f0": [1, 2, 3], "f1": [4, 5, 6]}), marks], axis=1)
+    table.to_csv(tmp_path / "t.csv", index=False)
+    found = read(tmp_path / "t.csv", {})
+    assert found.labels is not None
+    assert (found.classes, found.labels.tolist()) == (("cat", "dog"), [[1, 0], [0, 1], [1, 0]])
+
+
+def test_columns_that_are_no_labels_are_named_where_none_are(tmp_path: Path, bad_input) -> None:
+    written(tmp_path / "t.csv", "f0,f1,species\n1,2,a\n3,4,b\n")
+    with pytest.raises(UserError, match=r"lacks train_labels .*left out: species.*; give one label per row"):
+        make_task(embedding_of(tmp_path / "t.csv", Reading()), leave_one_out=False)
+
+
+def test_rows_without_a_line_of_names_are_no_names(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="begins with numbers"):
+        read(written(tmp_path / "t.csv", "0.1,0.2,cat\n0.3,0.4,dog\n"), {})
+    written(tmp_path / "l.csv", "cat\ndog\n")
+    np.save(tmp_path / "b.npy", np.eye(2))
+    with pytest.raises(UserError, match=r"1 labels for the 2 rows of .*, and its first line is taken for the n"):
+        embedding_between(Given(tmp_path / "b.npy", tmp_path / "l.csv"), Reading())
+
+
+def test_labels_of_which_no_two_are_alike_are_refused(tmp_path: Path, bad_input) -> None:
+    written(tmp_path / "t.csv", "f0,f1,label\n1,2,a\n3,4,b\n")
+    bad_input("has no two rows of one label, so that no neighbour can be right", "knn", str(tmp_path / "t.csv"))
+
+
 # ---- how tables of text are written
+
+
+def test_lists_in_a_csv_are_rows(tmp_path: Path) -> None:
+    table = pd.DataFrame({"embedding": [[0.5, 1.5], [2.0, 3.0]], "label": ["a", "b"]})
+    table.to_csv(tmp_path / "t.csv", index=False)
+    assert read(tmp_path / "t.csv", {}).features.tolist() == [[0.5, 1.5], [2, 3]]
+    table.rename(columns={"embedding": "z"}).to_csv(tmp_path / "t.csv", index=False)
+    found = read(tmp_path / "t.csv", {})
+    assert found.features.tolist() == [[0.5, 1.5], [2, 3]]
+    assert found.notes == ("features are z, its only column of lists",)
+    with pytest.raises(UserError, match=r"has lists in z that are not all of as many numbers, as \[0.1, 0.2\]"):
+        read(written(tmp_path / "b.csv", "z,label\n[0.1 0.2],a\n"), {})
+    with pytest.raises(UserError, match="not all of as many numbers"):
+        read(written(tmp_path / "b.csv", 'z,label\n"[1,2]",a\n[1],b\n'), {})
 
 
 TABLE = "file,f0,f1,label\nä.jpg,0.5,-1.25,cöw\nb.jpg,2,3e-1,ape\n"
@@ -285,6 +352,37 @@ def test_a_tensor_without_numbers_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["nothere.pt", "nothere.npy", "nothere.safetensors", "nothere.csv"])
 def test_a_file_that_is_not_there(name: str, bad_input) -> None:
     bad_input(f"There is no file {name}; give one that is there", "knn", name)
+
+
+def test_arrays_by_scikit_learn_s_names(tmp_path: Path) -> None:
+    arrays = {"X_train": np.eye(4, 2), "y_train": np.arange(4) % 2, "X_test": np.eye(2), "y_test": np.arange(2)}
+    np.savez(tmp_path / "a.npz", **arrays)
+    found = embedding_of(tmp_path / "a.npz", Reading())
+    assert {name: found.arrays[name].tolist() for name in sorted(found.arrays)} == {
+        "test_features": arrays["X_test"].tolist(), "test_labels": [0, 1],
+        "train_features": arrays["X_train"].tolist(), "train_labels": [0, 1, 0, 1],
+    }  # fmt: skip
+    assert found.note == (
+        "train_features are X_train, train_labels are y_train, test_features are X_test, test_labels are y_test"
+    )
+
+
+def test_a_list_of_vectors_is_a_table(tmp_path: Path) -> None:
+    torch.save({"features": [torch.ones(2), torch.zeros(2)], "labels": [1, 0]}, tmp_path / "t.pt")
+    assert read(tmp_path / "t.pt", {}).features.tolist() == [[1, 1], [0, 0]]
+
+
+def test_arrays_of_objects_name_their_mend(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", features=np.eye(2), labels=np.array(["a", "b"], dtype=object))
+    with pytest.raises(UserError, match=r"save it with numpy.savez, and texts with .astype\(str\)"):
+        read(tmp_path / "a.npz", {})
+
+
+def test_two_columns_of_lists_are_named(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pd.DataFrame({"a": [[1.0, 2.0]], "b": [[1.0, 2.0]]}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(UserError, match="has a, b, each of which may be the features; say which with --column"):
+        read(tmp_path / "t.parquet", {})
 
 
 # ---- beside what is not used

@@ -12,7 +12,7 @@ import click
 from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
-from .expression import AS_JSON, PLUGIN, Command, data_options, stacked
+from .expression import AS_JSON, PLUGIN, Command, Share, data_options, stacked
 from .interrupt import at_work
 from .output import emit
 
@@ -37,7 +37,7 @@ SOURCE_OPTIONS = stacked(
     ),
     click.option(
         "--hold-out",
-        type=float,
+        type=Share(),
         metavar="SHARE",
         help="Of files of features without splits: the share of the "
         "rows that ask, drawn by --seed.  [default: each row asks all others]",

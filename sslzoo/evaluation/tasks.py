@@ -10,6 +10,11 @@ from ..tools.errors import UserError
 from ..tools.labels import NOBODY, NOT_BINARY, asking, known, read_labels
 from .embedding import Embedding
 
+NAME_THEM = (
+    "one label per row: --column labels=NAME says which column or array has them, --bank FILE --bank-labels FILE and "
+    "--query-labels FILE name files."
+)
+
 
 def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
     """Return the bank and the queries of an embedding, which searches on the embedding's device.
@@ -26,10 +31,11 @@ def make_task(embedding: Embedding, leave_one_out: bool) -> Task:
         why = " and ".join(
             note.partition(": kNN")[0] for note in notes if note.startswith(NOBODY) or NOT_BINARY in note
         )
-        said = f": {why}" if why else f" lacks {', '.join(missing)}"
+        columns = f" ({embedding.note})" if embedding.note and embedding.images is None else ""
+        said = f": {why}" if why else f" lacks {', '.join(missing)}{columns}"
         raise UserError(
             f"{embedding.source}{said}, so there is no kNN and no retrieval; give "
-            + ("one label per row." if embedding.images is None else "data with labels, one per image.")
+            + (NAME_THEM if embedding.images is None else "data with labels, one per image.")
         )
     given = [matrix(f"{embedding.source}: {split}_features", arrays[f"{split}_features"]) for split in used]
     names = [f"{embedding.source}: {split}_features" for split in used]

@@ -84,7 +84,8 @@ def read_npz(path: Path, recovery_hint: str) -> dict[str, Any]:
             return {key: np.asarray(file[key]) for key in file.files}  # what is no array at all becomes one
     except Exception as error:  # numpy raises many kinds for a file that is no archive of plain arrays
         kind = type(error).__name__
-        raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez.") from None
+        hint = ", and texts with .astype(str)" if "allow_pickle" in str(error) else ""
+        raise UserError(f"{path} is not an .npz of plain arrays ({kind}); save it with numpy.savez{hint}.") from None
 
 
 def read_npy(path: Path) -> Any:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError, listing
 from ..embedding import Embedding, read_features
-from .formats import ARRAYS, WEIGHTS, Columns, read, read_labels, suffix
+from .formats import ARRAYS, Columns, read, read_labels, suffix
 from .named import rows_of
 from .rows import Array, Rows, labels_of, some, whole_numbers
 
@@ -54,10 +54,11 @@ def embedding_of(path: Path, how: Reading) -> Embedding:
 
     Raises `UserError`.
     """
-    if suffix(path) in WEIGHTS:
-        arrays = ARRAYS[suffix(path)](path)
+    if suffix(path) in ARRAYS:
+        arrays, notes = by_split(ARRAYS[suffix(path)](path))
         if not how.asked and BY_SPLIT in arrays:
-            return read_features(path, arrays)
+            found = read_features(path, arrays)
+            return replace(found, note="; ".join([*notes, *filter(None, [found.note])]) or None)
         rows = rows_of(path, arrays, how.columns)
     else:
         rows = read(path, how.columns)
@@ -66,6 +67,20 @@ def embedding_of(path: Path, how: Reading) -> Embedding:
     if how.hold_out is not None:
         raise UserError(f"{path} says of each row which split it is of; leave --hold-out out.")
     return between(str(path), path.stem, *by_column(str(path), rows))
+
+
+def by_split(arrays: dict[str, Array]) -> tuple[dict[str, Array], list[str]]:
+    """Return arrays by our names where they have scikit-learn's, as X_train and y_train, and a note on it."""
+    ours = {"x": "features", "y": "labels"}
+    names = {}
+    for name in arrays:
+        words = {*name.lower().split("_")}
+        if len(words) == 2 and (role := words & {*ours}) and (split := words & {"train", "val", "test"}):
+            names[name] = f"{split.pop()}_{ours[role.pop()]}"
+    if BY_SPLIT in arrays or BY_SPLIT not in names.values():
+        return arrays, []
+    said = ", ".join(f"{own} are {name}" for name, own in names.items())
+    return {names.get(name, name): array for name, array in arrays.items()}, [said]
 
 
 def drawn(where: str, rows: Rows, how: Reading) -> tuple[Rows, Rows | None, str]:
@@ -107,10 +122,11 @@ def embedding_between(given: Given, how: Reading) -> Embedding:
         raise UserError("--query-labels are of --queries, and there are none; give both.")
     if given.queries is not None and how.hold_out is not None:
         raise UserError("--hold-out draws queries, and --queries names a file of them; leave one of the two out.")
-    bank = labelled(read(given.bank, how.columns), given.bank, given.bank_labels, how.columns)
+    bank = unsplit(labelled(read(given.bank, how.columns), given.bank, given.bank_labels, how.columns), given.bank)
     if given.queries is None:
         return between(str(given.bank), given.bank.stem, *drawn(str(given.bank), bank, how))
     queries = labelled(read(given.queries, how.columns), given.queries, given.query_labels, how.columns)
+    queries = unsplit(queries, given.queries).like(bank, f"{given.bank} and {given.queries}")
     if bank.features.shape[1] != queries.features.shape[1]:
         raise UserError(
             f"{given.bank} has {bank.features.shape[1]} columns of features and {given.queries} "
@@ -125,9 +141,17 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
         return rows
     found, files = read_labels(labels, columns)
     if files is None or rows.files is None:
+        if rows.unordered:
+            raise UserError(
+                f"{path} has a vector for each name, in no order of its own; give --bank-labels or --query-labels a "
+                "table with the columns file and label."
+            )
         if len(found) != len(rows.features):
-            raise UserError(f"{labels} has {len(found)} labels for the {len(rows.features)} rows of {path}; one a row.")
-        return replace(rows, labels=found)
+            of, head = len(rows.features), ", and its first line is taken for the names of columns"
+            said = f"{labels} has {len(found)} labels for the {of} rows of {path}{head * (len(found) + 1 == of)}"
+            raise UserError(f"{said}; give one a row.")
+        said = f"labels of {labels.name} are taken in the order of its rows, since not both files have names of files"
+        return replace(rows, labels=found, notes=(*rows.notes, said))
     place = {name: i for i, name in enumerate(files.tolist())}
     if len(place) < len(files):
         raise UserError(f"{labels} has a file twice; give each one label.")
@@ -136,10 +160,15 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
     return replace(rows, labels=found[[place[name] for name in rows.files.tolist()]])
 
 
+def unsplit(rows: Rows, path: Path) -> Rows:
+    """Return all rows of a file that is a bank or queries as a whole, whatever splits it names; a note says so."""
+    if rows.splits is None:
+        return rows
+    return replace(rows, splits=None, notes=(*rows.notes, f"all rows of {path.name} are taken, of whatever split"))
+
+
 def between(source: str, name: str, bank: Rows, queries: Rows | None, note: str = "") -> Embedding:
     """Return an embedding of a bank and of queries; of one set where there are none. Raises `UserError`."""
-    if queries is not None:
-        queries = queries.like(bank, "The bank and the queries")
     parts = {"train": bank} | ({} if queries is None else {"test": queries})
     for rows in parts.values():
         check(source, rows.features)

@@ -57,15 +57,15 @@ def safetensors(path: Path) -> Arrays:
 
 
 def _arrays(found: Mapping[Any, Any], path: Path) -> Arrays:
-    """Return the tensors of a dict, and its lists of texts or numbers; a vector for each name is a row of features."""
+    """Return the tensors of a dict, and its lists of vectors, texts or numbers."""
     arrays = {}
     for name, value in found.items():
         if isinstance(value, torch.Tensor):
             arrays[str(name)] = _plain(value, path)
         elif isinstance(value, list | tuple) and value and all(isinstance(one, str | int) for one in value):
             arrays[str(name)] = np.asarray(value)
-    if _are_rows({name: array.shape for name, array in arrays.items()}):
-        return {"features": np.stack([*arrays.values()]), "files": np.array([*arrays])}
+        elif isinstance(value, list | tuple) and len({getattr(one, "shape", None) for one in value} - {None}) == 1:
+            arrays[str(name)] = np.stack([_plain(one, path) for one in value])
     return arrays
 
 
@@ -96,7 +96,13 @@ def _plain(tensor: torch.Tensor, path: Path) -> Array:
 
 
 def rows_of(path: Path, arrays: Arrays, columns: Mapping[str, str]) -> Rows:
-    """Return the rows of named arrays. Raises `UserError` where their names and shapes do not say which is what."""
+    """Return the rows of named arrays; a vector for each of many names is a row, whose file the name is.
+
+    Raises `UserError` where their names and shapes do not say which is what.
+    """
+    unordered = _are_rows({name: array.shape for name, array in arrays.items()})
+    if unordered:
+        arrays = {"features": np.stack([*arrays.values()]), "files": np.array([*arrays])}
     roles = chosen(columns, [*arrays], str(path))
     notes = []
     if "features" not in roles:
@@ -123,7 +129,7 @@ def rows_of(path: Path, arrays: Arrays, columns: Mapping[str, str]) -> Rows:
     labels = labels_of(where, arrays[roles["labels"]]) if "labels" in roles else None
     files, splits = (texts(where, arrays[roles[r]], r) if r in roles else None for r in ("files", "splits"))
     classes = tuple(texts(where, arrays[roles["classes"]], "classes").tolist()) if "classes" in roles else ()
-    return Rows(features, labels, files, splits, classes, tuple(notes))
+    return Rows(features, labels, files, splits, classes, tuple(notes), unordered=unordered)
 
 
 def _pooled(path: Path, features: Array) -> Array:

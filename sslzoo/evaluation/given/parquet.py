@@ -23,6 +23,11 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
             asked = {r: n for r, n in columns.items() if r != "features" or n in kinds}
             roles = roles_of(asked, [*kinds], scalars, where)
             lists = [name for name, kind in kinds.items() if _is_list(arrow, kind) and name not in roles.values()]
+            if len(lists) > 1 and "features" not in roles and "features" not in columns:
+                raise UserError(
+                    f"{where} has {some(lists)}, each of which may be the features; say which with --column "
+                    f"features={lists[0]}."
+                )
             if "features" in roles and not _is_list(arrow, kinds[roles["features"]]):
                 roles.pop("features")
             if "features" not in roles and "features" not in columns and len(lists) == 1:

@@ -19,7 +19,7 @@ class Rows:
 
     Labels are whole numbers or texts [N], or 0 and 1 [N, C]; files and splits are texts [N]. ``classes`` are the names
     of the labels 0, 1, ..., and ``notes`` say what was decided. ``columns`` are the names of the features' columns
-    where these alone tell them apart.
+    where these alone tell them apart, and ``unordered`` says that the rows are known by their files' names alone.
     """
 
     features: Array
@@ -29,6 +29,7 @@ class Rows:
     classes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    unordered: bool = False
 
     def __post_init__(self) -> None:
         for what, column in (("labels", self.labels), ("files", self.files), ("splits", self.splits)):

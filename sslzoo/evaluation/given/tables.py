@@ -70,7 +70,7 @@ def feature_columns(
     largest = [stem for stem, names in whole.items() if len(names) == longest]
     if longest > 1 and len(largest) == 1:
         names = whole[largest[0]]
-        left = [name for name in numeric if name not in {*names} and not unnamed(name)]
+        left = [name for name in [*numeric, *others] if name not in {*names} and not unnamed(name)]
         said = f"features are {names[0]} to {names[-1]}; left out: {some(left)}"
         return FeatureColumns(names, [said] if left else [])
     if longest > 1:
@@ -109,12 +109,20 @@ def rows_of_columns(
     if "labels" in roles:
         labels = labels_of(where, column[roles["labels"]])
     elif marks:
-        several = [whole_numbers(labels_of(where, column[name])) for name in marks]
+        several = [whole_numbers(_as_digits(labels_of(where, column[name]))) for name in marks]
         if any(one.dtype.kind not in "iub" for one in several):
             raise UserError(f"{where} has columns {MARK}... that are not all 0 or 1; mend them.")
         labels, classes = np.stack(several, axis=1), tuple(name.removeprefix(MARK) for name in marks)
     files, splits = (texts(where, column[roles[r]], r) if r in roles else None for r in ("files", "splits"))
     return Rows(features, labels, files, splits, classes, (*of.notes,), of.told_apart)
+
+
+def _as_digits(marks: Array) -> Array:
+    """Return texts True and False, as pandas writes them, as 1 and 0; others as they are."""
+    if marks.dtype.kind != "U":
+        return marks
+    words = np.char.lower(marks)
+    return np.where(words == "true", "1", np.where(words == "false", "0", marks))
 
 
 def without_empty(rows: Rows) -> Rows:

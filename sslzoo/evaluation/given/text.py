@@ -1,6 +1,7 @@
 """Embeddings in CSV files, with a line of names above the rows."""
 
 import csv
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,12 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ...data.given.sheet import PARTED_BY, encoding, read_sheet, told_by_excel, without_missing
-from ...tools.errors import UserError
+from ...tools.errors import UserError, in_a_line
 from .rows import Array, Rows, check_once
-from .tables import MARK, feature_columns, labels_in, roles_of, rows_of_columns
+from .tables import MARK, FeatureColumns, feature_columns, labels_in, roles_of, rows_of_columns
 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
 START = 1 << 20  # bytes among which the line of names is looked for
+LIST = re.compile(r"\s*(\[.*\])?\s*", re.DOTALL)
+FRACTION = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
 DECIMAL_COMMA = re.compile(r"\s*-?\d*,\d+([eE][-+]?\d+)?\s*")
 
 
@@ -45,11 +48,16 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
     strange = {name: next((r[i] for r in first if not _is_number(r[i], commas)), None) for i, name in enumerate(head)}
     numeric = [name for name in head if strange[name] is None]
     roles = roles_of({role: name for role, name in columns.items() if role != "features"}, head, numeric, where)
-    roles.pop("features", None)
+    named = columns.get("features") or roles.pop("features", None)
     wordy = [name for name in head if name in roles.values() or name.startswith(MARK)]
     others = {name: repr(cell) for name, cell in strange.items() if cell is not None and name not in wordy}
-    of = feature_columns(where, [name for name in numeric if name not in wordy], columns.get("features"), others)
-    features = _numbers(layout, [head.index(name) for name in of.names])
+    lists = [name for name in others if all(LIST.fullmatch(row[head.index(name)]) for row in first)]
+    if own := named if named in lists else lists[0] if len(lists) == 1 and columns.get("features") is None else None:
+        of = FeatureColumns([own], [f"features are {own}, its only column of lists"] if own != named else [])
+        features = _lists(layout, head.index(own))
+    else:
+        of = feature_columns(where, [name for name in numeric if name not in wordy], columns.get("features"), others)
+        features = _numbers(layout, [head.index(name) for name in of.names])
     said = _cells(layout, None, [head.index(name) for name in wordy])
     column = {name: [row[i] for row in said] for i, name in enumerate(wordy)}
     notes = [*of.notes, *(["numbers have a decimal comma"] if commas else [])]
@@ -94,7 +102,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
     """Raise `UserError` for a first line that has no names of columns, or one twice."""
     if not any(names):
         raise UserError(f"{path} is empty; give a CSV with a line of names above its rows.")
-    if all(_is_number(name, False) for name in names):
+    if all(_is_number(name, False) for name in names) or any(FRACTION.fullmatch(name.strip()) for name in names):
         raise UserError(f"{path} begins with numbers, and its first line has to be the names of its columns; add one.")
     check_once(path, names)
 
@@ -133,6 +141,26 @@ def _numbers(layout: Layout, places: Sequence[int]) -> Array:
             raise UserError(
                 f"{layout.path} has a cell that is no number among its features ({error}); mend it."
             ) from None
+    return _narrowed(found)
+
+
+def _lists(layout: Layout, place: int) -> Array:
+    """Return a column of lists, as ``[0.1, 0.2]``, as numbers [N, D]; an empty cell is nan. Raises `UserError`."""
+    cells = [row[0] for row in _cells(layout, None, [place])]
+    try:
+        lists = [json.loads(cell) if cell.strip() else None for cell in cells]
+        width = len(next(one for one in lists if one is not None))
+        found = np.array([[np.nan] * width if one is None else one for one in lists], np.float64)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{layout.path} has lists in {layout.head[place]} that are not all of as many numbers, as [0.1, 0.2] "
+            f"({in_a_line(error)}); write them so, or a column for each number."
+        ) from None
+    return _narrowed(found)
+
+
+def _narrowed(found: Array) -> Array:
+    """Return numbers as float32 where the first rows have the digits that float32 is written with."""
     narrow = found[:LOOKED_AT].astype(np.float32)
     as_written = np.array([float(str(x)) for x in np.ravel(narrow)]).reshape(narrow.shape)
     same = np.array_equal(as_written, found[:LOOKED_AT], equal_nan=True)
