@@ -246,6 +246,15 @@ def test_a_table_is_read_however_a_spreadsheet_writes_it(tmp_path: Path, text: s
     assert any("decimal comma" in note for note in found.notes) == ("1,25" in text)
 
 
+@pytest.mark.parametrize("start", [0, 20])
+@pytest.mark.parametrize("parted_by", [",", ";"])
+def test_commas_that_part_thousands_are_no_decimal_ones(tmp_path: Path, start: int, parted_by: str) -> None:
+    rows = [["1.5", "2", "3"]] * (start + 1) + [['"1,234"', "3", "4"]] + [["1.5", "2", "3"]]
+    path = written(tmp_path / "t.csv", "\n".join(parted_by.join(row) for row in [["f0", "f1", "f2"], *rows]))
+    with pytest.raises(UserError, match=r"1,234"):
+        read(path, {})
+
+
 # ---- shards
 
 

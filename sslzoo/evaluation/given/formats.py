@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ TABLES: Mapping[str, Callable[[Path, Columns], Rows]] = {
 LABELS = {".csv": text.read_labels, ".tsv": text.read_labels, ".parquet": parquet.read_labels}
 WEIGHTS = (".pt", ".pth", ".safetensors")  # of which a file may hold a network's weights, too
 BESIDE = ("labels", "files", "splits")  # columns that a file of features may have
+MOST = 10_000  # names that are looked at to say why a folder is none of shards
 SHARDS = (".parquet", ".csv")  # of which a folder may hold many, in the order of the numbers in their names
 
 
@@ -59,10 +61,11 @@ def shards_of(path: Path) -> list[Path]:
 
 def beside_shards(folder: Path) -> str | None:
     """Return what in a folder of .parquet files is none of them; None where there are no such files."""
-    there = sorted(one for one in folder.rglob("*") if not one.name.startswith((".", "_")))
+    there = sorted(one for one in islice(folder.rglob("*"), MOST) if not one.name.startswith((".", "_")))
     if not any(suffix(one) == ".parquet" for one in there):
         return None
-    return next(str(one.relative_to(folder)) for one in there if one.is_dir() or suffix(one) != ".parquet")
+    others = (one for one in there if one.is_dir() or suffix(one) != ".parquet")
+    return next((str(one.relative_to(folder)) for one in others), None)
 
 
 def joined(shards: Sequence[Path], columns: Columns) -> Rows:

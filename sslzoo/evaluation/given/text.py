@@ -18,7 +18,7 @@ from .tables import MARK, FeatureColumns, feature_columns, labels_in, roles_of, 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
 START = 1 << 20  # bytes among which the line of names is looked for
 LIST = re.compile(r"\s*(\[.*\])?\s*", re.DOTALL)
-FRACTION = re.compile(r"[-+]?\d*\.\d+([eE][-+]?\d+)?")
+FRACTION = re.compile(r"\s*[-+]?\d*\.\d+([eE][-+]?\d+)?\s*")
 DECIMAL_COMMA = re.compile(r"\s*-?\d*,\d+([eE][-+]?\d+)?\s*")
 
 
@@ -43,7 +43,8 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
     head = layout.head
     if not (first := _cells(layout, LOOKED_AT)):
         return Rows(np.empty((0, 0), np.float32))
-    commas = layout.parted_by != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in first for cell in row)
+    commas, points = (any(kind.fullmatch(cell) for row in first for cell in row) for kind in (DECIMAL_COMMA, FRACTION))
+    commas = commas and not points and layout.parted_by != ","  # else they part thousands, and are no numbers
     layout = Layout(path, layout.encoding, layout.above, head, layout.parted_by, commas)
     strange = {name: next((r[i] for r in first if not _is_number(r[i], commas)), None) for i, name in enumerate(head)}
     numeric = [name for name in head if strange[name] is None]
@@ -102,7 +103,7 @@ def check_names(path: Path, names: Sequence[str]) -> None:
     """Raise `UserError` for a first line that has no names of columns, or one twice."""
     if not any(names):
         raise UserError(f"{path} is empty; give a CSV with a line of names above its rows.")
-    if all(_is_number(name, False) for name in names) or any(FRACTION.fullmatch(name.strip()) for name in names):
+    if all(_is_number(name, False) for name in names) or any(FRACTION.fullmatch(name) for name in names):
         raise UserError(f"{path} begins with numbers, and its first line has to be the names of its columns; add one.")
     check_once(path, names)
 
@@ -133,10 +134,10 @@ def _cells(layout: Layout, most: int | None, places: Sequence[int] | None = None
 def _numbers(layout: Layout, places: Sequence[int]) -> Array:
     """Return some columns of a CSV as numbers [N, D]; an empty cell is nan. Raises `UserError`."""
     try:
-        found = _loaded(layout, places, _with_point if layout.comma else None)
+        found = _loaded(layout, places, _with_comma if layout.comma else None)
     except ValueError:  # empty cells, it may be, which take ten times as long
         try:
-            found = _loaded(layout, places, _with_point)
+            found = _loaded(layout, places, _with_comma if layout.comma else _or_nan)
         except ValueError as error:
             raise UserError(
                 f"{layout.path} has a cell that is no number among its features ({error}); mend it."
@@ -175,9 +176,14 @@ def _loaded(layout: Layout, places: Sequence[int], read: Callable[[str], float] 
         )  # fmt: skip
 
 
-def _with_point(cell: str) -> float:
-    """Return the number of a cell, whose comma is a decimal one; nan of an empty cell."""
-    return float(cell.replace(",", ".")) if cell.strip() else np.nan
+def _or_nan(cell: str) -> float:
+    """Return the number of a cell; nan of an empty one."""
+    return float(cell) if cell.strip() else np.nan
+
+
+def _with_comma(cell: str) -> float:
+    """Return the number of a cell, whose comma is a decimal one; nan of an empty one."""
+    return _or_nan(cell.replace(",", "."))
 
 
 def _is_number(cell: str, comma: bool) -> bool:
