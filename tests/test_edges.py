@@ -61,7 +61,7 @@ ADVICE: list[tuple[list[str], str]] = [
     (["knn", "runs/nothing"], "There is no run runs/nothing; 'sslzoo runs' lists"),
     (["embed", "runs/nothing", "--out", "f.npz"], "There is no run runs/nothing"),
     (["search", "./nothing", "test:0"], "There is no run ./nothing"),
-    (["knn", "notes.txt"], "features come in an .npz"),
+    (["knn", "notes.txt"], "features come in .csv, .tsv, .parquet"),
     (["train", "simsiam", "+", "tau"], "write tau=VALUE, without a sign."),
     (["train", "simsiam", "-", "lr"], "write lr=VALUE, without a sign."),
     (["tarin"], "Error: No such command 'tarin' (did you mean 'train'?).\n"),

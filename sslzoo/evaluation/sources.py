@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from ..exchange import pretrained, weights
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools.bounds import check_numbers
-from ..tools.errors import UserError, within
+from ..tools.errors import UserError, listing, within
 from ..training import checkpoints, runs
 from ..training.machine import find_device
 from ..training.plan import Options, circumstances
@@ -167,8 +168,8 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         )
     if os.path.isdir(path):
         raise UserError(
-            f"{path} is no run directory, it has no run.json, and no folder of features either, it has no "
-            "train_features.npy; 'sslzoo runs' lists runs."
+            f"{path} is no run directory, since it has no run.json, and no folder of features; 'sslzoo runs' lists "
+            f"runs, and images are given with --data, as in 'sslzoo knn random --data {quote(str(path))}'."
         )
     if not options.usual:
         raise UserError(
@@ -190,8 +191,8 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         return Source(f"{name} ({options.backbone})", net)
     if os.path.isfile(path) and path.suffix != ".toml":
         raise UserError(
-            f"{name} is no source: features come in an .npz or a folder of .npy files, weights in a .safetensors, .pt "
-            "or .pth file."
+            f"{name} is no source: features come in {listing([*TABLES, *ARRAYS])}, weights in {listing(WEIGHTS)}; save "
+            "it as one of these."
         )
     if os.sep in name and not path.exists() and path.suffix != ".toml":
         raise UserError(f"There is no run {name}; 'sslzoo runs' lists those of a folder.")
