@@ -22,6 +22,7 @@ from sslzoo.data.unreadable import LIST_NAME, UnreadableImages
 from sslzoo.evaluation import encode, sources
 from sslzoo.evaluation.search import search
 from sslzoo.recipes.schema import View
+from sslzoo.tools.errors import UserError
 from sslzoo.tools.records import Misfit
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.run import resume
@@ -690,3 +691,13 @@ def test_check_reads_an_npz(tmp_path, loaded, run_cli):
     assert report["ok"]
     np.savez(tmp_path / "y.npz", train_images=images)
     assert run_cli("data", "check", str(tmp_path / "y.npz")).exit_code == 0
+
+
+@pytest.mark.parametrize("number", [1, 4])
+def test_a_set_of_which_nothing_can_be_read_says_so_and_not_that_it_is_too_small(tmp_path, number):
+    for name in ("ape", "bee"):
+        (tmp_path / name).mkdir()
+        for i in range(number):
+            (tmp_path / name / f"{i}.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=f"None of {2 * number} images can be read, first .*0.png"):
+        sets.load(str(tmp_path))

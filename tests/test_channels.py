@@ -18,6 +18,7 @@ from sslzoo.cli import main
 from sslzoo.data import sets
 from sslzoo.data.decoded.bands import npy
 from sslzoo.data.given.options import DataOptions
+from sslzoo.evaluation.sources import EmbedOptions, open_source
 from sslzoo.recipes.algebra import parse, resolve
 from sslzoo.views import pixels
 from sslzoo.views.batches import pipelines
@@ -247,3 +248,11 @@ def test_an_npy_is_numpys(kind: str, order: str) -> None:
     np.save(objects, np.array([None]), allow_pickle=True)
     with pytest.raises(ValueError, match=r"[Oo]bject arrays"):
         npy(objects.getvalue())
+
+
+def test_a_run_has_the_channels_that_it_was_trained_on(tmp_path: Path) -> None:
+    album(tmp_path / "set", 5, as_npy)
+    options = {"epochs": 1, "batch_size": 16, "device": "cpu", "backbone": "small", "image_size": 16, "range": "0,4095"}
+    run = sslzoo.train("simsiam", data=str(tmp_path / "set"), channels=5, out=str(tmp_path / "runs"), **options).run
+    with pytest.raises(sslzoo.UserError, match="was trained on 5 channels; leave --channels 4 out"):
+        open_source(run, EmbedOptions(channels=4))

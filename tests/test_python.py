@@ -417,6 +417,16 @@ def test_a_run_on_a_dataset_goes_on_where_it_is_given_again(folders, quick):
         sslzoo.resume(part.run, data=other)
 
 
+def test_two_datasets_of_one_class_are_two_sets(quick):
+    """A run's own data stay its own, whatever else was given since."""
+    sets = [[(Image.new("RGB", (16, 16), (i * 7 % 256, shade, i)), i % 2) for i in range(40)] for shade in (0, 200)]
+    runs = [sslzoo.train("simsiam", data=one, **{**quick, "limit": None}) for one in sets]
+    for run, data in zip(runs, sets, strict=True):
+        found = sslzoo.Run(run.run)
+        assert found.knn().to_json() | {"seconds": 0} == found.knn(data).to_json() | {"seconds": 0}
+    assert sslzoo.Run(runs[0].run).about.options.data != sslzoo.Run(runs[1].run).about.options.data
+
+
 def test_a_dataset_without_labels_trains(quick):
     pixels = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
     result = sslzoo.train("simsiam", data=torch.utils.data.TensorDataset(pixels), **{**quick, "limit": None})

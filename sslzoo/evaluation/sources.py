@@ -142,11 +142,13 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
+    if source.mean is not None and options.channels not in (None, own := source.channels or 3):
+        raise UserError(f"{name} was trained on {own} channels; leave --channels {options.channels} out.")
     data, size = shared_data([name], options), options.image_size or source.size
     once = options.memory == "auto" and sets.is_of_files(data.place)
     memory = "never" if once else options.memory
-    own, channels = options.range or source.range, options.channels or source.channels
-    dataset = sets.read(replace(data, image_size=size, memory=memory, range=own, channels=channels))
+    shown, channels = options.range or source.range, options.channels or source.channels
+    dataset = sets.read(replace(data, image_size=size, memory=memory, range=shown, channels=channels))
     if isinstance(source.net, Colours) and dataset.channels != 3:
         raise UserError(f"colours are of three channels, and the data have {dataset.channels}; leave colours out.")
     if source.net is not None and not isinstance(source.net, Colours):
