@@ -276,6 +276,7 @@ def test_the_transform_gives_what_the_evaluation_sees(quick, tmp_path):
         (lambda: sslzoo.train("simsiam", "digits"), r"train\(\) has too many positional arguments; give data= and"),
         (lambda: sslzoo.train(), "has no value for a required argument: 'expression'"),
         (lambda: sslzoo.embed("random", cached="no"), "cached cannot be 'no'; it is True or False"),
+        (lambda: sslzoo.resume(5), "run cannot be 5; it is a text or a path"),
         (lambda: sslzoo.search("random", 3), "images cannot be 3; give a file, or a list of them"),
         (lambda: sslzoo.search("random", ["a"], number="3"), "number cannot be '3'; it is a whole number"),
         (lambda: sslzoo.knn([[1]], [0], [[1]], [0], k=5), r"has no option 'k' \(did you mean 'ks'\?\)"),

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from inspect import BoundArguments, Parameter, Signature, signature
 from os import PathLike, fsdecode
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 
@@ -12,7 +13,9 @@ from .records import Misfit, fitted
 
 P = ParamSpec("P")
 T = TypeVar("T")
-WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "True or False", NoneType: "None"}
+WORDS = {
+    int: "a whole number", float: "a number", str: "a text", bool: "True or False", Path: "a path", NoneType: "None",
+}  # fmt: skip
 MANY = {int: "a list of whole numbers", float: "a list of numbers", str: "a list of texts"}
 
 
