@@ -134,6 +134,15 @@ def test_what_pandas_reads_as_missing_is_missing_and_said(tmp_path: Path) -> Non
     assert any(f"{len(words)} of label say #N/A or" in note for note in found.notes)
 
 
+def test_labels_in_a_file_of_their_own_are_missing_by_the_same_words(tmp_path: Path) -> None:
+    np.save(tmp_path / "b.npy", np.eye(3))
+    given = Given(tmp_path / "b.npy", written(tmp_path / "l.csv", "label\ncat\nNA\nnone\n"))
+    made = embedding_between(given, Reading())
+    assert (made.names, made.arrays["train_labels"].tolist()) == (("cat", "none"), [0, -1, 1])
+    assert made.note is not None
+    assert "1 of labels say NA, which counts as none" in made.note
+
+
 def test_spaces_around_labels_and_splits_are_none_of_theirs(tmp_path: Path) -> None:
     found = read(
         written(tmp_path / "t.csv", "file,f0,f1,label,split\n a.jpg,1,2, cat , train\nb.jpg,1,2,cat,test\n"), {}

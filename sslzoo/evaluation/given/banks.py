@@ -139,7 +139,8 @@ def labelled(rows: Rows, path: Path, labels: Path | None, columns: Columns) -> R
     """Return rows with the labels of a file: by the names of files where both have them, else by their order."""
     if labels is None:
         return rows
-    found, files = read_labels(labels, columns)
+    found, files, notes = read_labels(labels, columns)
+    rows = replace(rows, notes=(*rows.notes, *notes))
     if files is None or rows.files is None:
         if rows.unordered:
             raise UserError(

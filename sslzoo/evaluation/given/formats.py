@@ -12,7 +12,7 @@ from ...metrics.rows import allocate
 from ...tools.errors import UserError
 from . import named, parquet, text
 from .rows import Array, Rows, labels_of
-from .tables import NOTHING, note_on_empty, rows_with_features, without_empty
+from .tables import NOTHING, Labels, note_on_empty, rows_with_features, without_empty
 
 Columns = Mapping[str, str]  # the name of a column, or of an array, by its role
 
@@ -131,7 +131,7 @@ def _column(role: str, parts: Sequence[Array | None]) -> Array | None:
     return np.concatenate(there)
 
 
-def read_labels(path: Path, columns: Columns) -> tuple[Array, Array | None]:
+def read_labels(path: Path, columns: Columns) -> Labels:
     """Return the labels of a file, and the names of the files that they are of, if it has them. Raises `UserError`.
 
     It is a table with a column of labels, or an array of labels; of a text file each line is one.
@@ -139,7 +139,7 @@ def read_labels(path: Path, columns: Columns) -> tuple[Array, Array | None]:
     where = str(path)
     wanted = {role: name for role, name in columns.items() if role in ("labels", "files")}
     if suffix(path) == ".txt":
-        return labels_of(where, np.array(text.lines(path), dtype=np.str_)), None
+        return labels_of(where, np.array(text.lines(path), dtype=np.str_)), None, []
     if suffix(path) in LABELS:
         return LABELS[suffix(path)](path, wanted)
     if suffix(path) in ARRAYS:
@@ -151,5 +151,5 @@ def read_labels(path: Path, columns: Columns) -> tuple[Array, Array | None]:
         if name is None or name not in arrays:
             has = ", ".join(arrays)
             raise UserError(f"{path} has {has}, and no name says which are the labels; say --column labels=NAME.")
-        return labels_of(where, arrays[name]), None
+        return labels_of(where, arrays[name]), None, []
     raise UserError(f"{path} is no file of labels; they come in .txt, {', '.join([*ARRAYS, *TABLES])}.")

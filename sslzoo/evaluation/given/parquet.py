@@ -8,7 +8,7 @@ import numpy as np
 
 from ...tools.errors import UserError
 from .rows import Array, Rows, check_once, some
-from .tables import MARK, FeatureColumns, feature_columns, labels_in, roles_of, rows_of_columns
+from .tables import MARK, FeatureColumns, Labels, feature_columns, labels_in, roles_of, rows_of_columns
 
 
 def read(path: Path, columns: Mapping[str, str]) -> Rows:
@@ -58,7 +58,7 @@ def count(path: Path) -> int:
         raise UserError(f"{path} is no whole .parquet ({type(error).__name__}); save it anew.") from None
 
 
-def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
+def read_labels(path: Path, columns: Mapping[str, str]) -> Labels:
     """Return the labels of a .parquet, and the names of files beside them, if it has these. Raises `UserError`."""
     arrow, parquet = _needed_for(path)
     try:

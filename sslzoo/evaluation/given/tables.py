@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -14,6 +15,9 @@ MARK = "label:"  # what a column begins with of 0 and 1, of one of several label
 NUMBERED = re.compile(r"(.*?)[_.-]?(\d+)")
 NOTHING = "None of the rows has features; give some that do."
 INDEX = ("id", "ids", "idx", "index", "row", "__index_level_0__")  # names of columns that number rows; pandas' the last
+
+
+Labels: TypeAlias = tuple[Array, Array | None, list[str]]  # of rows, the names of their files where known, and notes
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,6 @@ class FeatureColumns:
     def told_apart(self) -> tuple[str, ...]:
         """The names, where they alone say which column is which."""
         return (*self.names,) if self.by_name else ()
-
-    def with_notes(self, notes: Sequence[str]) -> "FeatureColumns":
-        """Return the same columns with these notes."""
-        return replace(self, notes=notes)
 
 
 def roles_of(columns: Mapping[str, str], names: Sequence[str], numeric: Sequence[str], where: str) -> dict[str, str]:
@@ -149,7 +149,7 @@ def note_on_empty(kept: Rows, of: int) -> tuple[str, ...]:
     return (f"{gone} of {of} rows have no features and are left out",) if gone else ()
 
 
-def labels_in(where: str, found: Mapping[str, Array], columns: Mapping[str, str]) -> tuple[Array, Array | None]:
+def labels_in(where: str, found: Mapping[str, Array], columns: Mapping[str, str]) -> Labels:
     """Return the labels of a table, and the names of files beside them, if it has these. Raises `UserError`."""
     roles = chosen({role: name for role, name in columns.items() if name in found}, [*found], where)
     rest = [name for name in found if name not in roles.values()]
@@ -157,4 +157,4 @@ def labels_in(where: str, found: Mapping[str, Array], columns: Mapping[str, str]
     if name is None:
         raise UserError(f"{where} has {some([*found])}, and none is named label; say --column labels=NAME.")
     files = texts(where, found[roles["files"]], "files") if "files" in roles else None
-    return labels_of(where, found[name]), files
+    return labels_of(where, found[name]), files, []

@@ -4,7 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import numpy as np
 from ...data.given.sheet import PARTED_BY, encoding, read_sheet, told_by_excel, without_missing
 from ...tools.errors import UserError, in_a_line
 from .rows import Array, Rows, check_once
-from .tables import MARK, FeatureColumns, feature_columns, labels_in, roles_of, rows_of_columns
+from .tables import MARK, FeatureColumns, Labels, feature_columns, labels_in, roles_of, rows_of_columns
 
 LOOKED_AT = 16  # rows whose digits say whether they were float32
 START = 1 << 20  # bytes among which the line of names is looked for
@@ -45,7 +45,7 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
         return Rows(np.empty((0, 0), np.float32))
     commas, points = (any(kind.fullmatch(cell) for row in first for cell in row) for kind in (DECIMAL_COMMA, FRACTION))
     commas = commas and not points and layout.parted_by != ","  # else they part thousands, and are no numbers
-    layout = Layout(path, layout.encoding, layout.above, head, layout.parted_by, commas)
+    layout = replace(layout, comma=commas)
     strange = {name: next((r[i] for r in first if not _is_number(r[i], commas)), None) for i, name in enumerate(head)}
     numeric = [name for name in head if strange[name] is None]
     roles = roles_of({role: name for role, name in columns.items() if role != "features"}, head, numeric, where)
@@ -67,15 +67,17 @@ def read(path: Path, columns: Mapping[str, str]) -> Rows:
             column[name], missing = without_missing(name, column[name])
             notes += missing
     rows = {name: np.array(cells, dtype=np.str_) for name, cells in column.items()}
-    return rows_of_columns(where, features, roles, rows, of.with_notes(notes))
+    return rows_of_columns(where, features, roles, rows, replace(of, notes=notes))
 
 
-def read_labels(path: Path, columns: Mapping[str, str]) -> tuple[Array, Array | None]:
-    """Return the labels of a CSV, and the names of files beside them, if it has these. Raises `UserError`."""
+def read_labels(path: Path, columns: Mapping[str, str]) -> Labels:
+    """Return the labels of a CSV, the names of files beside them, if it has these, and notes. Raises `UserError`."""
     sheet = read_sheet(path, None, narrow=True)
     check_names(path, sheet.head)
     found = {name: np.array([row[i] for row in sheet.rows], dtype=np.str_) for i, name in enumerate(sheet.head)}
-    return labels_in(str(path), found, columns)
+    labels, files, _ = labels_in(str(path), found, columns)
+    cells, notes = without_missing("labels", labels.tolist())
+    return np.array(cells, dtype=np.str_), files, notes
 
 
 def layout_of(path: Path) -> Layout:
@@ -133,16 +135,13 @@ def _cells(layout: Layout, most: int | None, places: Sequence[int] | None = None
 
 def _numbers(layout: Layout, places: Sequence[int]) -> Array:
     """Return some columns of a CSV as numbers [N, D]; an empty cell is nan. Raises `UserError`."""
-    try:
-        found = _loaded(layout, places, _with_comma if layout.comma else None)
-    except ValueError:  # empty cells, it may be, which take ten times as long
+    why = ""
+    for read_cell in (_with_comma,) if layout.comma else (None, _or_nan):  # the last takes ten times as long
         try:
-            found = _loaded(layout, places, _with_comma if layout.comma else _or_nan)
-        except ValueError as error:
-            raise UserError(
-                f"{layout.path} has a cell that is no number among its features ({error}); mend it."
-            ) from None
-    return _narrowed(found)
+            return _narrowed(_loaded(layout, places, read_cell))
+        except ValueError as error:  # empty cells, it may be
+            why = str(error)
+    raise UserError(f"{layout.path} has a cell that is no number among its features ({why}); mend it.")
 
 
 def _lists(layout: Layout, place: int) -> Array:
