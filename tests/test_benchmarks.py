@@ -203,13 +203,17 @@ def test_compact_json_is_the_same_value() -> None:
 
 
 def test_what_a_newcomer_gets_is_above_the_better_of_two() -> None:
-    """Over two seeds .8 - .7 and .9 - .6 of one data set, and -.1 of another: +.200, -.100, +.050 on average."""
+    """Over two seeds .8 - .7 and .9 - .6 of one data set, and -.1 of another: +.200, -.100, +.050 on average.
+
+    The second seed took the first one's plan on a busy machine: its time is not one.
+    """
     numbers = [("a", 0, 0.8, 0.5, 0.7), ("a", 1, 0.9, 0.6, 0.4), ("b", 0, 0.2, 0.3, 0.1)]
     rows = [
         {
             "data": data, "seed": seed, "trained": trained, "untrained": untrained, "raw": raw, "method": "simclr",
-            "epochs": 48, "image_size": 64, "seconds": 290.0, "said": 280, "metric": "knn", "processor": "a CPU",
-            "commit": "abc", "versions": {"torch": "2"}, "more": "",
+            "epochs": 48, "image_size": 64, "seconds": 290.0 + 500 * seed, "said": None if seed else 280,
+            "metric": "knn", "processor": "a CPU", "commit": "abc", "versions": {"torch": "2"}, "more": "",
+            "same_plan": seed == 1,
         }
         for data, seed, trained, untrained, raw in numbers
     ]  # fmt: skip
