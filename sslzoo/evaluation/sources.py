@@ -163,7 +163,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
 def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
-        return _run(path, options)
+        return of_run(path, options)
     if os.path.isdir(path) and (other := beside_shards(path)) is not None:
         raise UserError(
             f"{path} is no folder of shards, since it holds {other} beside its .parquet files; move it elsewhere."
@@ -201,8 +201,8 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     return Source(name, None)
 
 
-def _run(path: Path, options: EmbedOptions) -> Source:
-    """Return a run's online backbone, or the layer and network of it that the options name."""
+def of_run(path: Path, options: EmbedOptions) -> Source:
+    """Return a run's online backbone, or the layer and network of it that the options name. Raises `UserError`."""
     about = runs.read_run(path)
     with within(str(path)):
         check_numbers(image_size=about.image_size)
