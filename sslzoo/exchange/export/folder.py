@@ -26,10 +26,12 @@ def check(out: Path, read: Sequence[Path], force: bool) -> None:
     if os.path.lexists(out) and not os.path.isdir(out):
         raise UserError(f"{out} is a file; give --out a folder.")
     try:
-        there = sorted(os.listdir(out)) if os.path.isdir(out) else []
-        os.path.lexists(out) or os.stat(out.parent)
-    except OSError as error:
-        raise UserError(f"{out} cannot be read ({reason(error)}); give --out another place.") from None
+        os.lstat(out)
+        there = sorted(os.listdir(out))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:  # a name that no folder can have, too
+        raise UserError(f"{out} cannot be written ({reason(error)}); give --out another place.") from None
     others = [name for name in there if name not in ours(out) and name not in PASSED_OVER]
     if others and not force:
         raise UserError(

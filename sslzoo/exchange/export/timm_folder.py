@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ...core.encoders import STEM, SmallNet
 from ...tools.errors import UserError, kind_and_words
-from . import pictures, sslzoo_small, stem
+from . import pictures, stem
+from .beside import sslzoo_small
 from .subject import Subject, Written, compared
 
 SMALL = "sslzoo_small"  # the architecture and its module's name
