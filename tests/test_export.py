@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,28 @@ def test_a_program_and_an_onnx_file_take_any_batch(
     for to in kinds:
         for key, features in expected.items():
             assert near(found[f"{to}_{key}"], features) <= most[to]
+
+
+@pytest.mark.parametrize(
+    ("name", "to"), [("small", "torch"), ("stem3", "hf"), ("stem7", "torchvision"), ("vit", "timm")]
+)
+def test_a_card_s_python_shows_any_picture_as_the_run_saw_it(
+    name: str, to: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To a grey level: by Pillow, of other sides, also one that lies on its side."""
+    monkeypatch.chdir(tmp_path)
+    kind = np.random.default_rng(7).integers(0, 255, (30, 20, 3), dtype=np.uint8)
+    straight = Image.fromarray(kind).resize((301, 443), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    straight.transpose(Image.Transpose.ROTATE_90).save("picture.jpg", "PNG", exif=exif)
+    sslzoo.export(runs[name], to=to, out="given")
+    names: dict[str, Any] = {}
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    exec(in_card(tmp_path / "given").partition("# or by")[0], names)
+    found, expected = names["features"].detach().numpy(), own(runs[name], straight)
+    assert near(found, expected) <= 0.01
+    assert nn.functional.cosine_similarity(torch.tensor(found), torch.tensor(expected)).item() >= 0.9999
 
 
 def test_the_target_network_and_the_projector_go_out(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -365,6 +388,20 @@ def test_nothing_is_left_of_an_export_that_fails(
             sslzoo.export(runs["small"], to="torch", out=out)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["given"] * there
+
+
+def test_what_a_kill_has_left_is_passed_over_and_removed_when_it_is_old(runs: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "given"
+    for place, age in ((tmp_path / ".1.2.tmp", 7200), (out / ".3.4.tmp", 7200), (out / ".5.6.tmp", 60)):
+        place.mkdir(parents=True)
+        (place / "model.pt2").write_text("half")
+        os.utime(place, (time.time() - age,) * 2)
+    sslzoo.export(runs["small"], to="timm", out=out)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".*.tmp")}
+    assert left == {".1.2.tmp", "given/.5.6.tmp"}
+    assert (out / "model.safetensors").is_file()
+    sslzoo.export(runs["small"], to="timm", out=tmp_path / "other")
+    assert not (tmp_path / ".1.2.tmp").exists()
 
 
 def _refusing(rename: Any, name: str) -> Any:

@@ -2,16 +2,18 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...tools.errors import UserError, listing
-from ...tools.files import is_ours, reason, temporary
+from ...tools.files import UNFINISHED, is_ours, reason, temporary
 from .formats import FILES
 
 CARD = "README.md"
 PASSED_OVER = ("__pycache__",)  # which Python writes beside a module of ours
+ABANDONED = 3600  # seconds after which a folder that is half-written belongs to a process that was killed
 
 
 def check(out: Path, read: Sequence[Path], force: bool) -> None:
@@ -32,7 +34,8 @@ def check(out: Path, read: Sequence[Path], force: bool) -> None:
         return
     except (OSError, ValueError) as error:  # a name that no folder can have, too
         raise UserError(f"{out} cannot be written ({reason(error)}); give --out another place.") from None
-    others = [name for name in there if name not in ours(out) and name not in PASSED_OVER]
+    kept = {*ours(out), *PASSED_OVER}
+    others = [name for name in there if name not in kept and not UNFINISHED.fullmatch(name)]
     if others and not force:
         raise UserError(
             f"{out} holds {listing_of(others)}, which sslzoo did not write; give --out another place, or --force to "
@@ -61,6 +64,7 @@ def filled(out: Path) -> Iterator[Path]:
     """
     there = os.path.isdir(out)
     stage = temporary(out / "x") if there else temporary(out)
+    _sweep(stage.parent)
     try:
         with _written(out):
             stage.mkdir()
@@ -72,6 +76,15 @@ def filled(out: Path) -> Iterator[Path]:
                 os.rename(stage, out)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove folders that processes which were killed have left half-written."""
+    with suppress(OSError):
+        for entry in os.scandir(parent):
+            old = UNFINISHED.fullmatch(entry.name) and time.time() - entry.stat().st_mtime > ABANDONED
+            if old and entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path, ignore_errors=True)
 
 
 @contextmanager

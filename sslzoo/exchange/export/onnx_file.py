@@ -16,10 +16,9 @@ TOLERANCE = 1e-4  # of features, as a part of the largest; another library adds 
 LARGEST = 1_900_000_000  # bytes of weights in one file, below the 2 GB of the format
 LOADED = """\
 import onnxruntime
-import torch
 {imports}
 net = onnxruntime.InferenceSession("{folder}/model.onnx")
-{images}(features,) = net.run(None, {{"images": images.numpy()}})  # [N, {width}]
+{images}(features,) = net.run(None, {{"images": images}})  # [N, {width}]
 """
 
 
@@ -51,7 +50,7 @@ def write(subject: Subject, folder: Path, shown: str) -> Written:
         found, width = compared(subject, lambda pixels: net(traced.shown(subject, pixels)), TOLERANCE)
     if not alone <= TOLERANCE:
         raise UserError(f"onnxruntime gives other features of one image (by {alone:.1e}); use --to torch or timm.")
-    imports, images = pictures.transform(subject, normalise=not subject.normalise)
+    imports, images = pictures.arrays(subject, normalise=not subject.normalise)
     usage = LOADED.format(folder=shown, imports=imports, images=images, width=width)
     notes = traced.notes(subject, axes, tried)
     return Written(usage, max(found, alone), width, subject.size, "bilinear", axes, tried, notes)

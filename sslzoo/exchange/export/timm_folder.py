@@ -28,14 +28,7 @@ net = timm.create_model("local-dir:{folder}", pretrained=True, num_classes=0).ev
 """
 PICTURE = """\
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(net))
-image = {opened}
-{first}images = transform(image)[None]
-"""
-FIRST = """\
-scale = {size} / min(image.size)  # first to {size} px, as in training; `transform` then repeats pixels, to {large} px
-image = image.resize([max({size}, round(scale * length)) for length in image.size], Image.Resampling.BILINEAR)
-left, top = ((length - {size}) // 2 for length in image.size)
-image = image.crop((left, top, left + {size}, top + {size}))
+{square}images = transform(image)[None]{repeats}
 """
 
 
@@ -78,10 +71,15 @@ def write(subject: Subject, folder: Path, shown: str) -> Written:
         before = "import sys\n\n"
         after = f'\nsys.path.insert(0, "{shown}")\nimport {SMALL}  # which tells timm of the net\n'
         notes.append(f"timm has no such net: {SMALL}.py, beside the weights, has it, and is imported first.")
-    first = "" if scale == 1 else FIRST.format(size=subject.size, large=size)
-    imports, images = pictures.transform(subject, normalise=True)
-    if imports:
-        imports, images = pictures.IMPORTS, PICTURE.format(opened=pictures.opened(subject), first=first)
+    imports, images = pictures.arrays(subject, normalise=True)
+    if (square := pictures.square(subject)) is not None:
+        repeats = "" if scale == 1 else f"  # which repeats pixels, to {size} px"
+        imports, images = "from PIL import Image, ImageOps\n", PICTURE.format(square=square, repeats=repeats)
+    else:
+        images += "images = torch.from_numpy(images)" + (
+            ".repeat_interleave(4, 2).repeat_interleave(4, 3)" * (scale > 1)
+        )
+        images += "\n"
     usage = LOADED.format(before=before, imports=imports, after=after, folder=shown, images=images, width=width)
     return Written(usage, found, width, size, interpolation, ("batch",), [(size, size)], notes)
 

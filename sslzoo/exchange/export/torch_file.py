@@ -13,10 +13,10 @@ from .subject import TOLERANCE, Subject, Written, compared
 
 FILE = "model.pt2"
 LOADED = """\
-import torch
-{imports}
+{imports}import torch
+
 net = torch.export.load("{folder}/model.pt2").module()
-{images}features = net(images)  # [N, {width}]
+{images}features = net(torch.from_numpy(images))  # [N, {width}]
 """
 
 
@@ -41,6 +41,6 @@ def write(subject: Subject, folder: Path, shown: str) -> Written:
                 f"torch.export cannot trace {subject.backbone} ({kind_and_words(error)}); use --to timm."
             ) from None
         found, width = compared(subject, lambda pixels: net(traced.shown(subject, pixels)))
-    imports, images = pictures.transform(subject, normalise=not subject.normalise)
+    imports, images = pictures.arrays(subject, normalise=not subject.normalise)
     usage = LOADED.format(folder=shown, imports=imports, images=images, width=width)
     return Written(usage, found, width, subject.size, "bilinear", axes, tried, traced.notes(subject, axes, tried))

@@ -43,7 +43,7 @@ net = torchvision.models.{name}({arguments})
 {changes}net.load_state_dict(torch.load("{folder}/model.pth", weights_only=True))
 net.eval()
 {images}with torch.no_grad():
-    features = net(images)  # [N, {width}]
+    features = net(torch.from_numpy(images))  # [N, {width}]
 """
 
 
@@ -87,7 +87,7 @@ def write(subject: Subject, folder: Path, shown: str) -> Written:
             f"torchvision's {name} has other parts than {subject.backbone} as it was trained; use --to timm."
         ) from None
     found, width = compared(subject, lambda pixels: cast(Tensor, net.eval()(subject.normalised(pixels))))
-    imports, images = pictures.transform(subject, normalise=True)
+    imports, images = pictures.arrays(subject, normalise=True)
     usage = LOADED.format(
         name=name, arguments=arguments, changes=changes, folder=shown, imports=imports, images=images,
         width=width,
