@@ -644,6 +644,8 @@ TABLE: dict[str, list[Any]] = {
         ("export true-run --to hf --out d", "transformers cannot build it from a folder"),
         ("export true-run --to timm --out d --licence 'mit or so'", "--licence cannot be 'mit or so'"),
         ("export true-run --to torch --out d --push me/net", "--push takes a folder of timm's"),
+        ("export true-run --to timm --out d --push me/my/net", "--push cannot be 'me/my/net'"),
+        ("export true-run --to hf --out d --push ''", "--push cannot be ''"),
         ("export true-run --to timm --out text.txt", "text.txt is a file"),
         ("export true-run --to timm --out text.txt/d", "There is no folder text.txt"),
         ("export true-run --to timm --out gone/d", "There is no folder gone"),

@@ -22,7 +22,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 import sslzoo
 from sslzoo.core.encoders import build, flat
 from sslzoo.evaluation.exporting import wilson
-from sslzoo.exchange.export import stem, torchvision_file, traced
+from sslzoo.exchange.export import onnx_file, stem, torchvision_file, traced
 from sslzoo.exchange.export.formats import FORMATS
 from sslzoo.exchange.export.subject import Subject
 
@@ -454,6 +454,26 @@ def test_the_command_prints_one_object(runs: dict[str, Path], tmp_path: Path) ->
     found = json.loads(ran.stdout)
     assert found["files"] == {path.name: path.stat().st_size for path in (tmp_path / "given").iterdir()}
     assert found["difference"] <= ONNX
+
+
+def test_weights_too_large_for_one_file_lie_beside_it(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And are found there once the folder has its name, and gone with the next export."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("sslzoo.exchange.export.onnx_file.LARGEST", 1000)
+    made = sslzoo.export(runs["small"], to="onnx", out=tmp_path / "given")
+    assert {*made.files} == {"README.md", "model.onnx", "model.onnx.data"}
+    assert made.files["model.onnx"] < made.files["model.onnx.data"]
+    run = onnx_file.run(tmp_path / "given/model.onnx")
+    opened = sslzoo.Run(runs["small"])
+    mean, std = (torch.tensor(x)[:, None, None] for x in (opened.about.mean, opened.about.std))
+    pixels = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert near(run(pixels).numpy(), opened.encoder((pixels - mean) / std).numpy()) <= ONNX
+    sslzoo.export(runs["small"], to="timm", out=tmp_path / "given")
+    assert not (tmp_path / "given/model.onnx.data").exists()
 
 
 def test_the_help_names_every_format(run_cli: Any) -> None:

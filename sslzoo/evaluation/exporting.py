@@ -144,6 +144,10 @@ def _check(
         raise UserError(
             f"--push takes a folder of timm's to the Hub; use --to timm or hf, or leave it out of --to {to}."
         )
+    if push is not None:
+        from ..exchange.export import hub
+
+        hub.check(push)
     missing = [name for name in kind.needs if find_spec(name) is None]
     if missing:
         raise UserError(f"--to {to} needs {listing(missing)}; pip install 'sslzoo[{kind.extra}]' brings it.")

@@ -13,6 +13,17 @@ from .formats import FILES
 BY_TIMM = ("model.safetensors",)  # of a folder's files; the others are ours
 
 
+def check(repository: str) -> None:
+    """Raise `UserError` for what is no name of a repository."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repository)
+    except HFValidationError:
+        raise UserError(f"--push cannot be {repository!r:.80}; give NAME or OWNER/NAME, as in me/my-encoder.") from None
+
+
 def push(folder: Path, repository: str) -> str:
     """Push the net of a folder and the files beside it, and return the address of what is there then.
 
@@ -39,8 +50,6 @@ def _why(error: Exception) -> str:
         return "the Hub knows no token of yours: log in with 'hf auth login', or set HF_TOKEN"
     if status == 403:
         return "your token may not write there: give it that right, or push to another name"
-    if kind == "HFValidationError":
-        return "that is no name of a repository: it is NAME or OWNER/NAME"
     if isinstance(error, OSError) or any(word in kind for word in ("Connect", "Timeout", "Offline", "Network")):
         return f"the Hub does not answer, {kind}: see that there is a network, and try again"
     return kind_and_words(error)
