@@ -29,7 +29,7 @@ from cost import Cluster, Link
 from ranks_page import page
 from torch.profiler import ProfilerActivity, profile
 
-from sslzoo.core.encoders import build
+from sslzoo.core.backbones import build
 from sslzoo.core.siamese import Siamese
 from sslzoo.processes import agree, batchnorm, collectives
 from sslzoo.recipes.algebra import parse

@@ -132,7 +132,7 @@ def joined(**parts: nn.Module | Mapping[str, Tensor]) -> State:
 def mlp(
     *widths: int, bias: bool = True, last_norm: bool | None = None, relu: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear, batch norm, activation for each width, then a last linear, whose batch norm is affine or not, or missing."""
+    """Linear, batch norm, activation for each width, then a last linear, whose norm is affine or not, or missing."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
@@ -328,7 +328,7 @@ class Vit(nn.Module):
 
 
 def waves(width: int, grid: int) -> Tensor:
-    """Fixed position embeddings [1, grid * grid + 1, width]: sines and cosines of columns, then of rows; 0 for class."""
+    """Fixed position embeddings [1, grid * grid + 1, width]: sines and cosines of columns, then rows; 0 for class."""
     steps = torch.arange(grid, dtype=torch.float32)
     angles = torch.outer(steps, 10000.0 ** -(torch.arange(width // 4) / (width // 4)))  # [grid, width / 4]
     wave = torch.cat([angles.sin(), angles.cos()], dim=1)

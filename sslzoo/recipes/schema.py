@@ -249,7 +249,7 @@ class Training:
 
     epochs: int = knob(200, "epochs", large=100, bounds=(1, LONGEST))
     batch_size: int = knob(256, "images in a batch", bounds=(2, LONGEST))
-    backbone: str = knob("resnet18", "timm's name, or 'small' for the net of encoders.py", large="resnet50")
+    backbone: str = knob("resnet18", "timm's name, or 'small' for the net of four layers", large="resnet50")
 
 
 TABLES: dict[str, type] = {

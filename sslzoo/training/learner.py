@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.encoders import DRAWING, build, check_size, synchronized
+from ..core.backbones import DRAWING, build, synchronized
+from ..core.encoders import check_size
 from ..core.siamese import Siamese
-from ..exchange import weights
+from ..exchange import opening
 from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
@@ -32,7 +33,7 @@ class Learner:
             torch.manual_seed(options.seed)
             encoder = build(recipe.training.backbone, plan.data.size, channels=plan.data.channels)
             if options.init is not None:
-                weights.load_weights(encoder, Path(options.init))
+                opening.load_weights(encoder, Path(options.init))
             for size in {size for _, size in batches.pipelines} - {plan.data.size}:
                 mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
                 check_size(encoder, recipe.training.backbone, size, mend, plan.data.channels)

@@ -7,7 +7,7 @@ from typing import Self, get_args, get_type_hints
 
 import torch
 
-from ..core import encoders
+from ..core import backbones
 from ..data import sets
 from ..data.given.options import DataOptions
 from ..data.splits import Dataset
@@ -259,7 +259,7 @@ def circumstances(
 
 def check(recipe: Recipe, samples: int) -> None:
     """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
-    encoders.check(recipe.training.backbone)
+    backbones.check(recipe.training.backbone)
     if samples < 2:
         raise UserError("One image is too few to train on; give two or more.")
     if recipe.training.batch_size > samples:

@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import nn
 
-from ..core.encoders import build
+from ..core.backbones import build
 from ..data.contents.identity import Identity
-from ..exchange import weights
+from ..exchange import opening, weights
 from ..processes import collectives
 from ..processes.launched import restart_count
 from ..recipes.plugins import Plugin, loaded, require
@@ -276,7 +276,7 @@ def encoder(run: str | Path) -> nn.Module:
         model = build(about.backbone, about.image_size, channels=len(about.mean))
     file = path / "encoder.safetensors"
     try:
-        weights.load_weights(model, file)
+        opening.load_weights(model, file)
     except UserError as error:
         again = f"'sslzoo train --resume {path}' writes it anew" if (path / checkpoints.name(0)).is_file() else ""
         raise UserError(f"{str(error).partition(';')[0].rstrip('.')}; {again or 'train it anew'}.") from None

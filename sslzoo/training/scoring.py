@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.encoders import build
+from ..core.backbones import build
 from ..data.splits import Dataset, Split, lacking, leak, leaked
 from ..metrics.knn import KS, knn
 from ..processes import agree, collectives
