@@ -38,7 +38,8 @@ from sslzoo.recipes.recipe import Recipe, method_names
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import versions
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("simsiam", "byol", "simclr", "swav", "vicreg", "dino")

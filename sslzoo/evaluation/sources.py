@@ -27,7 +27,8 @@ from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, listing, within
 from ..training import checkpoints, runs
 from ..training.machine import find_device
-from ..training.plan import Options, circumstances
+from ..training.options import Options
+from ..training.plan import circumstances
 from ..views.colours import Colours
 from ..views.features import raw_size
 from .embedding import holds_features
@@ -268,7 +269,7 @@ def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch
     """Return a fresh backbone: the default one, or that of an expression."""
     here = circumstances(dataset, device)
     recipe = None if name == "random" else resolve_here(parse(name), here)
-    backbone = backbone_for(here) if recipe is None else recipe.training.backbone
+    backbone = backbone_for(here) if recipe is None else backbones.backbone_of(recipe)
     with backbones.DRAWING:
         torch.manual_seed(options.seed)
         net = backbones.build(options.backbone or backbone, dataset.size, channels=dataset.channels)

@@ -17,6 +17,7 @@ from .networks import SHOWN, below, by_names, choose, fit, networks, nothing, to
 from .transform import Transform
 from .weights import ENCODER, Weights, metadata
 
+CHECKPOINT = "last.pt"  # of a run
 SIZES = (8, 4096)  # px of a view that a file may ask for
 
 
@@ -25,8 +26,8 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
 
     The backbone is told from the shapes of the weights, unless ``backbone`` names one; ``network`` is that of `choose`.
     """
-    path = file_of(path)
-    contents, own = files.read(path), metadata(path)
+    path = file_of(path, network)
+    contents, own = files.read(path), metadata(path) or metadata(path.parent / ENCODER)
     named = backbone or _text(own.get("backbone"))
     if networks(contents):
         chosen, others = choose(contents, network)
@@ -73,9 +74,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
         raise UserError(f"{path} does not fit the backbone ({why}); give the --backbone that it was trained with.")
 
 
-def file_of(path: Path) -> Path:
-    """Return the file of weights that a path means: of a run, its encoder."""
-    return path / ENCODER if os.path.isdir(path) and not files.is_weights_file(path) else path
+def file_of(path: Path, network: str | None = None) -> Path:
+    """Return the file of weights that a path means: of a run its encoder, or its checkpoint, which has all networks."""
+    if not os.path.isdir(path) or files.is_weights_file(path):
+        return path
+    whole = path / CHECKPOINT
+    wanted = network == "target" or not os.path.isfile(path / ENCODER)
+    return whole if wanted and os.path.isfile(whole) else path / ENCODER
 
 
 def with_stem(backbone: str, shaped: str) -> str:

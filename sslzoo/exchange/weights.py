@@ -10,6 +10,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from timm.layers import resample_abs_pos_embed
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from ..core.backbones import STEM, build
@@ -54,6 +55,9 @@ class Weights:
         """Load the weights into a backbone; position embeddings are resampled for its views. Raises `UserError`."""
         own = net.state_dict()
         state = {key: value.float() if value.is_floating_point() else value for key, value in self.state.items()}
+        first = next((key for key, value in state.items() if value.ndim == 4), None)
+        if first in own and own[first].ndim == 4 and own[first].shape[1] != state[first].shape[1] == 3:
+            state[first] = adapt_input_conv(own[first].shape[1], state[first])  # to images of other channels
         if "pos_embed" in state and "pos_embed" in own:
             state["pos_embed"] = resampled(state["pos_embed"], net, own["pos_embed"])
         state |= {key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in state}
@@ -97,7 +101,12 @@ def resampled(embeddings: Tensor, net: nn.Module, own: Tensor) -> Tensor:
 
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a backbone's weights as safetensors, with what is needed to use them as its metadata."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    save_state(path, encoder.state_dict(), metadata)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write weights as `save_encoder` does."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write(path, _ordered(save(weights, {key: json.dumps(value) for key, value in metadata.items()})))
 
 

@@ -19,6 +19,7 @@ from .schema import (
     SWITCHES,
     TABLES,
     Clustering,
+    Encoder,
     Heads,
     Loss,
     Memory,
@@ -78,6 +79,7 @@ class Recipe:
     method: str | None
     switches: Switches
     scale: str
+    encoder: Encoder
     heads: Heads
     optimizer: Optimizer
     target: Target

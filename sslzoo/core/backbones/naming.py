@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from ...recipes import plugins
+from ...recipes.recipe import Recipe
 from ...recipes.schema import Value
 from ...tools.errors import UserError, listing
 
@@ -67,3 +68,13 @@ def _value(text: str) -> Value:
         except ValueError:
             continue
     return text
+
+
+def backbone_of(recipe: Recipe) -> str:
+    """Return a recipe's backbone with what the recipe chooses of it, as arguments of timm's models."""
+    chosen, asked = recipe.encoder, Backbone.parse(recipe.training.backbone)
+    given: dict[str, Value] = {"init_values": chosen.layer_scale, "drop_path_rate": chosen.drop_path}
+    if chosen.pool != "default":
+        given["global_pool"] = chosen.pool
+    args = {**asked.args, **{key: value for key, value in given.items() if value}}
+    return str(Backbone(asked.name, args, asked.stem, asked.norm_eps))
