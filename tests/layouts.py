@@ -26,6 +26,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
@@ -132,7 +133,7 @@ def joined(**parts: nn.Module | Mapping[str, Tensor]) -> State:
 def mlp(
     *widths: int, bias: bool = True, last_norm: bool | None = None, relu: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear, batch norm, activation for each width, then a last linear, whose batch norm is affine or not, or missing."""
+    """Linear, batch norm, activation for each width, then a last linear with a batch norm, affine or not, or none."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
@@ -211,7 +212,8 @@ def exclude_bias_and_norm(p: Tensor) -> bool:
 exclude_bias_and_norm.__module__ = "__main__"  # the scripts of Barlow Twins and VICReg define it where they run
 EmbeddingModel = stand_in("lightly_train._models.embedding_model.EmbeddingModel", nn.Module)
 ResNetModelWrapper = stand_in("lightly_train._models.torchvision.resnet.ResNetModelWrapper", nn.Module)
-STRANGERS = (exclude_bias_and_norm, EmbeddingModel, ResNetModelWrapper)
+HistoryBuffer = stand_in("mmengine.logging.history_buffer.HistoryBuffer")
+STRANGERS = (exclude_bias_and_norm, EmbeddingModel, ResNetModelWrapper, HistoryBuffer)
 
 
 @contextmanager
@@ -229,11 +231,22 @@ def strangers() -> Iterator[None]:
     finally:
         del sys.modules["__main__"].exclude_bias_and_norm
         for name in set(sys.modules) - set(before):
-            if name.startswith("lightly_train"):
+            if name.startswith(("lightly_train", "mmengine")):
                 del sys.modules[name]
 
 
 # ---- encoders
+
+
+@torch.no_grad()
+def calm(net: nn.Module) -> nn.Module:
+    """The ResNet with scales at the ends of its blocks such that features stay near 1 and unlike images unlike."""
+    for name, module in net.named_modules():
+        if hasattr(module, "downsample"):
+            module.get_submodule("bn3" if hasattr(module, "bn3") else "bn2").weight.mul_(0.5)
+        if name.endswith("downsample.1"):
+            module.weight.mul_(1.3)
+    return net
 
 
 def residual(depth: int, g: torch.Generator, stem: str = "7x7", padding: int = 1) -> nn.Module:
@@ -242,7 +255,7 @@ def residual(depth: int, g: torch.Generator, stem: str = "7x7", padding: int = 1
     net.fc = nn.Identity()
     if stem == "3x3":
         net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, padding, bias=False), nn.Identity()
-    return drawn(net, g)
+    return calm(drawn(net, g))
 
 
 def padded(depth: int, g: torch.Generator) -> nn.Module:
@@ -328,7 +341,7 @@ class Vit(nn.Module):
 
 
 def waves(width: int, grid: int) -> Tensor:
-    """Fixed position embeddings [1, grid * grid + 1, width]: sines and cosines of columns, then of rows; 0 for class."""
+    """Fixed position embeddings [1, grid * grid + 1, width]: sine and cosine of columns, then of rows; 0 for class."""
     steps = torch.arange(grid, dtype=torch.float32)
     angles = torch.outer(steps, 10000.0 ** -(torch.arange(width // 4) / (width // 4)))  # [grid, width / 4]
     wave = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -498,15 +511,44 @@ def neck(g: torch.Generator, *widths: int) -> nn.Module:
     return drawn(nn.ModuleDict(dict(zip(("fc0", "bn0", "fc1"), layers, strict=True))), g)
 
 
-@layout
-def byol_mmselfsup(folder: Path) -> Made:
-    g = seeded("byol_mmselfsup")
+def mmselfsup(g: torch.Generator) -> tuple[nn.Module, State]:
     net, top = residual(18, g), neck(g, 512, 64, 32)
     target = {"steps": torch.tensor(1000)} | joined(module=joined(**{"0": moved(net, g), "1": moved(top, g)}))
     state = joined(backbone=net, neck=top, head=joined(predictor=neck(g, 32, 64, 32)), target_net=target)
-    meta = {"epoch": 200, "iter": 1000, "mmengine_version": "0.7.0", "time": "20230101_000000", "seed": 0}
-    value = {"meta": meta, "state_dict": state, "optimizer": sgd(state)}
+    return net, state
+
+
+META = {"epoch": 200, "iter": 1000, "mmengine_version": "0.7.0", "time": "20230101_000000", "seed": 0}
+
+
+@layout
+def byol_mmselfsup(folder: Path) -> Made:
+    net, state = mmselfsup(seeded("byol_mmselfsup"))
+    value = {"meta": META, "state_dict": state, "optimizer": sgd(state)}
     return Made(saved(value, folder / "epoch_200.pth"), given(net), 224, stem="7x7")
+
+
+NUMPY = "numpy._core" if hasattr(np, "_core") else "numpy.core"
+FOREIGN["byol_mmselfsup_training"] = {
+    *(
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        f"{NUMPY}.multiarray._reconstruct",
+        "numpy.ndarray",
+        "numpy.dtype",
+    ),
+}
+
+
+@layout
+def byol_mmselfsup_training(folder: Path) -> Made:
+    """As mmengine's runner writes it (mmengine/runner/runner.py): histories of losses are objects of mmengine's own."""
+    net, state = mmselfsup(seeded("byol_mmselfsup_training"))
+    history = HistoryBuffer()
+    history._log_history, history._count_history = np.array([0.5, 0.4]), np.array([1, 1])
+    hub = {"log_scalars": OrderedDict({"train/loss": history}), "runtime_info": {"epoch": 200}, "resumed_keys": {}}
+    value = {"meta": META, "state_dict": state, "message_hub": hub, "optimizer": sgd(state)}
+    with strangers():
+        return Made(saved(value, folder / "epoch_200.pth"), given(net), 224, stem="7x7")
 
 
 # ---- DINO: facebookresearch/dino, main_dino.py (wrapper; only the student of a ViT is under DDP, both of a ResNet
@@ -785,7 +827,8 @@ def lightly_train_checkpoint(folder: Path) -> Made:
         embedding_model=joined(wrapped_model=joined(_features=net)), projection_head=lightly_head(g, 512, 64, 32)
     )
     model = torchvision.models.resnet18()
-    model.load_state_dict(net.state_dict(), strict=False)
+    model.fc = drawn(nn.Linear(512, 1000), g)
+    model.load_state_dict(joined(_=net, fc=model.fc))
     wrapper, embedding = ResNetModelWrapper(), EmbeddingModel()
     wrapper._features = nn.ModuleDict(OrderedDict(list(model.named_children())[:-2]))
     embedding.wrapped_model, embedding.embed_head = wrapper, nn.Identity()
@@ -820,7 +863,7 @@ def lightly_train_exported(folder: Path) -> Made:
 
 
 def timm_model(name: str, g: torch.Generator) -> tuple[nn.Module, Features]:
-    model = drawn(timm.create_model(name), g)
+    model = calm(drawn(timm.create_model(name), g))
 
     def features(x: Tensor) -> Tensor:
         with torch.no_grad():
