@@ -357,10 +357,11 @@ def at_waves(vit: Vit, grid: int = 14) -> Vit:
 class DINOHead(nn.Module):
     """DINO's head, whose last layer has weight norm of the old kind: weight_g and weight_v."""
 
-    def __init__(self, width: int, out: int = 64, hidden: int = 128, bottleneck: int = 32) -> None:
+    def __init__(self, width: int, name: str = "mlp", out: int = 64, hidden: int = 128, bottleneck: int = 32) -> None:
         super().__init__()
         gelu, middle = nn.GELU(), nn.Linear(hidden, hidden)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), gelu, middle, gelu, nn.Linear(hidden, bottleneck))
+        layers = nn.Sequential(nn.Linear(width, hidden), gelu, middle, gelu, nn.Linear(hidden, bottleneck))
+        self.add_module(name, layers)
         self.last_layer = nn.ParameterDict(
             {"weight_g": torch.ones(out, 1), "weight_v": torch.zeros(out, bottleneck)}  # keys are what matters here
         )
@@ -761,6 +762,16 @@ def solo_learn_imagenet(folder: Path) -> Made:
     return Made(solo_learn(folder, g, net), given(net), 224, stem="7x7")
 
 
+@layout
+def solo_learn_early(folder: Path) -> Made:
+    """Of its release 1.0.2, whose backbone was named encoder."""
+    net = residual(18, g := seeded("solo_learn_early"))
+    state = joined(encoder=net, classifier=drawn(nn.Linear(512, 100), g), momentum_encoder=moved(net, g))
+    projector = drawn(mlp(512, 64, 32), g)
+    state |= joined(projector=projector, momentum_projector=moved(projector, g), predictor=drawn(mlp(32, 64, 32), g))
+    return Made(saved(lightning(state), folder / "byol-imagenet100-3rvu1bpx-ep=399.ckpt"), given(net), 224, stem="7x7")
+
+
 UNTOLD["solo_learn_cifar"] = "the 3x3 stem pads 2 pixels, not 1, so that 32 pixels become 34"
 
 
@@ -841,7 +852,7 @@ def lightly_train_checkpoint(folder: Path) -> Made:
 def lightly_train_dino_weights(folder: Path) -> Made:
     """The state dict of its DINO with a timm ViT, in Lightning's wrapper without the whole modules."""
     net = drawn(Vit(192), g := seeded("lightly_train_dino_weights"))
-    head = drawn(DINOHead(192), g)
+    head = drawn(DINOHead(192, "layers"), g)
     models = {"teacher": (net, head), "student": (moved(net, g), moved(head, g))}
     state: State = OrderedDict()
     for who, (encoder, top) in models.items():
@@ -1021,7 +1032,9 @@ def hf_shards(folder: Path, state: State, stem: str, end: str) -> None:
 
 def hf_vit(folder: Path, name: str, architecture: str) -> tuple[Vit, State]:
     vit = drawn(Vit(192, eps=1e-12), seeded(name))
-    hf_config(folder, "vit", architecture, vit, intermediate_size=768)
+    labels = {str(i): f"LABEL_{i}" for i in range(10)} if "Classification" in architecture else {}
+    extra = {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}} if labels else {}
+    hf_config(folder, "vit", architecture, vit, intermediate_size=768, **extra)
     return vit, hf(vit.state_dict(), HF_VIT)
 
 

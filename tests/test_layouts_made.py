@@ -97,6 +97,7 @@ CITED: dict[str, tuple[str | None, list[str]]] = {  # the entry of a wrapper tha
     ),
     "lightly_benchmark": (S, under("backbone.", RESNET, "online_classifier.classification_head.weight")),
     "solo_learn_imagenet": (S, under("backbone.", RESNET, "classifier.bias", "momentum_backbone.conv1.weight")),
+    "solo_learn_early": (S, under("encoder.", RESNET, "classifier.bias", "momentum_encoder.conv1.weight")),
     "solo_learn_cifar": (S, under("backbone.", RESNET, "projector.0.weight", "momentum_projector.3.bias")),
     "stable_pretraining_simclr": (S, under("backbone.", RESNET, "callbacks_modules.linear_probe.weight")),
     "stable_pretraining_byol": (
@@ -109,7 +110,7 @@ CITED: dict[str, tuple[str | None, list[str]]] = {  # the entry of a wrapper tha
     "lightly_train_dino_weights": (
         *(
             S,
-            under("teacher_embedding_model.wrapped_model._model.", VIT, "student_projection_head.last_layer.weight_g"),
+            under("teacher_embedding_model.wrapped_model._model.", VIT, "student_projection_head.layers.4.bias"),
         ),
     ),
     "lightly_train_exported": (None, under("", RESNET, "fc.weight")),
