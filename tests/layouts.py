@@ -33,6 +33,7 @@ import torchvision
 from safetensors.torch import save_file
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
 
 State = OrderedDict[str, Tensor]
 Features = Callable[[Tensor], Tensor]
@@ -277,8 +278,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(n, tokens, width))
+        x = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(n, tokens, width))
 
 
 class Scale(nn.Module):
@@ -793,7 +794,9 @@ WORKING_DIR = {"hparams_name": None, "hyper_parameters": {"system.working_dir": 
 def stable_pretraining_simclr(folder: Path) -> Made:
     net = residual(18, g := seeded("stable_pretraining_simclr"), stem="3x3")
     probe = joined(linear_probe=drawn(nn.Linear(512, 10), g))
-    state = joined(callbacks_modules=probe, backbone=net, projector=drawn(mlp(512, 64, 32, bias=False), g))
+    state = joined(
+        callbacks_modules=probe, backbone=net, projector=drawn(mlp(512, 64, 32, bias=False, last_norm=True), g)
+    )
     return Made(saved(lightning(state, **WORKING_DIR), folder / "last.ckpt"), given(net), 32, stem="3x3")
 
 
@@ -820,7 +823,7 @@ FOREIGN["lightly_train_checkpoint"] = {
     for thing in (
         *(EmbeddingModel, ResNetModelWrapper, torchvision.models.ResNet, torchvision.models.resnet.BasicBlock),
         *(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Linear),
-        *(nn.Sequential, nn.ModuleDict),
+        *(nn.Sequential, IntermediateLayerGetter),
     )
 }
 
@@ -841,7 +844,8 @@ def lightly_train_checkpoint(folder: Path) -> Made:
     model.fc = drawn(nn.Linear(512, 1000), g)
     model.load_state_dict(joined(_=net, fc=model.fc))
     wrapper, embedding = ResNetModelWrapper(), EmbeddingModel()
-    wrapper._features = nn.ModuleDict(OrderedDict(list(model.named_children())[:-2]))
+    wrapper._model, wrapper._pool = [model], model.avgpool
+    wrapper._features = IntermediateLayerGetter(model, {f"layer{i + 1}": str(i) for i in range(4)})
     embedding.wrapped_model, embedding.embed_head = wrapper, nn.Identity()
     with strangers():
         value = lightly_train(state, model=model, wrapped_model=wrapper, embedding_model=embedding)
