@@ -200,6 +200,9 @@ def saved(value: Any, path: Path, **options: Any) -> Path:
     return path
 
 
+LEGACY = {"_use_new_zipfile_serialization": False}  # torch before 1.6, of July 2020, wrote pickles and not archives
+
+
 def stand_in(place: str, base: type = object) -> type:
     """A class that a pickle will refer to by another project's place."""
     module, name = place.rsplit(".", 1)
@@ -386,7 +389,7 @@ def simsiam(folder: Path) -> Made:
 # ---- MoCo v1 and v2: facebookresearch/moco, moco/builder.py and main_moco.py. Buffers of the whole come first.
 
 
-def moco(folder: Path, g: torch.Generator, fc: nn.Module) -> Made:
+def moco(folder: Path, g: torch.Generator, fc: nn.Module, **options: Any) -> Made:
     net = residual(18, g)
     queries = joined(_=net, fc=drawn(fc, g))
     keys = joined(_=moved(net, g), fc=moved(fc, g))
@@ -394,12 +397,12 @@ def moco(folder: Path, g: torch.Generator, fc: nn.Module) -> Made:
     state = OrderedDict(queue=queue, queue_ptr=torch.zeros(1, dtype=torch.long))
     state = with_prefix("module.", state | joined(encoder_q=queries, encoder_k=keys))
     value = {"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": sgd(state)}
-    return Made(saved(value, folder / "checkpoint_0199.pth.tar"), given(net), 224, stem="7x7")
+    return Made(saved(value, folder / "checkpoint_0199.pth.tar", **options), given(net), 224, stem="7x7")
 
 
 @layout
 def moco_v1(folder: Path) -> Made:
-    return moco(folder, seeded("moco_v1"), nn.Linear(512, 128))
+    return moco(folder, seeded("moco_v1"), nn.Linear(512, 128), **LEGACY)
 
 
 @layout
@@ -452,7 +455,7 @@ def swav(g: torch.Generator) -> tuple[nn.Module, State]:
 @layout
 def swav_published(folder: Path) -> Made:
     net, state = swav(seeded("swav_published"))
-    return Made(saved(state, folder / "swav_800ep_pretrain.pth.tar"), on_padding(net), 224, stem="7x7")
+    return Made(saved(state, folder / "swav_800ep_pretrain.pth.tar", **LEGACY), on_padding(net), 224, stem="7x7")
 
 
 @layout
@@ -716,7 +719,7 @@ def simclr_sthalles(folder: Path) -> Made:
 def simclr_converted(folder: Path) -> Made:
     net = residual(50, g := seeded("simclr_converted"))
     value = {"state_dict": joined(_=net, fc=drawn(nn.Linear(2048, 1000), g))}
-    return Made(saved(value, folder / "resnet50-1x.pth"), given(net), 224, stem="7x7")
+    return Made(saved(value, folder / "resnet50-1x.pth", **LEGACY), given(net), 224, stem="7x7")
 
 
 # ---- lightly: lightly-ai/lightly, examples/pytorch_lightning/byol.py (the net's children by number, a momentum copy)
@@ -1170,7 +1173,7 @@ def runs_pt(folder: Path) -> Path:
 
 @hostile
 def runs_legacy_tar(folder: Path) -> Path:
-    return running(folder, "checkpoint.pth.tar", _use_new_zipfile_serialization=False)
+    return running(folder, "checkpoint.pth.tar", **LEGACY)
 
 
 @hostile
