@@ -26,12 +26,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import timm
 import torch
 import torchvision
 from safetensors.torch import save_file
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import Tensor, nn
+from torchvision.models._utils import IntermediateLayerGetter
 
 State = OrderedDict[str, Tensor]
 Features = Callable[[Tensor], Tensor]
@@ -132,7 +134,7 @@ def joined(**parts: nn.Module | Mapping[str, Tensor]) -> State:
 def mlp(
     *widths: int, bias: bool = True, last_norm: bool | None = None, relu: type[nn.Module] = nn.ReLU
 ) -> nn.Sequential:
-    """Linear, batch norm, activation for each width, then a last linear, whose norm is affine or not, or missing."""
+    """Linear, batch norm, activation for each width, then a last linear with a batch norm, affine or not, or none."""
     layers: list[nn.Module] = []
     for i, (before, after) in enumerate(pairwise(widths)):
         last = i == len(widths) - 2
@@ -198,6 +200,9 @@ def saved(value: Any, path: Path, **options: Any) -> Path:
     return path
 
 
+LEGACY = {"_use_new_zipfile_serialization": False}  # torch before 1.6, of July 2020, wrote pickles and not archives
+
+
 def stand_in(place: str, base: type = object) -> type:
     """A class that a pickle will refer to by another project's place."""
     module, name = place.rsplit(".", 1)
@@ -211,7 +216,8 @@ def exclude_bias_and_norm(p: Tensor) -> bool:
 exclude_bias_and_norm.__module__ = "__main__"  # the scripts of Barlow Twins and VICReg define it where they run
 EmbeddingModel = stand_in("lightly_train._models.embedding_model.EmbeddingModel", nn.Module)
 ResNetModelWrapper = stand_in("lightly_train._models.torchvision.resnet.ResNetModelWrapper", nn.Module)
-STRANGERS = (exclude_bias_and_norm, EmbeddingModel, ResNetModelWrapper)
+HistoryBuffer = stand_in("mmengine.logging.history_buffer.HistoryBuffer")
+STRANGERS = (exclude_bias_and_norm, EmbeddingModel, ResNetModelWrapper, HistoryBuffer)
 
 
 @contextmanager
@@ -229,11 +235,22 @@ def strangers() -> Iterator[None]:
     finally:
         del sys.modules["__main__"].exclude_bias_and_norm
         for name in set(sys.modules) - set(before):
-            if name.startswith("lightly_train"):
+            if name.startswith(("lightly_train", "mmengine")):
                 del sys.modules[name]
 
 
 # ---- encoders
+
+
+@torch.no_grad()
+def calm(net: nn.Module) -> nn.Module:
+    """The ResNet with scales at the ends of its blocks such that features stay near 1 and unlike images unlike."""
+    for name, module in net.named_modules():
+        if hasattr(module, "downsample"):
+            module.get_submodule("bn3" if hasattr(module, "bn3") else "bn2").weight.mul_(0.5)
+        if name.endswith("downsample.1"):
+            module.weight.mul_(1.3)
+    return net
 
 
 def residual(depth: int, g: torch.Generator, stem: str = "7x7", padding: int = 1) -> nn.Module:
@@ -242,7 +259,7 @@ def residual(depth: int, g: torch.Generator, stem: str = "7x7", padding: int = 1
     net.fc = nn.Identity()
     if stem == "3x3":
         net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, 1, padding, bias=False), nn.Identity()
-    return drawn(net, g)
+    return calm(drawn(net, g))
 
 
 def padded(depth: int, g: torch.Generator) -> nn.Module:
@@ -264,8 +281,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        weights = (q @ k.transpose(-2, -1) / math.sqrt(width // self.heads)).softmax(dim=-1)
-        return self.proj((weights @ v).transpose(1, 2).reshape(n, tokens, width))
+        x = nn.functional.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(n, tokens, width))
 
 
 class Scale(nn.Module):
@@ -328,7 +345,7 @@ class Vit(nn.Module):
 
 
 def waves(width: int, grid: int) -> Tensor:
-    """Fixed position embeddings [1, grid * grid + 1, width]: sines and cosines of columns, then rows; 0 for class."""
+    """Fixed position embeddings [1, grid * grid + 1, width]: sine and cosine of columns, then of rows; 0 for class."""
     steps = torch.arange(grid, dtype=torch.float32)
     angles = torch.outer(steps, 10000.0 ** -(torch.arange(width // 4) / (width // 4)))  # [grid, width / 4]
     wave = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -344,10 +361,11 @@ def at_waves(vit: Vit, grid: int = 14) -> Vit:
 class DINOHead(nn.Module):
     """DINO's head, whose last layer has weight norm of the old kind: weight_g and weight_v."""
 
-    def __init__(self, width: int, out: int = 64, hidden: int = 128, bottleneck: int = 32) -> None:
+    def __init__(self, width: int, name: str = "mlp", out: int = 64, hidden: int = 128, bottleneck: int = 32) -> None:
         super().__init__()
         gelu, middle = nn.GELU(), nn.Linear(hidden, hidden)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), gelu, middle, gelu, nn.Linear(hidden, bottleneck))
+        layers = nn.Sequential(nn.Linear(width, hidden), gelu, middle, gelu, nn.Linear(hidden, bottleneck))
+        self.add_module(name, layers)
         self.last_layer = nn.ParameterDict(
             {"weight_g": torch.ones(out, 1), "weight_v": torch.zeros(out, bottleneck)}  # keys are what matters here
         )
@@ -371,7 +389,7 @@ def simsiam(folder: Path) -> Made:
 # ---- MoCo v1 and v2: facebookresearch/moco, moco/builder.py and main_moco.py. Buffers of the whole come first.
 
 
-def moco(folder: Path, g: torch.Generator, fc: nn.Module) -> Made:
+def moco(folder: Path, g: torch.Generator, fc: nn.Module, **options: Any) -> Made:
     net = residual(18, g)
     queries = joined(_=net, fc=drawn(fc, g))
     keys = joined(_=moved(net, g), fc=moved(fc, g))
@@ -379,12 +397,12 @@ def moco(folder: Path, g: torch.Generator, fc: nn.Module) -> Made:
     state = OrderedDict(queue=queue, queue_ptr=torch.zeros(1, dtype=torch.long))
     state = with_prefix("module.", state | joined(encoder_q=queries, encoder_k=keys))
     value = {"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": sgd(state)}
-    return Made(saved(value, folder / "checkpoint_0199.pth.tar"), given(net), 224, stem="7x7")
+    return Made(saved(value, folder / "checkpoint_0199.pth.tar", **options), given(net), 224, stem="7x7")
 
 
 @layout
 def moco_v1(folder: Path) -> Made:
-    return moco(folder, seeded("moco_v1"), nn.Linear(512, 128))
+    return moco(folder, seeded("moco_v1"), nn.Linear(512, 128), **LEGACY)
 
 
 @layout
@@ -437,7 +455,7 @@ def swav(g: torch.Generator) -> tuple[nn.Module, State]:
 @layout
 def swav_published(folder: Path) -> Made:
     net, state = swav(seeded("swav_published"))
-    return Made(saved(state, folder / "swav_800ep_pretrain.pth.tar"), on_padding(net), 224, stem="7x7")
+    return Made(saved(state, folder / "swav_800ep_pretrain.pth.tar", **LEGACY), on_padding(net), 224, stem="7x7")
 
 
 @layout
@@ -498,15 +516,44 @@ def neck(g: torch.Generator, *widths: int) -> nn.Module:
     return drawn(nn.ModuleDict(dict(zip(("fc0", "bn0", "fc1"), layers, strict=True))), g)
 
 
-@layout
-def byol_mmselfsup(folder: Path) -> Made:
-    g = seeded("byol_mmselfsup")
+def mmselfsup(g: torch.Generator) -> tuple[nn.Module, State]:
     net, top = residual(18, g), neck(g, 512, 64, 32)
     target = {"steps": torch.tensor(1000)} | joined(module=joined(**{"0": moved(net, g), "1": moved(top, g)}))
     state = joined(backbone=net, neck=top, head=joined(predictor=neck(g, 32, 64, 32)), target_net=target)
-    meta = {"epoch": 200, "iter": 1000, "mmengine_version": "0.7.0", "time": "20230101_000000", "seed": 0}
-    value = {"meta": meta, "state_dict": state, "optimizer": sgd(state)}
+    return net, state
+
+
+META = {"epoch": 200, "iter": 1000, "mmengine_version": "0.7.0", "time": "20230101_000000", "seed": 0}
+
+
+@layout
+def byol_mmselfsup(folder: Path) -> Made:
+    net, state = mmselfsup(seeded("byol_mmselfsup"))
+    value = {"meta": META, "state_dict": state, "optimizer": sgd(state)}
     return Made(saved(value, folder / "epoch_200.pth"), given(net), 224, stem="7x7")
+
+
+NUMPY = "numpy._core" if hasattr(np, "_core") else "numpy.core"
+FOREIGN["byol_mmselfsup_training"] = {
+    *(
+        "mmengine.logging.history_buffer.HistoryBuffer",
+        f"{NUMPY}.multiarray._reconstruct",
+        "numpy.ndarray",
+        "numpy.dtype",
+    ),
+}
+
+
+@layout
+def byol_mmselfsup_training(folder: Path) -> Made:
+    """As mmengine's runner writes it (mmengine/runner/runner.py): histories of losses are objects of mmengine's own."""
+    net, state = mmselfsup(seeded("byol_mmselfsup_training"))
+    history = HistoryBuffer()
+    history._log_history, history._count_history = np.array([0.5, 0.4]), np.array([1, 1])
+    hub = {"log_scalars": OrderedDict({"train/loss": history}), "runtime_info": {"epoch": 200}, "resumed_keys": {}}
+    value = {"meta": META, "state_dict": state, "message_hub": hub, "optimizer": sgd(state)}
+    with strangers():
+        return Made(saved(value, folder / "epoch_200.pth"), given(net), 224, stem="7x7")
 
 
 # ---- DINO: facebookresearch/dino, main_dino.py (wrapper; only the student of a ViT is under DDP, both of a ResNet
@@ -672,7 +719,7 @@ def simclr_sthalles(folder: Path) -> Made:
 def simclr_converted(folder: Path) -> Made:
     net = residual(50, g := seeded("simclr_converted"))
     value = {"state_dict": joined(_=net, fc=drawn(nn.Linear(2048, 1000), g))}
-    return Made(saved(value, folder / "resnet50-1x.pth"), given(net), 224, stem="7x7")
+    return Made(saved(value, folder / "resnet50-1x.pth", **LEGACY), given(net), 224, stem="7x7")
 
 
 # ---- lightly: lightly-ai/lightly, examples/pytorch_lightning/byol.py (the net's children by number, a momentum copy)
@@ -719,6 +766,16 @@ def solo_learn_imagenet(folder: Path) -> Made:
     return Made(solo_learn(folder, g, net), given(net), 224, stem="7x7")
 
 
+@layout
+def solo_learn_early(folder: Path) -> Made:
+    """Of its release 1.0.2, whose backbone was named encoder."""
+    net = residual(18, g := seeded("solo_learn_early"))
+    state = joined(encoder=net, classifier=drawn(nn.Linear(512, 100), g), momentum_encoder=moved(net, g))
+    projector = drawn(mlp(512, 64, 32), g)
+    state |= joined(projector=projector, momentum_projector=moved(projector, g), predictor=drawn(mlp(32, 64, 32), g))
+    return Made(saved(lightning(state), folder / "byol-imagenet100-3rvu1bpx-ep=399.ckpt"), given(net), 224, stem="7x7")
+
+
 UNTOLD["solo_learn_cifar"] = "the 3x3 stem pads 2 pixels, not 1, so that 32 pixels become 34"
 
 
@@ -740,7 +797,9 @@ WORKING_DIR = {"hparams_name": None, "hyper_parameters": {"system.working_dir": 
 def stable_pretraining_simclr(folder: Path) -> Made:
     net = residual(18, g := seeded("stable_pretraining_simclr"), stem="3x3")
     probe = joined(linear_probe=drawn(nn.Linear(512, 10), g))
-    state = joined(callbacks_modules=probe, backbone=net, projector=drawn(mlp(512, 64, 32, bias=False), g))
+    state = joined(
+        callbacks_modules=probe, backbone=net, projector=drawn(mlp(512, 64, 32, bias=False, last_norm=True), g)
+    )
     return Made(saved(lightning(state, **WORKING_DIR), folder / "last.ckpt"), given(net), 32, stem="3x3")
 
 
@@ -767,7 +826,7 @@ FOREIGN["lightly_train_checkpoint"] = {
     for thing in (
         *(EmbeddingModel, ResNetModelWrapper, torchvision.models.ResNet, torchvision.models.resnet.BasicBlock),
         *(nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Identity, nn.Linear),
-        *(nn.Sequential, nn.ModuleDict),
+        *(nn.Sequential, IntermediateLayerGetter),
     )
 }
 
@@ -785,9 +844,11 @@ def lightly_train_checkpoint(folder: Path) -> Made:
         embedding_model=joined(wrapped_model=joined(_features=net)), projection_head=lightly_head(g, 512, 64, 32)
     )
     model = torchvision.models.resnet18()
-    model.load_state_dict(net.state_dict(), strict=False)
+    model.fc = drawn(nn.Linear(512, 1000), g)
+    model.load_state_dict(joined(_=net, fc=model.fc))
     wrapper, embedding = ResNetModelWrapper(), EmbeddingModel()
-    wrapper._features = nn.ModuleDict(OrderedDict(list(model.named_children())[:-2]))
+    wrapper._model, wrapper._pool = [model], model.avgpool
+    wrapper._features = IntermediateLayerGetter(model, {f"layer{i + 1}": str(i) for i in range(4)})
     embedding.wrapped_model, embedding.embed_head = wrapper, nn.Identity()
     with strangers():
         value = lightly_train(state, model=model, wrapped_model=wrapper, embedding_model=embedding)
@@ -798,7 +859,7 @@ def lightly_train_checkpoint(folder: Path) -> Made:
 def lightly_train_dino_weights(folder: Path) -> Made:
     """The state dict of its DINO with a timm ViT, in Lightning's wrapper without the whole modules."""
     net = drawn(Vit(192), g := seeded("lightly_train_dino_weights"))
-    head = drawn(DINOHead(192), g)
+    head = drawn(DINOHead(192, "layers"), g)
     models = {"teacher": (net, head), "student": (moved(net, g), moved(head, g))}
     state: State = OrderedDict()
     for who, (encoder, top) in models.items():
@@ -820,7 +881,7 @@ def lightly_train_exported(folder: Path) -> Made:
 
 
 def timm_model(name: str, g: torch.Generator) -> tuple[nn.Module, Features]:
-    model = drawn(timm.create_model(name), g)
+    model = calm(drawn(timm.create_model(name), g))
 
     def features(x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -978,7 +1039,9 @@ def hf_shards(folder: Path, state: State, stem: str, end: str) -> None:
 
 def hf_vit(folder: Path, name: str, architecture: str) -> tuple[Vit, State]:
     vit = drawn(Vit(192, eps=1e-12), seeded(name))
-    hf_config(folder, "vit", architecture, vit, intermediate_size=768)
+    labels = {str(i): f"LABEL_{i}" for i in range(10)} if "Classification" in architecture else {}
+    extra = {"id2label": labels, "label2id": {label: int(i) for i, label in labels.items()}} if labels else {}
+    hf_config(folder, "vit", architecture, vit, intermediate_size=768, **extra)
     return vit, hf(vit.state_dict(), HF_VIT)
 
 
@@ -1110,7 +1173,7 @@ def runs_pt(folder: Path) -> Path:
 
 @hostile
 def runs_legacy_tar(folder: Path) -> Path:
-    return running(folder, "checkpoint.pth.tar", _use_new_zipfile_serialization=False)
+    return running(folder, "checkpoint.pth.tar", **LEGACY)
 
 
 @hostile
