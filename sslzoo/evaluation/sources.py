@@ -81,7 +81,7 @@ class Source:
 
     Without a ``transform`` images are cut as our own views are, to the data's size, with the data's mean. ``about``
     says in a line what was made of a file, and what is done to images; ``range`` is its run's. The precision is that of
-    a GPU; others compute in float32.
+    a GPU; others compute in float32. One that is ``tried`` was built for its size, and takes it.
     """
 
     label: str
@@ -93,6 +93,7 @@ class Source:
     precision: str = "float32"
     range: str | None = None
     channels: int | None = None
+    tried: bool = False
 
 
 def shared_data(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
@@ -163,7 +164,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     dataset = sets.read(given, squares=not cuts)
     if isinstance(source.net, Colours) and dataset.channels != 3:
         raise UserError(f"colours are of three channels, and the data have {dataset.channels}; leave colours out.")
-    if source.net is not None and not isinstance(source.net, Colours):
+    if source.net is not None and not isinstance(source.net, Colours) and not source.tried:
         encoders.check_size(source.net, name, dataset.size, channels=dataset.channels)
     if source.net is None and name != "raw":
         source = _untrained(name, dataset, options, device)
@@ -217,7 +218,7 @@ def _weights(name: str, path: Path, options: EmbedOptions) -> Source:
     found = open_weights(path, options.backbone, options.network)
     own = found.transform.changed(options.transform, options.image_size)
     about = "; ".join(part for part in (found.said, own.words) if part)
-    return Source(name, found.network(own.size), own, about, channels=found.channels)
+    return Source(name, found.network(own.size), own, about, channels=found.channels, tried=True)
 
 
 def channels_of(net: nn.Module) -> int | None:

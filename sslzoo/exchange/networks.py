@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from ..core.backbones import Backbone
 from ..tools.errors import UserError, listing
 from .files import Contents
-from .layouts import LAYOUTS, Fit, Layout, State, Unknown
+from .layouts import LAYOUTS, USUAL_HEADS, Fit, Layout, State, Unknown
 
 # How a file calls one of two networks of the same kind: the copy that follows, or the one that learns by gradient. A
 # teacher, and an average of weights, are what their own codes evaluate, and so they are taken where nobody says more.
@@ -99,10 +100,16 @@ def nothing(contents: Contents) -> str:
     )
 
 
-def fit(contents: Contents, network: Network) -> Fit:
-    """Return a network's weights by timm's names, and what backbone they fit. Raises `UserError`."""
+def fit(contents: Contents, network: Network, backbone: str | None = None) -> Fit:
+    """Return a network's weights by timm's names, and what backbone they fit.
+
+    A ``backbone`` that somebody names tells the number of heads, which shapes do not. Raises `UserError`.
+    """
+    config = dict(contents.config)
+    if backbone is not None:
+        config["num_attention_heads"] = Backbone.parse(backbone).args.get("num_heads", USUAL_HEADS)
     try:
-        return network.layout.fit(below(contents, network.prefix), contents.config)
+        return network.layout.fit(below(contents, network.prefix), config)
     except Unknown as error:
         raise UserError(f"{contents.path} has {network.layout.words} keys, but {error}.") from None
     except (KeyError, IndexError, ValueError, RuntimeError, ZeroDivisionError, AttributeError) as error:

@@ -31,7 +31,7 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
     named = backbone or _text(own.get("backbone"))
     if networks(contents):
         chosen, others = choose(contents, network)
-        shaped = fit(contents, chosen)
+        shaped = fit(contents, chosen, named)
         name = with_stem(named, shaped.backbone) if named else shaped.backbone
         how = transform_of(contents, own, shaped.size)
         made = Weights(path, shaped.state, name, how, told(contents, chosen, shaped, others))

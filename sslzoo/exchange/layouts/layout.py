@@ -10,6 +10,7 @@ from torch import Tensor
 from ...tools.errors import UserError
 
 State = dict[str, Tensor]
+USUAL_HEADS = "usual"  # of a net whose name tells their number
 
 
 @dataclass(frozen=True)

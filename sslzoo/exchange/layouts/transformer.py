@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...core.backbones import Backbone
 from ...recipes.schema import Value
-from .layout import Fit, Layout, State, Unknown, numbered
+from .layout import USUAL_HEADS, Fit, Layout, State, Unknown, numbered
 
 OF_NET = re.compile(r"(cls_token|pos_embed|reg_token|patch_embed\.|blocks\.|norm\.|norm_pre\.|fc_norm\.)")
 CHUNKED = re.compile(r"^blocks\.\d+\.(\d+)\.")  # of blocks that lie in chunks, by their own numbers
@@ -123,6 +123,8 @@ def heads_of(state: State, width: int, left: tuple[str, ...], config: Mapping[st
     told = config.get("num_attention_heads")
     if isinstance(told, int) and told > 0 and width % told == 0:
         return told, True
+    if told == USUAL_HEADS:
+        return HEADS.get(width, max(width // HEAD, 1)), True
     if width in HEADS:
         return HEADS[width], False
     if width % HEAD:
