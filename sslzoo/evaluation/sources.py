@@ -153,6 +153,11 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     own = source.transform
+    if own is None and options.transform.named:
+        raise UserError(
+            f"{options.transform.named[0]} is of networks that come with a transform of their own, and {name} has the "
+            "data's; leave it out."
+        )
     if own is not None and options.channels not in (None, made_for := source.channels or 3):
         raise UserError(f"{name} was trained on {made_for} channels; leave --channels {options.channels} out.")
     data, size = shared_data([name], options), options.image_size or (None if own is None else own.size)
@@ -162,6 +167,10 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     memory = "never" if once or cuts else options.memory
     given = replace(data, image_size=size, memory=memory, range=shown, channels=channels)
     dataset = sets.read(given, squares=not cuts)
+    if own is not None and own.mean is not None and len(own.mean) != dataset.channels:
+        raise UserError(
+            f"--mean has {len(own.mean)} numbers, for {dataset.channels} channels; give one for each, or --channels."
+        )
     if isinstance(source.net, Colours) and dataset.channels != 3:
         raise UserError(f"colours are of three channels, and the data have {dataset.channels}; leave colours out.")
     if source.net is not None and not isinstance(source.net, Colours) and not source.tried:
@@ -177,13 +186,18 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
         return _run(path, options)
-    if is_weights_file(path) and not pretrained.is_published(name):
+    published = pretrained.is_published(name)
+    if is_weights_file(path) and not published:
         return _weights(name, path, options)
-    if os.path.isdir(path) and (other := beside_shards(path)) is not None:
+    if published and options.usual:
+        found = pretrained.published(name)
+        transform = found.transform.changed(options.transform, options.image_size)
+        return Source(name, found.net, transform, transform.words, channels=channels_of(found.net))
+    if os.path.isdir(path) and not published and (other := beside_shards(path)) is not None:
         raise UserError(
             f"{path} is no folder of shards, since it holds {other} beside its .parquet files; move it elsewhere."
         )
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not published:
         raise UserError(
             f"{path} is no run directory, since it has no run.json, and no folder of features; 'sslzoo runs' lists "
             f"runs, and images are given with --data, as in 'sslzoo knn random --data {quote(str(path))}'."
@@ -195,10 +209,6 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
         )
     if name == "colours":
         return Source(name, Colours())
-    if pretrained.is_published(name):
-        found = pretrained.published(name)
-        transform = found.transform.changed(options.transform, options.image_size)
-        return Source(name, found.net, transform, transform.words, channels=channels_of(found.net))
     if os.path.isfile(path) and path.suffix != ".toml":
         raise UserError(
             f"{name} is no source: features come in {listing([*TABLES, *ARRAYS])}, weights in {listing(WEIGHTS)}; save "

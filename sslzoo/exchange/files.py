@@ -104,7 +104,7 @@ def read(path: Path) -> Contents:
     found = _torch(path)
     if isinstance(found, Tensor) or not isinstance(found, Mapping):
         kind = type(found).__name__
-        raise UserError(f"{path} holds a {kind} and no table of weights; save the network's state_dict().")
+        raise UserError(f"{path} holds no table of weights (a value of {kind}); save the network's state_dict().")
     words = {str(key): value for key, value in found.items() if isinstance(value, str)}
     return Contents(path, dict(_tensors(found, "")), words)
 

@@ -36,12 +36,22 @@ class Published:
 
 
 def is_published(name: str) -> bool:
-    """Return whether a name is that of a published model, by what stands before its colon."""
-    return name.startswith(tuple(SOURCES))
+    """Return whether a name is that of a published model, by what stands before its colon, or of a folder of timm's."""
+    return name.startswith(tuple(SOURCES)) or is_of_timm(Path(os.path.expanduser(name)))
+
+
+def is_of_timm(folder: Path) -> bool:
+    """Return whether a folder holds a model as timm writes it: its config.json names the architecture."""
+    try:
+        return isinstance(json.loads((folder / files.CONFIG).read_bytes()).get("architecture"), str)
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def published(name: str) -> Published:
-    """Return a published model by its name, as timm:resnet50. Raises `UserError`."""
+    """Return a published model by its name, as timm:resnet50, or by its folder. Raises `UserError`."""
+    if not name.startswith(tuple(SOURCES)):
+        name = f"timm:{LOCAL}{name}"
     prefix = next(prefix for prefix in SOURCES if name.startswith(prefix))
     with contextlib.redirect_stdout(sys.stderr):  # hubs say on standard output what they download
         found = SOURCES[prefix](name.removeprefix(prefix))
