@@ -7,6 +7,7 @@ from .tools.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .core.siamese import Siamese
+    from .evaluation.exporting import export
     from .evaluation.python_api.functions import embed, retrieval, search
     from .evaluation.python_api.run import Run
     from .metrics.knn import knn
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Callback", "Evaluation", "LogRow", "Recipe", "Result", "Run", "Siamese", "Step", "SwitchValue", "UserError",
-    "collapse_guards", "diff", "embed", "encoder", "knn", "load", "load_plugin", "optimizer", "resume", "retrieval",
-    "search", "train",
+    "collapse_guards", "diff", "embed", "encoder", "export", "knn", "load", "load_plugin", "optimizer", "resume",
+    "retrieval", "search", "train",
 ]  # fmt: skip
 
 _HOMES = {  # the module of each, and its name there
     "embed": "evaluation.python_api.functions:embed", "retrieval": "evaluation.python_api.functions:retrieval",
     "search": "evaluation.python_api.functions:search",
+    "export": "evaluation.exporting:export",
     "Callback": "training.listeners.callbacks:Callback", "Step": "training.listeners.callbacks:Step",
     "Evaluation": "training.listeners.callbacks:Evaluation", "LogRow": "training.listeners.reporter:LogRow",
     "Result": "training.listeners.reporter:Result", "Run": "evaluation.python_api.run:Run",

@@ -83,6 +83,9 @@ RUNS: dict[str, tuple[str, ...]] = {  # of every command with --json; together t
         "raw test:0 photos/test/a/1.png --data photos -n 2 --device cpu --no-cache",
         "raw test:0 --data labelled.npz -n 2 --device cpu --no-cache --out found.png",
     ),
+    "export": (
+        "one/* --to timm --out exported", "two/* --to torch --out traced --with projector --licence mit",
+    ),
     "cluster": (
         "raw --data photos --k 2 --out clusters.csv --device cpu --no-cache",
         "raw --data labelled.npz --k 2 --near -1 --out found.csv --montage clusters.png --device cpu --no-cache",
@@ -98,6 +101,7 @@ STARRED = {  # where keys are names of what there is: of knobs, protocols, class
     "study": ("flip",),
     "knn": ("rows[].protocols", "rows[].interval"),
     "cluster": ("clusters[].labels",),
+    "export": ("files",),
 }
 KINDS = {str: "text", bool: "true or false", int: "whole number", float: "number", list: "list", dict: "object"}
 Keys = dict[str, Counter[str]]  # dotted path -> how often it was of each kind

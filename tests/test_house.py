@@ -62,8 +62,8 @@ def test_importing_is_light(statement: str) -> None:
 
 def test_the_package_shows_its_public_names_before_they_are_used() -> None:
     names = (
-        "train(", "resume(", "load(", "knn(", "embed(", "retrieval(", "search(", "encoder(", "optimizer(",
-        "collapse_guards(", "diff(", "load_plugin(",
+        "train(", "resume(", "load(", "knn(", "embed(", "retrieval(", "search(", "encoder(", "export(",
+        "optimizer(", "collapse_guards(", "diff(", "load_plugin(",
     )  # fmt: skip
     classes = (
         "Callback", "Evaluation", "LogRow", "Recipe", "Result", "Run", "Siamese", "Step", "SwitchValue", "UserError",

@@ -48,8 +48,9 @@ def command_lines(page: Path) -> Iterator[str]:
 COMMANDS = sorted({(page.relative_to(ROOT).as_posix(), line) for page in PAGES for line in command_lines(page)})
 ALL_PYTHON = [(page.relative_to(ROOT).as_posix(), code) for page in PAGES for code in blocks(page, "python")]
 PLUGINS = [(page, code) for page, code in ALL_PYTHON if "SwitchValue" in code]
+EXPORT = [code for page, code in ALL_PYTHON if page == "docs/exporting.md"]
 API = [code for _, code in ALL_PYTHON if re.search(r"sslzoo\.(Callback|Run|embed)\b", code)]
-PYTHON = [given for given in ALL_PYTHON if given not in PLUGINS and given[1] not in API]
+PYTHON = [given for given in ALL_PYTHON if given not in PLUGINS and given[1] not in (*API, *EXPORT)]
 
 
 def parsed(words: list[str]) -> dict[str, Any]:
@@ -134,6 +135,18 @@ def test_the_python_on_pages_works_from_one_block_to_the_next(tmp_path: Path, mo
     assert len(names["near"].queries[0].neighbours) == 8
     assert names["found"].arrays["train_files"].shape == (80,)
     assert set(names["scores"]) > {"recall@1", "map"}
+
+
+def test_the_python_that_takes_an_encoder_along(tmp_path: Path, monkeypatch: Any) -> None:
+    """Of a run of one epoch, whose stem is the one for small images: timm's transform repeats pixels."""
+    monkeypatch.chdir(tmp_path)
+    run = sslzoo.train("simsiam", data="digits", epochs=1, limit=64, batch_size=32, backbone="resnet18", device="cpu")
+    names: dict[str, Any] = {"result": run}
+    exec(compile("\n".join(EXPORT), "docs/exporting.md", "exec"), names)
+    assert len(EXPORT) == 2
+    shown = names["transform"](Image.new("RGB", (32, 32)))
+    assert shown.shape == (3, 128, 128)
+    assert names["net"](shown[None]).shape == (1, 512)
 
 
 @pytest.mark.parametrize(("page", "code"), PLUGINS)

@@ -23,6 +23,7 @@ from .ablate import ablate, study
 from .bench import embed, knn, protocols, runs, search
 from .cluster import cluster
 from .data import data
+from .export import export
 from .expression import part_signs
 from .interrupt import EXIT_CODE, ended, install
 from .methods import methods
@@ -147,6 +148,7 @@ def main() -> None:
     sslzoo ablate simsiam --flip predictor      every combination of some switches, in one table
     sslzoo study stop_gradient                  a table of a paper
     sslzoo knn runs/RUN raw random colours      benchmark embeddings
+    sslzoo export runs/RUN --to timm --out DIR  take the encoder along
     """
     try:
         os.getcwd()
@@ -163,5 +165,5 @@ def completion(shell: str) -> None:
     click.echo(kind(main, {}, "sslzoo", "_SSLZOO_COMPLETE").source())
 
 
-for command in (train, ablate, study, knn, embed, search, cluster, data, protocols, runs, methods):
+for command in (train, ablate, study, knn, embed, search, cluster, export, data, protocols, runs, methods):
     main.add_command(command)

@@ -185,7 +185,7 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
 def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
-        return _run(path, options)
+        return of_run(path, options)
     published = pretrained.is_published(name)
     if is_weights_file(path) and not published:
         return _weights(name, path, options)
@@ -237,8 +237,8 @@ def channels_of(net: nn.Module) -> int | None:
     return None if first is None else first.in_channels
 
 
-def _run(path: Path, options: EmbedOptions) -> Source:
-    """Return a run's online backbone, or the layer and network of it that the options name."""
+def of_run(path: Path, options: EmbedOptions) -> Source:
+    """Return a run's online backbone, or the layer and network of it that the options name. Raises `UserError`."""
     about = runs.read_run(path)
     with within(str(path)):
         check_numbers(image_size=about.image_size)
