@@ -17,7 +17,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import sslzoo
-from sslzoo.core.encoders import build
+from sslzoo.core.backbones import build
 from sslzoo.core.pairs import full_views, own_views, pairs
 from sslzoo.core.siamese import Siamese
 from sslzoo.recipes.recipe import Recipe, method_names

@@ -26,7 +26,8 @@ from compact import compact
 from sslzoo.training.learner import Learner
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import device_name, find_device, versions
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 
 METHODS = ("simsiam", "byol", "simclr", "swav")
 LIGHTLY = {"simsiam": 0.764, "byol": 0.868, "simclr": 0.848, "swav": 0.842}  # best epoch, k = 200, T = .1, batch 512

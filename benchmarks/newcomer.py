@@ -157,7 +157,8 @@ def main() -> None:
                 found = run(os.path.abspath(data), method, seed, [*more, *same], data in args.leave_one_out)
                 rows.append({**found, "more": "".join(f" {word}" for word in more), "same_plan": bool(same)})
                 write_rows(path, rows, page)
-                numbers = {key: round(found[key], 3) for key in ("trained", "untrained", "raw", "seconds", "said")}
+                shown = ("trained", "untrained", "raw", "seconds", "said")
+                numbers = {key: round(found[key], 3) for key in shown if found[key] is not None}
                 print(Path(data).stem, method, seed, numbers, flush=True)
 
 

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from sslzoo.core.encoders import build, feature_width
+from sslzoo.core.backbones import build
+from sslzoo.core.encoders import feature_width
 from sslzoo.core.functions import made
 from sslzoo.core.heads import projector
 from sslzoo.data.splits import IMAGENET

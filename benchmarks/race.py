@@ -43,7 +43,8 @@ from sslzoo.tools.figure import saved
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import keep_memory, versions
-from sslzoo.training.plan import Options, Plan, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import Plan, prepare
 from sslzoo.views.features import CPU, Preprocessing, features
 
 METHODS = ("simsiam", "byol", "simclr", "swav")

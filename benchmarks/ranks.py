@@ -29,7 +29,7 @@ from cost import Cluster, Link
 from ranks_page import page
 from torch.profiler import ProfilerActivity, profile
 
-from sslzoo.core.encoders import build
+from sslzoo.core.backbones import build
 from sslzoo.core.siamese import Siamese
 from sslzoo.processes import agree, batchnorm, collectives
 from sslzoo.recipes.algebra import parse
@@ -38,7 +38,8 @@ from sslzoo.recipes.recipe import Recipe, method_names
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import versions
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 
 RESULTS = Path(__file__).parent / "results"
 MEASURED = ("simsiam", "byol", "simclr", "swav", "vicreg", "dino")

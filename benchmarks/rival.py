@@ -23,7 +23,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from sslzoo.core.encoders import build, feature_width
+from sslzoo.core.backbones import build
+from sslzoo.core.encoders import feature_width
 from sslzoo.data.images import ImageSource
 
 SGD, SGD_DECAY = 0.06, 5e-4

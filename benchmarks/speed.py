@@ -41,7 +41,8 @@ from sslzoo.training.budget.kept import processor
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import find_device, keep_memory, versions
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 from sslzoo.views.batches import Batches
 
 try:

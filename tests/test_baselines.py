@@ -12,7 +12,8 @@ from sslzoo.evaluation.encode import embed
 from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.tools import places
 from sslzoo.training import baselines, scoring
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 from sslzoo.training.run import resume, train
 from sslzoo.views import features
 from sslzoo.views.colours import Colours

@@ -20,7 +20,8 @@ from sslzoo.training.budget import choice, timing
 from sslzoo.training.budget.choice import ENOUGH, LADDER, choose
 from sslzoo.training.budget.costs import START
 from sslzoo.training.budget.timing import Speed, measure
-from sslzoo.training.plan import Options, Plan, prepare, surroundings
+from sslzoo.training.options import Options
+from sslzoo.training.plan import Plan, prepare, surroundings
 from sslzoo.training.run import planned, resume
 
 SECOND = Speed(an_image=0, a_step=1.0, features=0, a_checkpoint=0, a_billion=0, width=10)  # a step takes one

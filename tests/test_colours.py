@@ -15,7 +15,8 @@ from sslzoo.data import sets
 from sslzoo.evaluation.encode import embed
 from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.training import baselines, scoring
-from sslzoo.training.plan import Options, Plan, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import Plan, prepare
 from sslzoo.training.run import resume, train
 from sslzoo.training.scoring import Scores
 from sslzoo.views.colours import Colours, gray

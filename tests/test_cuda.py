@@ -38,7 +38,8 @@ from sslzoo.training.learner import Learner
 from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import fast_products
-from sslzoo.training.plan import Options, Plan
+from sslzoo.training.options import Options
+from sslzoo.training.plan import Plan
 from sslzoo.training.run import train
 from sslzoo.views.batches import Batches
 from sslzoo.views.features import BATCH, Preprocessing, features

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 import sslzoo
 from sslzoo import UserError
-from sslzoo.core.encoders import build
-from sslzoo.exchange.weights import load_weights, save_encoder
+from sslzoo.core.backbones import build
+from sslzoo.exchange.opening import load_weights
+from sslzoo.exchange.weights import save_encoder
 
 TINY = " batchnorm=hidden hidden=16 dim=8 predictor_hidden=8"
 
@@ -202,14 +203,15 @@ def test_a_classifier_of_torchvision_gives_features(name: str, monkeypatch: pyte
 
     real = torchvision.models.get_model
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: real(name, weights=None))
-    model, size, _, _ = pretrained.of_torchvision(name)
+    found = pretrained.of_torchvision(name)
     widths = {"squeezenet1_1": 512, "resnet18": 512, "mobilenet_v3_small": 1024}
-    assert (size, model.eval()(torch.zeros(1, 3, 64, 64)).shape) == (224, (1, widths[name]))
+    shape = found.net.eval()(torch.zeros(1, 3, 64, 64)).shape
+    assert (found.transform.size, shape) == (224, (1, widths[name]))
 
 
 @pytest.mark.parametrize(
     ("words", "size"),
-    [("dino --backbone vit_tiny_patch16_224", 96), ("swav --backbone levit_128s", 96)],
+    [("dino --backbone swin_tiny_patch4_window7_224", 96), ("swav --backbone levit_128s", 96)],
 )
 def test_every_size_of_a_view_is_tried_before_anything_is_written(
     words: str, size: int, tmp_path: Any, refused: Any

@@ -20,7 +20,8 @@ from sslzoo.training import checkpoints, runs
 from sslzoo.training.guards import Interrupted
 from sslzoo.training.learner import Learner
 from sslzoo.training.listeners.reporter import Reporter
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 from sslzoo.training.run import resume, train
 
 

@@ -21,7 +21,7 @@ HOMES = {  # rooms, or folders and files of them, that import a package
     "click": {"cli"},
     "rich": {"show"},
     "faiss": {"metrics/index.py"},
-    "timm": {"core/encoders.py", "exchange/pretrained.py", "exchange/export", "training/optim.py"},
+    "timm": {"core/backbones", "data/decoded/crops.py", "exchange", "training/optim.py"},
     "matplotlib": {"studies/pictures", "evaluation/drawn", "evaluation/python_api/run.py", "tools/figure.py"},
 }
 

@@ -18,7 +18,8 @@ from sslzoo.training.listeners.reporter import Reporter
 from sslzoo.training.loop import Training
 from sslzoo.training.machine import BF16_INSTRUCTIONS, autocast, find_precision
 from sslzoo.training.optim import optimizer
-from sslzoo.training.plan import Options, Plan, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import Plan, prepare
 from sslzoo.training.run import resume, train
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

@@ -13,7 +13,8 @@ from sslzoo.recipes.algebra import colour_preset, parse, resolve, with_preset
 from sslzoo.recipes.layers import Circumstances, resolve_here
 from sslzoo.recipes.presets import PRESETS
 from sslzoo.recipes.recipe import Layer, dump, find_method, method_names
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 
 DIGITS = Circumstances("digits", 32, 1437, "cpu")
 

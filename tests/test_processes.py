@@ -18,7 +18,8 @@ from sslzoo.data.contents.identity import Identity
 from sslzoo.processes import agree, launched
 from sslzoo.tools.errors import UserError
 from sslzoo.training import runs
-from sslzoo.training.plan import Options, prepare
+from sslzoo.training.options import Options
+from sslzoo.training.plan import prepare
 from sslzoo.training.run import train
 
 module = importlib.import_module("sslzoo.training.run")

@@ -15,7 +15,7 @@ from torch import nn
 import sslzoo
 from sslzoo.recipes.schema import Value
 from sslzoo.training.listeners.reporter import Reporter
-from sslzoo.training.plan import Options
+from sslzoo.training.options import Options
 from sslzoo.training.run import Data
 
 GIVEN = {"UserError", "Recipe", "Result", "LogRow", "Step", "Evaluation"}  # an error, and what is given back or told

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import sslzoo
-from sslzoo.core.encoders import SmallNet
+from sslzoo.core.backbones import SmallNet
 from sslzoo.core.siamese import Siamese
 
 N, M, SIZE, BATCH, EPOCHS = 96, 48, 16, 16, 2

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import sslzoo
-from sslzoo.core.encoders import build as backbone
+from sslzoo.core.backbones import build as backbone
 from sslzoo.core.losses import whiten
 from sslzoo.core.memory import Queue
 from sslzoo.core.pairs import own_views, pairs

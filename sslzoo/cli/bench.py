@@ -3,94 +3,24 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .. import show
 from ..processes.launched import rank, world_size
 from ..tools.errors import UserError
-from .expression import AS_JSON, PLUGIN, Command, Share, data_options, stacked
+from .expression import AS_JSON
 from .interrupt import at_work
 from .output import emit
+from .sources import explained, source_options
 
 if TYPE_CHECKING:
     from ..evaluation.sources import EmbedOptions
 
-SOURCE_OPTIONS = stacked(
-    data_options,
-    click.option("--backbone", help="Of weights in a file, or of 'random'."),
-    click.option("--layer", default="encoder", show_default=True, help="Of a run: encoder or projector."),
-    click.option("--network", default="online", show_default=True, help="Of a run: online or target."),
-    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of untrained backbones and of what is drawn."),
-    click.option("--workers", type=int, help="Processes that read image files; by default cores less one, 2 to 16."),
-    click.option(
-        "--column",
-        "columns",
-        multiple=True,
-        metavar="ROLE=NAME",
-        help="In files of features: which column, or "
-        "array, has the features, labels, files or splits.  [default: by their names]",
-    ),
-    click.option(
-        "--hold-out",
-        type=Share(),
-        metavar="SHARE",
-        help="Of files of features without splits: the share of the "
-        "rows that ask, drawn by --seed.  [default: each row asks all others]",
-    ),
-    click.option("--cache/--no-cache", "cached", default=True, help="Keep features on disk and use them again."),
-    PLUGIN,
-)
 FORCE = click.option("--force", is_flag=True, help="Replace a file that is there and that sslzoo did not write.")
 FILE = PNG = click.Path(path_type=Path)
-SOURCES_HELP = """
-    A SOURCE is a run directory, an expression in quotes (its untrained backbone), random (the default backbone,
-    untrained), raw (the pixels), colours (histograms of them), timm:NAME or torchvision:NAME (pretrained), weights in
-    a .safetensors or .pt file with --backbone, or features: an .npz, .npy, .csv, .parquet, .pt or .safetensors file, or
-    a folder of them.
-"""
-
-
-def source_options(command: Command) -> Command:
-    """Give a command the options of sources, which it receives as one argument ``options``."""
-
-    @wraps(command)
-    def called(
-        backbone: str | None, layer: str, network: str, device: str, seed: int, workers: int | None, cached: bool,
-        columns: Sequence[str], hold_out: float | None, **others: Any,
-    ) -> None:  # fmt: skip
-        from ..data.given.options import NAMES
-        from ..evaluation.given.banks import Reading
-        from ..evaluation.sources import EmbedOptions
-
-        options = EmbedOptions(
-            **{name: others.pop(name) for name in NAMES}, device=device, seed=seed, workers=workers, backbone=backbone,
-            layer=layer, network=network, cached=cached, reading=Reading(roles(columns), hold_out, seed),
-        )  # fmt: skip
-        command(options=options, **others)
-
-    return SOURCE_OPTIONS(called)
-
-
-def roles(columns: Sequence[str]) -> dict[str, str]:
-    """Return the columns by their roles, of words as labels=species. Raises `UserError`."""
-    found = {}
-    for word in columns:
-        role, equals, name = word.partition("=")
-        if not (role and equals and name) or role in found:
-            raise UserError(f"--column cannot be {word!r}; it is ROLE=NAME, as in labels=species, once for each role.")
-        found[role] = name
-    return found
-
-
-def explained(command: Command) -> Command:
-    """Return a command whose help ends with what a source is."""
-    command.__doc__ = (command.__doc__ or "") + "\n    \b" + SOURCES_HELP
-    return command
 
 
 @click.command()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from .. import show
-from .bench import FORCE, PNG, explained, source_options
+from .bench import FORCE, PNG
 from .expression import AS_JSON
 from .interrupt import at_work
 from .output import emit
+from .sources import explained, source_options
 
 if TYPE_CHECKING:
     from ..evaluation.sources import EmbedOptions

@@ -75,7 +75,7 @@ def show_(expression: tuple[str, ...], scale: str | None, as_json: bool, **given
     else:
         if scale is not None:
             raise UserError("--scale follows from --data; give one of the two.")
-        from ..training.plan import Options
+        from ..training.options import Options
         from ..training.run import recipe_for_data
 
         options = Options(**{name: value for name, value in given.items() if value is not None})

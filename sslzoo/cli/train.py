@@ -28,7 +28,15 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
 @training_options
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--out", default="runs", show_default=True, help="The folder of run directories.")
-@click.option("--init", help="Start from the weights of a run or a file.")
+@click.option(
+    "--init",
+    help="Start from weights: of a run, a file, timm:NAME, torchvision:NAME, hf-hub:OWNER/NAME or "
+    "torchhub:OWNER/NAME:MODEL, which name the backbone too.",
+)
+@click.option(
+    "--init-network",
+    help="Of a run or file with both: online or target.  [default: online; of a file with a teacher that]",
+)
 @click.option("--knn-every", type=int, help="Epochs between two looks at kNN; by default about eight looks a run.")
 @click.option(
     "--eval",
@@ -83,7 +91,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     from ..training import run as training
     from ..training.guards import Interrupted
     from ..training.machine import keep_memory
-    from ..training.plan import Options
+    from ..training.options import Options
 
     at_work()
     keep_memory()

@@ -10,8 +10,12 @@ from ..recipes import schema
 
 
 def frozen_copy(network: nn.Module) -> nn.Module:
-    """Return a copy that no gradient reaches."""
-    return deepcopy(network).requires_grad_(False)
+    """Return a copy that no gradient reaches, and which leaves no branch out, as DINO's teacher (main_dino.py)."""
+    copy = deepcopy(network).requires_grad_(False)
+    for module in copy.modules():
+        if isinstance(getattr(module, "drop_prob", None), float):
+            setattr(module, "drop_prob", 0.0)  # noqa: B010  # of timm's DropPath, which torch's types do not know
+    return copy
 
 
 def tau_at(step: int, steps: int | None, start: float, end: float) -> float:

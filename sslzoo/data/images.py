@@ -16,6 +16,7 @@ from .contents.copies import Held
 from .contents.hashes import Hashes
 from .contents.kept import Stamp
 from .decoded.bands import opened
+from .decoded.crops import Crop, stacked
 from .decoded.ranges import Range
 from .listed.paths import taken, texts_of
 from .packed.index import Index
@@ -157,6 +158,10 @@ class ImageSource(ABC):
         """Return the images at these places as squares, uint8 [M, 3, size, size], and those that cannot be read."""
 
     @abstractmethod
+    def cut(self, places: Sequence[int], crop: Crop) -> ReadImages:
+        """Return the images at these places, cut by Pillow, and those that cannot be read."""
+
+    @abstractmethod
     def open(self, place: int, size: int) -> Opened:
         """Return an image, for views of a size in px. Raises `UnreadableImage`."""
 
@@ -203,6 +208,9 @@ class MemoryImages(ImageSource):
 
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         return ReadImages(square(self.tensor[torch.as_tensor(places, dtype=torch.long)], size))
+
+    def cut(self, places: Sequence[int], crop: Crop) -> ReadImages:
+        return ReadImages(stacked([crop.apply(self.tensor[place]) for place in places], self.channels, crop.size))
 
     def open(self, place: int, size: int) -> Held:
         return Held(self.tensor.shape[-2], self.tensor.shape[-1], self.tensor[place])
@@ -262,16 +270,27 @@ class FileImages(ImageSource):
     def read(self, places: Sequence[int], size: int) -> ReadImages:
         if self.squares is not None and self.squares.shape[-1] == size:
             return ReadImages(self.squares[torch.as_tensor(places, dtype=torch.long)])
-        made, unreadable, seen = [torch.empty(0, self.channels, size, size, dtype=torch.uint8)], [], []
+        return self._squares(places, size)
+
+    def cut(self, places: Sequence[int], crop: Crop) -> ReadImages:
+        return self._squares(places, crop.size, crop)
+
+    def _squares(self, places: Sequence[int], size: int, crop: Crop | None = None) -> ReadImages:
+        made, unreadable, seen = [], [], []
         for place in places:
             try:
-                image = self.opened(self.files[place], size, keep=False)  # it may never be read again
-                made.append(square(image.copy()[None], size))
+                image: Opened
+                if crop is None:
+                    image = self.opened(self.files[place], size, keep=False)  # it may never be read again
+                    made.append(square(image.copy()[None], size)[0])
+                else:  # of all pixels, and not of a copy
+                    image = file = OpenedFile(self.files[place], size, self.shown, keep=False)
+                    made.append(crop.apply(file.picture.pixels()))
                 if self.hashes.known(self.files[place]) is None and image.stamp is not None:
                     seen.append((place, image.stamp))
             except UnreadableImage as error:
                 unreadable.append((place, error.reason))
-        return ReadImages(torch.cat(made), unreadable, seen)
+        return ReadImages(stacked(made, self.channels, size), unreadable, seen)
 
     def open(self, place: int, size: int) -> Opened:
         return self.opened(self.files[place], size) if self.whole is None else self.whole.open(place)

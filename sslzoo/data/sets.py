@@ -51,11 +51,14 @@ def load(
     return read(DataOptions(name, limit=limit, image_size=image_size, range=range, memory=memory))
 
 
-def read(given: DataOptions) -> Dataset:
-    """Load the data set that options name. Raises `UserError`."""
+def read(given: DataOptions, squares: bool = True) -> Dataset:
+    """Load the data set that options name. Raises `UserError`.
+
+    Without ``squares`` images that are in memory stay as they are, for whoever cuts them otherwise.
+    """
     check_memory(given.memory)
     found = find(given)
-    return ready(found, given.image_size or found.size, given.memory)
+    return ready(found, given.image_size or found.size, given.memory, squares)
 
 
 def is_of_files(name: str) -> bool:
@@ -118,15 +121,17 @@ def find(given: DataOptions | str) -> Dataset:
     return dataset if limit is None else _limited(dataset, limit)
 
 
-def ready(dataset: Dataset, size: int, memory: str = AUTO) -> Dataset:
+def ready(dataset: Dataset, size: int, memory: str = AUTO, squares: bool = True) -> Dataset:
     """Return a data set that was found as one whose views have a size in px, with the mean and deviation of its pixels.
 
-    ``memory`` is that of `load`. Raises `UserError`.
+    ``memory`` is that of `load`, and ``squares`` that of `read`. Raises `UserError`.
     """
     check_size(dataset, size)
     if dataset.train.images.paths:
         return held(measured(sized(dataset, size)), memory)
-    notes = ("arrays are in memory, whatever --memory says",) if memory == NEVER and dataset.own else ()
+    notes = ("arrays are in memory, whatever --memory says",) if memory == NEVER and dataset.own and squares else ()
+    if not squares:
+        return replace(_normalised(dataset), size=size)
     made: dict[int, Split] = {}  # of one split that plays two parts, once
 
     def squared(split: Split) -> Split:

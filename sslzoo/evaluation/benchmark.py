@@ -91,7 +91,7 @@ def benchmark(request: Request) -> Benchmark:
             row = UnlabelledRow(source=embedding.source, dimension=width, health=health_of(embedding))
         if isinstance(row, BenchmarkRow) and embedding.note is not None:
             row = replace(row, note="; ".join(note for note in (embedding.note, row.note) if note))
-        rows.append(replace(row, seconds=time.time() - started))
+        rows.append(replace(row, about=embedding.about, seconds=time.time() - started))
         started = time.time()
         first = first or embedding
     assert first is not None

@@ -40,7 +40,8 @@ class Embedding:
 
     The names of classes, where there are some, are an array of texts there too, "classes". ``data`` names the data set,
     and ``images`` are its images where they are known, one for each row. Of a run there are its ``seed`` and its
-    ``group``, which runs share that differ by their seed alone. Neighbours are searched on ``device``.
+    ``group``, which runs share that differ by their seed alone. Neighbours are searched on ``device``. ``about`` says
+    what was made of a file of weights, and what was done to images.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Embedding:
     device: str = "cpu"
     note: str | None = None
     gaps: Sequence[Gap] = ()
+    about: str | None = None
 
     @property
     def features(self) -> npt.NDArray[Any]:

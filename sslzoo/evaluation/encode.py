@@ -64,7 +64,8 @@ def embed(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
     test, val = test and test.readable(), val and val.readable()
     dataset = replace(dataset, bank=bank.readable(), val=val, test=test)  # a row for each
     said = "; ".join(notes) or None
-    return Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
+    found = Embedding(source.label, dataset.name, arrays, dataset, source.seed, source.group, str(device), said, gaps)
+    return replace(found, about=source.about)
 
 
 def rows_of(
@@ -99,8 +100,11 @@ def named_rows(split: str, part: Split, arrays: dict[str, npt.NDArray[Any]]) -> 
 
 def preprocessing(source: Source, dataset: Dataset) -> Preprocessing:
     """Return what is done to the images of a data set before a source."""
-    size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
-    return Preprocessing(size, source.mean or dataset.mean, source.std or dataset.std)
+    own = source.transform
+    if own is None:
+        size = dataset.size if source.net is not None else raw_size(dataset.scored, dataset.size)
+        return Preprocessing(size, dataset.mean, dataset.std)
+    return Preprocessing(dataset.size, own.mean or dataset.mean, own.std or dataset.std, own.crop)
 
 
 def features_of(

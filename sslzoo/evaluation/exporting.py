@@ -24,7 +24,7 @@ from ..tools.errors import UserError, did_you_mean, listing
 from ..tools.records import Record
 from ..training import runs
 from ..training.listeners.reporter import Result
-from ..training.plan import Options
+from ..training.options import Options
 from .sources import LAYERS, EmbedOptions, of_run
 
 NORMAL_95 = 1.959964  # standard deviations around the mean

@@ -91,7 +91,8 @@ class BenchmarkRow(Record):
     ``retrieval`` is left out where it was not wanted. ``interval`` has 95% intervals of the means by name ("sslzoo
     k20", "retrieval map"). ``group`` is shared by runs that differ by their ``seed`` alone; both are None for a source
     that is no run. ``classes`` are the names of the classes 0, 1, ..., left out where nobody gave them any. ``note``
-    says what makes the numbers mean less than they seem to, left out where nothing does.
+    says what makes the numbers mean less than they seem to, left out where nothing does, and ``about`` what was made of
+    a file of weights and done to images.
     """
 
     source: str
@@ -113,6 +114,7 @@ class BenchmarkRow(Record):
     group: str | None
     classes: Sequence[str] | None = field(metadata=LEFT_OUT, default=None)
     note: str | None = field(metadata=LEFT_OUT, default=None)
+    about: str | None = field(metadata=LEFT_OUT, default=None)
     seconds: float = 0.0
 
 
@@ -125,6 +127,7 @@ class UnlabelledRow(Record):
     knn: None = None
     recall: None = None
     health: Health
+    about: str | None = field(metadata=LEFT_OUT, default=None)
     seconds: float = 0.0
 
 

@@ -11,20 +11,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import encoders
+from ..core import backbones, encoders
 from ..core.siamese import Siamese
 from ..data import sets
 from ..data.decoded.ranges import reading
 from ..data.given.options import DataOptions
 from ..data.splits import Dataset
-from ..exchange import pretrained, weights
+from ..exchange import pretrained
+from ..exchange.files import is_weights_file
+from ..exchange.opening import open_weights
+from ..exchange.transform import OURS, Asked, Transform
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, backbone_for, resolve_here
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError, listing, within
 from ..training import checkpoints, runs
 from ..training.machine import find_device
-from ..training.plan import Options, circumstances
+from ..training.options import Options
+from ..training.plan import circumstances
 from ..views.colours import Colours
 from ..views.features import raw_size
 from .embedding import holds_features
@@ -43,8 +47,8 @@ class EmbedOptions(DataOptions):
     processes that read files, by default the cores less one. ``backbone`` is that of weights in a file, or of "random".
     ``layer`` and ``network`` are of a run: "encoder" or "projector", "online" or "target". With ``cached`` features are
     kept on disk and used again. Where ``memory`` is "auto", nothing is kept of images that are read once; ``range`` is
-    by default the run's. ``reading`` is for files of features. ``progress`` is called with a source, the number of its
-    images that are done, and the number of all.
+    by default the run's. ``reading`` is for files of features, and ``transform`` says what of a source's own transform
+    is otherwise. ``progress`` is called with a source, the number of its images that are done, and the number of all.
     """
 
     device: str = "auto"
@@ -52,40 +56,44 @@ class EmbedOptions(DataOptions):
     workers: int | None = None
     backbone: str | None = None
     layer: str = "encoder"
-    network: str = "online"
+    network: str | None = None
     cached: bool = True
     reading: Reading = field(default_factory=Reading)
+    transform: Asked = field(default_factory=Asked)
     progress: Callable[[str, int, int], None] | None = None
 
     def __post_init__(self) -> None:
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
         reading(self.range, self.channels)
-        if self.layer not in LAYERS or self.network not in NETWORKS:
+        self.transform.check()
+        if self.layer not in LAYERS or self.network not in (None, *NETWORKS):
             raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
 
     @property
     def usual(self) -> bool:
         """Return whether features are those of the online encoder, as of any source."""
-        return (self.layer, self.network) == (LAYERS[0], NETWORKS[0])
+        return (self.layer, self.network or NETWORKS[0]) == (LAYERS[0], NETWORKS[0])
 
 
 @dataclass(frozen=True)
 class Source:
-    """Holds a network, or None for raw pixels, with the image size, normalisation and precision that it was made for.
+    """Holds a network, or None for raw pixels, with the transform and precision that it was made for.
 
-    ``range`` is its run's. The precision is that of a GPU; others compute in float32.
+    Without a ``transform`` images are cut as our own views are, to the data's size, with the data's mean. ``about``
+    says in a line what was made of a file, and what is done to images; ``range`` is its run's. The precision is that of
+    a GPU; others compute in float32. One that is ``tried`` was built for its size, and takes it.
     """
 
     label: str
     net: nn.Module | None
-    size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    transform: Transform | None = None
+    about: str | None = None
     seed: int | None = None
     group: str | None = None
     precision: str = "float32"
     range: str | None = None
     channels: int | None = None
+    tried: bool = False
 
 
 def shared_data(sources: Sequence[str], given: EmbedOptions) -> EmbedOptions:
@@ -123,6 +131,8 @@ def is_features(path: Path, backbone: str | None = None) -> bool:
     """Return whether a source is features in files: by its suffix; of weights only where no backbone is named."""
     if suffix(path) in WEIGHTS:
         return backbone is None and os.path.isfile(path) and not holds_weights(path)
+    if is_weights_file(path):
+        return False
     if suffix(path) in (*ARRAYS, *TABLES):
         return True
     return holds_features(path) or (not runs.is_run(path) and bool(shards_of(path)))
@@ -142,16 +152,28 @@ def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torc
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
-    if source.mean is not None and options.channels not in (None, own := source.channels or 3):
-        raise UserError(f"{name} was trained on {own} channels; leave --channels {options.channels} out.")
-    data, size = shared_data([name], options), options.image_size or source.size
-    once = options.memory == "auto" and sets.is_of_files(data.place)
-    memory = "never" if once else options.memory
+    own = source.transform
+    if own is None and options.transform.named:
+        raise UserError(
+            f"{options.transform.named[0]} is of networks that come with a transform of their own, and {name} has the "
+            "data's; leave it out."
+        )
+    if own is not None and options.channels not in (None, made_for := source.channels or 3):
+        raise UserError(f"{name} was trained on {made_for} channels; leave --channels {options.channels} out.")
+    data, size = shared_data([name], options), options.image_size or (None if own is None else own.size)
     shown, channels = options.range or source.range, options.channels or source.channels
-    dataset = sets.read(replace(data, image_size=size, memory=memory, range=shown, channels=channels))
+    cuts = own is not None and own.crop is not None
+    once = options.memory == "auto" and sets.is_of_files(data.place)
+    memory = "never" if once or cuts else options.memory
+    given = replace(data, image_size=size, memory=memory, range=shown, channels=channels)
+    dataset = sets.read(given, squares=not cuts)
+    if own is not None and own.mean is not None and len(own.mean) != dataset.channels:
+        raise UserError(
+            f"--mean has {len(own.mean)} numbers, for {dataset.channels} channels; give one for each, or --channels."
+        )
     if isinstance(source.net, Colours) and dataset.channels != 3:
         raise UserError(f"colours are of three channels, and the data have {dataset.channels}; leave colours out.")
-    if source.net is not None and not isinstance(source.net, Colours):
+    if source.net is not None and not isinstance(source.net, Colours) and not source.tried:
         encoders.check_size(source.net, name, dataset.size, channels=dataset.channels)
     if source.net is None and name != "raw":
         source = _untrained(name, dataset, options, device)
@@ -164,33 +186,29 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     """Return a source whose network is known without the data; for others a source without one."""
     if runs.is_run(path):
         return of_run(path, options)
-    if os.path.isdir(path) and (other := beside_shards(path)) is not None:
+    published = pretrained.is_published(name)
+    if is_weights_file(path) and not published:
+        return _weights(name, path, options)
+    if published and options.usual:
+        found = pretrained.published(name)
+        transform = found.transform.changed(options.transform, options.image_size)
+        return Source(name, found.net, transform, transform.words, channels=channels_of(found.net))
+    if os.path.isdir(path) and not published and (other := beside_shards(path)) is not None:
         raise UserError(
             f"{path} is no folder of shards, since it holds {other} beside its .parquet files; move it elsewhere."
         )
-    if os.path.isdir(path):
+    if os.path.isdir(path) and not published:
         raise UserError(
             f"{path} is no run directory, since it has no run.json, and no folder of features; 'sslzoo runs' lists "
             f"runs, and images are given with --data, as in 'sslzoo knn random --data {quote(str(path))}'."
         )
     if not options.usual:
         raise UserError(
-            f"{name} is no run, so it has no {options.network} {options.layer}; leave --layer and --network out."
+            f"{name} is no run, so it has no {options.network or NETWORKS[0]} {options.layer}; leave --layer and "
+            "--network out."
         )
     if name == "colours":
         return Source(name, Colours())
-    if name.startswith("timm:"):
-        return Source(name, *pretrained.pretrained(name.removeprefix("timm:")))
-    if name.startswith("torchvision:"):
-        return Source(name, *pretrained.of_torchvision(name.removeprefix("torchvision:")))
-    if suffix(path) in WEIGHTS:
-        if options.backbone is None and not path.exists():
-            raise UserError(f"There is no file {name}; give one that is there.")
-        if options.backbone is None:
-            raise UserError(f"{name} holds weights alone; say with --backbone of which of timm's models.")
-        net = encoders.build(options.backbone, options.image_size or 32, channels=options.channels or 3)
-        weights.load_weights(net, path)
-        return Source(f"{name} ({options.backbone})", net)
     if os.path.isfile(path) and path.suffix != ".toml":
         raise UserError(
             f"{name} is no source: features come in {listing([*TABLES, *ARRAYS])}, weights in {listing(WEIGHTS)}; save "
@@ -201,6 +219,24 @@ def _given(name: str, path: Path, options: EmbedOptions) -> Source:
     return Source(name, None)
 
 
+def _weights(name: str, path: Path, options: EmbedOptions) -> Source:
+    """Return the network of a file of weights, or of a folder of them, with its own transform if it says one."""
+    if options.layer != LAYERS[0]:
+        raise UserError(f"{name} is no run, so it has no online {options.layer}; leave --layer out.")
+    if not path.exists():
+        raise UserError(f"There is no file {name}; give one that is there.")
+    found = open_weights(path, options.backbone, options.network)
+    own = found.transform.changed(options.transform, options.image_size)
+    about = "; ".join(part for part in (found.said, own.words) if part)
+    return Source(name, found.network(own.size), own, about, channels=found.channels, tried=True)
+
+
+def channels_of(net: nn.Module) -> int | None:
+    """Return the channels of the images that a network takes, by its first convolution; None where it has none."""
+    first = next((module for module in net.modules() if isinstance(module, nn.Conv2d)), None)
+    return None if first is None else first.in_channels
+
+
 def of_run(path: Path, options: EmbedOptions) -> Source:
     """Return a run's online backbone, or the layer and network of it that the options name. Raises `UserError`."""
     about = runs.read_run(path)
@@ -208,7 +244,7 @@ def of_run(path: Path, options: EmbedOptions) -> Source:
         check_numbers(image_size=about.image_size)
     if not (_is_colour(about.mean, about) and _is_colour(about.std, about)) or min(about.std) <= 0:
         raise UserError(f"{path} has no mean and std in its run.json, a number for each channel; train it anew.")
-    label, net = str(path), runs.encoder(path)
+    label, net, network = str(path), runs.encoder(path), options.network or NETWORKS[0]
     if not options.usual:
         device = torch.device("cuda" if "cuda" in about.device else "cpu")  # it chose some knobs
         here = Circumstances(about.data, about.image_size, about.images, device.type)
@@ -219,16 +255,19 @@ def of_run(path: Path, options: EmbedOptions) -> Source:
             model.load_state_dict(state.model)
         except (RuntimeError, TypeError, KeyError, AttributeError):
             raise UserError(f"{path}/last.pt belongs to another recipe; give another run.") from None
-        if options.network == "target" and recipe.switches.target == "shared":
+        if network == "target" and recipe.switches.target == "shared":
             raise UserError(f"{path} has no target network of its own; leave --network out.")
-        chosen = model.target if options.network == "target" else model.online
+        chosen = model.target if network == "target" else model.online
         net = chosen if options.layer == "projector" else chosen.encoder
-        label = f"{path} ({options.network} {options.layer})"
+        label = f"{path} ({network} {options.layer})"
     trained_with = {key: value for key, value in about.options.to_json().items() if key not in ("seed", "out")}
     words = (f"{key}={value}" for key, value in sorted(trained_with.items()))
-    group = " ".join([about.expression, about.data, options.network, options.layer, *words])
-    given, mean, std = about.options, tuple(about.mean), tuple(about.std)
-    made = Source(label, net.eval(), about.image_size, mean, std, given.seed, group, about.precision or "float32")
+    group = " ".join([about.expression, about.data, network, options.layer, *words])
+    given, asked, size = about.options, options.transform, about.image_size
+    own = Transform(size, size, OURS, mean=tuple(map(float, about.mean)), std=tuple(map(float, about.std)))
+    own = own.changed(asked, options.image_size)
+    said = own.words if asked.named else None
+    made = Source(label, net.eval(), own, said, given.seed, group, about.precision or "float32")
     return replace(made, range=given.range, channels=given.channels)
 
 
@@ -241,8 +280,8 @@ def _untrained(name: str, dataset: Dataset, options: EmbedOptions, device: torch
     """Return a fresh backbone: the default one, or that of an expression."""
     here = circumstances(dataset, device)
     recipe = None if name == "random" else resolve_here(parse(name), here)
-    backbone = backbone_for(here) if recipe is None else recipe.training.backbone
-    with encoders.DRAWING:
+    backbone = backbone_for(here) if recipe is None else backbones.backbone_of(recipe)
+    with backbones.DRAWING:
         torch.manual_seed(options.seed)
-        net = encoders.build(options.backbone or backbone, dataset.size, channels=dataset.channels)
+        net = backbones.build(options.backbone or backbone, dataset.size, channels=dataset.channels)
     return Source(name if recipe is None else f"{recipe.expression} (untrained)", net)

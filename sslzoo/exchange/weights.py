@@ -1,24 +1,112 @@
-"""Our own weights files: a backbone written, and read into one."""
+"""Weights that belong to a backbone: filled into one, and our own files of them."""
 
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import nn
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from timm.layers import resample_abs_pos_embed
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
 
-from ..core.encoders import STEM
+from ..core.backbones import STEM, build
 from ..tools.errors import UserError
 from ..tools.files import write
+from .transform import Transform
+
+ENCODER = "encoder.safetensors"  # of a run
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Holds a network's weights by the names of the backbone that they are of, for views of a size in px.
+
+    ``said`` is what was made of the file, in a line, and ``transform`` what is done to its images.
+    """
+
+    path: Path
+    state: Mapping[str, Tensor] = field(repr=False)
+    backbone: str
+    transform: Transform
+    said: str = ""
+
+    @property
+    def size(self) -> int:
+        """The size of a view in px."""
+        return self.transform.size
+
+    @property
+    def channels(self) -> int:
+        """The channels of the images that the network takes."""
+        first = next((value for value in self.state.values() if value.ndim == 4), None)
+        return 3 if first is None else int(first.shape[1])
+
+    def network(self, size: int | None = None) -> nn.Module:
+        """Return the network, for views of a size in px, by default its own. Raises `UserError`."""
+        net = build(self.backbone, size or self.size, channels=self.channels)
+        self.fill(net)
+        return net.eval()
+
+    def fill(self, net: nn.Module) -> None:
+        """Load the weights into a backbone; position embeddings are resampled for its views. Raises `UserError`."""
+        own = net.state_dict()
+        state = {key: value.float() if value.is_floating_point() else value for key, value in self.state.items()}
+        first = next((key for key, value in state.items() if value.ndim == 4), None)
+        if first in own and own[first].ndim == 4 and own[first].shape[1] != state[first].shape[1] == 3:
+            state[first] = adapt_input_conv(own[first].shape[1], state[first])  # to images of other channels
+        if "pos_embed" in state and "pos_embed" in own:
+            state["pos_embed"] = resampled(state["pos_embed"], net, own["pos_embed"])
+        state |= {key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in state}
+        ours, theirs = (int(found.get(STEM, 1)) for found in (own, state))
+        if ours != theirs:
+            raise UserError(
+                f"{self.path} is of views of another size, and its first convolution has a stride of {theirs} where "
+                f"it has {ours} here; give the --image-size that it was trained with."
+            )
+        if (why := misfit(own, state)) is not None:
+            raise UserError(
+                f"{self.path} does not fit the backbone ({why}); give the --backbone that it was trained with, perhaps "
+                f"{self.backbone}."
+            )
+        net.load_state_dict(state)
+
+
+def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
+    """Return why weights do not fit a network, by the first key; None where they do."""
+    for key, value in own.items():
+        if key not in state:
+            return f"it lacks {key}"
+        if state[key].shape != value.shape:
+            return f"{key} is {list(state[key].shape)}, where {list(value.shape)} is needed"
+    left = next((key for key in state if key not in own), None)
+    return None if left is None else f"{left} is left over"
+
+
+def resampled(embeddings: Tensor, net: nn.Module, own: Tensor) -> Tensor:
+    """Return position embeddings [1, N, D] for a network's own grid of patches."""
+    grid = getattr(getattr(net, "patch_embed", None), "grid_size", None)
+    if grid is None or embeddings.shape == own.shape or embeddings.ndim != 3 or embeddings.shape[2] != own.shape[2]:
+        return embeddings
+    prefix = own.shape[1] - grid[0] * grid[1]
+    found: Tensor = resample_abs_pos_embed(embeddings, [*grid], num_prefix_tokens=prefix)
+    return found
+
+
+# ---- our own files
 
 
 def save_encoder(path: Path, encoder: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a backbone's weights as safetensors, with what is needed to use them as its metadata."""
-    weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    save_state(path, encoder.state_dict(), metadata)
+
+
+def save_state(path: Path, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Write weights as `save_encoder` does."""
+    weights = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     write(path, _ordered(save(weights, {key: json.dumps(value) for key, value in metadata.items()})))
 
 
@@ -36,36 +124,12 @@ def _ordered(file: bytes) -> bytes:
     return len(text).to_bytes(8, "little") + text + file[8 + length :]
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a backbone's weights from a .safetensors or .pt file, or from a run directory. Raises `UserError`."""
-    path = path / "encoder.safetensors" if os.path.isdir(path) else path
-    if not os.path.isfile(path):
-        raise UserError(f"There are no weights at {path}; give a run that has ended an epoch, or a file.")
+def metadata(path: Path) -> dict[str, Any]:
+    """Return what one of our own files says of itself; nothing of others."""
+    if path.suffix != ".safetensors" or not os.path.isfile(path):
+        return {}
     try:
-        if path.suffix == ".safetensors":
-            weights = load_file(path)
-        else:
-            weights = cast(dict[str, torch.Tensor], torch.load(path, map_location="cpu", weights_only=True))
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read as weights ({type(error).__name__}); give a .safetensors or .pt file."
-        ) from None
-    except Exception as error:  # pickle.UnpicklingError and kin
-        raise UserError(f"{path} is no plain state dict ({type(error).__name__}); save it with safetensors.") from None
-    try:
-        learnt = {name for name, _ in model.named_parameters()}  # a buffer may be infinite, as a mask is
-        for name, value in weights.items():
-            if (name in learnt or ".running_" in name) and not bool(value.isfinite().all()):
-                raise UserError(f"{path} has weights that are not finite, first {name}; give others.")
-        ours, theirs = (int(found.get(STEM, 1)) for found in (model.state_dict(), weights))
-        if ours != theirs:
-            raise UserError(
-                f"{path} is of views of another size, and its first convolution has a stride of {theirs} where it has "
-                f"{ours} here; give the --image-size that it was trained with."
-            )
-        model.load_state_dict(weights)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        detail = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"{path} does not fit the backbone ({detail}); give the --backbone that it was trained with."
-        ) from None
+        with safe_open(path, "pt") as file:
+            return {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+    except (SafetensorError, ValueError, OSError, RuntimeError):  # another program's, or broken, which `read` says
+        return {}

@@ -8,9 +8,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..tools.errors import UserError, did_you_mean, listing
-from .knobs import defaults, dotted, expand, hold, read_by, read_knob, read_switch, reason
+from .knobs import defaults, dotted, expand, hold, is_transformer, read_by, read_knob, read_switch, reason
 from .presets import OFF, PRESETS
-from .recipe import Layer, Method, Recipe, build, check_crops, find_method, method_names, switch_values
+from .recipe import (
+    TRANSFORMERS,
+    Knobs,
+    Layer,
+    Method,
+    Recipe,
+    build,
+    check_crops,
+    find_method,
+    method_names,
+    switch_values,
+)
 from .rules import refuse
 from .schema import SWITCHES, Switches, Value
 from .values import WORDS, switch_of
@@ -188,23 +199,41 @@ def resolve(
 
     ``layers`` are what data and device ask for; where they bring an optimiser, the scale table is that which was tuned
     with it. A preset of views comes before the plain tables, which a run's recipe spells out, or where the expression
-    names it before the words. ``flags`` are dotted knobs. Raises `UserError`.
+    names it before the words. ``flags`` are dotted knobs. Where the backbone turns out to be a vision transformer, the
+    file's table of these comes after the scale table, and its optimiser after those of data and device, which were
+    tuned with other nets. Raises `UserError`.
     """
+    source = expression.like or expression.base
+    found = _resolved(expression, scale, layers, flags or {}, {})
+    own = source.tables[TRANSFORMERS]
+    if own and is_transformer(found.training.backbone):
+        return _resolved(expression, scale, layers, flags or {}, own)
+    return found
+
+
+def _resolved(
+    expression: Expression, scale: str, layers: Sequence[Layer], flags: Mapping[str, Value], transformer: Knobs
+) -> Recipe:
+    """Return what `resolve` does; ``transformer`` are the knobs of a vision transformer, none for other nets."""
     source = expression.like or expression.base
     table = source.at(scale, tuned=any("optimizer.name" in layer.knobs for layer in layers))
     plain = source.tables[""]
-    inherited = {**table, **plain}
+    inherited = {**table, **transformer, **plain}
+    named = f"{Path(source.name).stem} ({TRANSFORMERS})"
+    optimizer = {key: value for key, value in transformer.items() if key.startswith("optimizer.")}
     recipe = build(
         expression.switches,
         scale,
         [
             Layer(f"{Path(source.name).stem} ({scale})", table),
+            Layer(named, transformer),
             *layers,
+            Layer(named, optimizer),
             *([] if PRESET in expression.written else preset_of(table, *(one.knobs for one in layers), plain)),
             Layer(Path(source.name).stem, plain),
             *preset_of(expression.written),
             Layer("expression", expression.written),
-            *(Layer(_flag(key), {key: value}) for key, value in (flags or {}).items()),
+            *(Layer(_flag(key), {key: value}) for key, value in flags.items()),
         ],
         expression=expression.text,
         method=method_with(expression.switches, expression.base.name),

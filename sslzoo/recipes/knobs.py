@@ -10,6 +10,8 @@ from ..tools.errors import UserError, did_you_mean, listing
 from .schema import KNOBS, PIPELINES, SWITCHES, VIEW_KEYS, Value, When
 from .values import discover, readers
 
+OF_TRANSFORMERS = ("vit_", "deit", "flexivit", "beit", "eva")  # how timm's names of these begin
+
 
 def spelled(value: Value) -> str:
     """Return a value as an expression spells it, to its last digit."""
@@ -119,3 +121,8 @@ def reason(key: str) -> str:
     if above is not None:
         return f"{above[0]} is above {above[1]}"
     return " or ".join(f"{name} is {listing(str(v).lower() for v in allowed)}" for name, allowed in when.items())
+
+
+def is_transformer(backbone: str) -> bool:
+    """Return whether a backbone is a vision transformer, by its name."""
+    return backbone.startswith(OF_TRANSFORMERS)

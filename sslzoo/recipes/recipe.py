@@ -19,6 +19,7 @@ from .schema import (
     SWITCHES,
     TABLES,
     Clustering,
+    Encoder,
     Heads,
     Loss,
     Memory,
@@ -35,6 +36,7 @@ from .schema import (
 
 METHODS = shipped("methods", "methods")
 HEADER = {"title": str, "paper": str, "idea": str, "variant_of": str, "hub": bool}
+TRANSFORMERS = "vit"  # the table of what a vision transformer has
 DEEPEST = 8  # tables in tables
 KINDS = {str: "a text", bool: "true or false", dict: "a table"}
 
@@ -47,9 +49,9 @@ class Method:
     """Holds a method file: ten switches, and for each scale the knobs that differ from the schema.
 
     ``tables`` has a flat mapping of dotted knobs for "small" and for "large"; for "small.tuned" and "large.tuned", what
-    these hold instead where data or a device bring an optimiser, which was tuned with that; and under "" those of the
-    file's plain tables, which hold at both scales and have the last word over a data set's defaults (a run's own recipe
-    is such).
+    these hold instead where data or a device bring an optimiser, which was tuned with that; for "vit", what a vision
+    transformer has; and under "" those of the file's plain tables, which hold at both scales and have the last word
+    over a data set's defaults (a run's own recipe is such).
     """
 
     name: str
@@ -78,6 +80,7 @@ class Recipe:
     method: str | None
     switches: Switches
     scale: str
+    encoder: Encoder
     heads: Heads
     optimizer: Optimizer
     target: Target
@@ -220,7 +223,7 @@ def read_method(path: Path) -> Method:
 
 def parse_method(name: str, content: Mapping[str, Any]) -> Method:
     """Return a method from a TOML file's content. Raises `UserError`."""
-    known = [*HEADER, "switches", *SCALES, *TABLES]
+    known = [*HEADER, "switches", *SCALES, TRANSFORMERS, *TABLES]
     for key, value in content.items():
         if key not in known:
             raise UserError(f"Unknown key {key!r}{did_you_mean(key, known)}; it can be {listing(known)}.")
@@ -228,7 +231,7 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
             raise UserError(f"{key!r} has to be {KINDS[HEADER.get(key, dict)]}.")
     header = {key: content[key] for key in HEADER if key in content}
     switches = _read_switches(content.get("switches", {}))
-    written = {"": {key: content[key] for key in TABLES if key in content}}
+    written = {"": {key: content[key] for key in TABLES if key in content}, TRANSFORMERS: content.get(TRANSFORMERS, {})}
     for scale in SCALES:
         own = dict(content.get(scale, {}))
         written[f"{scale}.tuned"] = own.pop("tuned") if isinstance(own.get("tuned"), dict) else {}
@@ -242,6 +245,7 @@ def parse_method(name: str, content: Mapping[str, Any]) -> Method:
         for s in SCALES
         for tuned in (False, True)
     }
+    merged[TRANSFORMERS] = {**merged["large"], **tables[TRANSFORMERS]}
     for place, table in written.items():
         for key, _ in _flat(table):
             scales = [place] if place else SCALES

@@ -110,6 +110,24 @@ class Heads:
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """Describes what of a vision transformer a recipe chooses; other backbones have no such parts, and refuse them."""
+
+    pool: str = knob(
+        "default",
+        "what its features are: the class token, or the mean of the patches",
+        choices=("default", "token", "avg"),
+    )
+    layer_scale: float = knob(
+        0.0, "start of a factor on each branch (LayerScale); 0 is the backbone's own", bounds=(0, 1)
+    )
+    drop_path: float = knob(
+        0.0, "chance that a branch is left out, in the last block (stochastic depth)", bounds=(0, 0.9)
+    )
+    freeze_patches: bool = knob(False, "the projection of patches stays as it is drawn")
+
+
+@dataclass(frozen=True)
 class Optimizer:
     """Describes the optimiser and its schedule: linear warm-up, then cosine, per step."""
 
@@ -119,6 +137,9 @@ class Optimizer:
     )
     momentum: float = knob(0.9, "momentum (beta 1 of AdamW)", bounds=(0, 0.9999))
     weight_decay: float = knob(5e-4, "weight decay", large=1e-4, bounds=(0, FASTEST))
+    weight_decay_end: float = knob(
+        1.0, "end of a cosine of the weight decay, as a multiple of it; 1 leaves it", bounds=(0, FASTEST)
+    )
     decay_all: bool = knob(True, "decay biases and norms too")
     clip_grad: float = knob(0.0, "largest norm of all gradients together; 0 is no limit", bounds=(0, FASTEST))
     trust: float = knob(0.02, "trust coefficient of LARS", large=0.001, bounds=(1e-6, FASTEST), when=LARS)
@@ -127,6 +148,12 @@ class Optimizer:
     lr_end: float = knob(0.0, "end of the cosine, as a part of the learning rate", bounds=(0, 1))
     predictor_lr_scale: float = knob(1.0, "the predictor's learning rate over the others'", bounds=(0, 10_000))
     predictor_schedule: str = knob("cosine", "the predictor's schedule", choices=("cosine", "constant"))
+    backbone_lr_scale: float = knob(
+        1.0, "the backbone's learning rate over the heads', as for weights that are trained on", bounds=(0, 10_000)
+    )
+    backbone_freeze_epochs: float = knob(
+        0.0, "epochs in which the heads alone learn, and the backbone stays as it is", bounds=(0, LONGEST)
+    )
 
 
 @dataclass(frozen=True)
@@ -249,12 +276,13 @@ class Training:
 
     epochs: int = knob(200, "epochs", large=100, bounds=(1, LONGEST))
     batch_size: int = knob(256, "images in a batch", bounds=(2, LONGEST))
-    backbone: str = knob("resnet18", "timm's name, or 'small' for the net of encoders.py", large="resnet50")
+    backbone: str = knob("resnet18", "timm's name, or 'small' for the net of four layers", large="resnet50")
 
 
 TABLES: dict[str, type] = {
-    "heads": Heads, "optimizer": Optimizer, "target": Target, "memory": Memory, "negatives": Negatives,
-    "clustering": Clustering, "normalize": Normalize, "loss": Loss, "views": Views, "training": Training,
+    "encoder": Encoder, "heads": Heads, "optimizer": Optimizer, "target": Target, "memory": Memory,
+    "negatives": Negatives, "clustering": Clustering, "normalize": Normalize, "loss": Loss, "views": Views,
+    "training": Training,
 }  # fmt: skip
 PIPELINES = ("first", "second", "local")
 VIEW_KEYS = tuple(f.name for f in fields(View))

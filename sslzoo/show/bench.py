@@ -59,6 +59,9 @@ def knn_tables(result: "BenchmarkResult") -> None:
         for one in result.rows:
             health = ", ".join(f"{name} {value:.3g}" for name, value in one.health.to_json().items())
             out.print(f"{escape(one.source)}: {one.dimension} columns; {health or 'not finite'}", soft_wrap=True)
+    for one in result.rows:
+        if one.about:
+            out.print(f"[dim]{escape(one.source)}: {escape(one.about)}[/dim]", soft_wrap=True)
     about = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
     if retrieved:
         about.append(HIT_RATE)

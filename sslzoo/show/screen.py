@@ -34,6 +34,7 @@ class Screen(Reporter):
         self.last: LogRow | None = None
         self.knn: float | None = None
         self.largest_rank, self.scored_on = 0, "validation"
+        self.untrained = "untrained backbone"
         self.warned: set[str] = set()
 
     def work(self, name: str, done: int, total: int | None) -> None:
@@ -53,6 +54,8 @@ class Screen(Reporter):
             held, val = plan.data.held_out(plan.options.seed), plan.data.test if of_test else plan.data.val
             n = int((plan.data.bank.asking & held if val is None else val.asking).sum())
             self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
+        if plan.options.init is not None:
+            self.untrained = "initial weights"
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -141,7 +144,7 @@ class Screen(Reporter):
             made = table("kNN on the test split", *(f"k = {key[1:]}" for key in result.knn))
             made.add_row(f"[bold]{escape(result.expression)}[/bold]", *map(score, result.knn.values()))
             others = {
-                "untrained backbone": result.random_knn,
+                self.untrained: result.random_knn,
                 "raw pixels": result.raw_knn,
                 "colour histogram": result.colour_knn,
             }

@@ -21,7 +21,8 @@ from ..tools.errors import UserError
 from ..tools.records import Record
 from ..training.budget import choice as budget
 from ..training.machine import versions
-from ..training.plan import Options, check, is_named, surroundings, view_size
+from ..training.options import Options
+from ..training.plan import check, is_named, surroundings, view_size
 from .lattice import Cell
 from .results import Protocol
 

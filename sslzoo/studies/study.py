@@ -13,7 +13,7 @@ from ..tools.errors import UserError, did_you_mean, listing, within
 from ..tools.places import shipped
 from ..tools.records import Record
 from ..tools.toml import read_toml
-from ..training.plan import Options
+from ..training.options import Options
 from . import cells, tables
 from .lattice import Cell, Flip, lattice, read_flips
 from .pictures.kinds import draw

@@ -8,6 +8,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor
 
+from ..core.backbones import backbone_of
 from ..processes import agree
 from ..tools import files
 from ..tools.errors import UserError
@@ -37,7 +38,7 @@ def key_of(plan: Plan, what: str | Mapping[str, Tensor]) -> str:
     """Return a hash of images, labels and how they are read, of weights or a word, and of the code that embeds them."""
     data, test, digest = plan.data, plan.data.test, hashlib.sha256()
     about = [__version__, torch.__version__, data.size, data.mean, data.std, plan.device.type, plan.precision]
-    about += [what] if isinstance(what, str) else [plan.recipe.training.backbone]
+    about += [what] if isinstance(what, str) else [backbone_of(plan.recipe)]
     digest.update(json.dumps(about).encode())
     for split in (data.bank, test):
         assert split is not None

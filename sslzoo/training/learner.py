@@ -1,16 +1,15 @@
 """The learner of a run: model and optimiser, moved a step at a time, and whether what they come to is finite."""
 
 from contextlib import nullcontext
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ..core.encoders import DRAWING, build, check_size, synchronized
+from ..core.backbones import DRAWING, backbone_of, build, synchronized
+from ..core.encoders import check_size
 from ..core.siamese import Siamese
-from ..exchange import weights
 from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
@@ -30,12 +29,12 @@ class Learner:
         self.plan, self.device, self.batches = plan, plan.device, batches
         with DRAWING:
             torch.manual_seed(options.seed)
-            encoder = build(recipe.training.backbone, plan.data.size, channels=plan.data.channels)
-            if options.init is not None:
-                weights.load_weights(encoder, Path(options.init))
+            encoder = build(backbone_of(recipe), plan.data.size, channels=plan.data.channels)
+            if plan.initial is not None:
+                plan.initial.fill(encoder)
             for size in {size for _, size in batches.pipelines} - {plan.data.size}:
                 mend = f"local_crops=0, local_size={plan.data.size}, or another --backbone"
-                check_size(encoder, recipe.training.backbone, size, mend, plan.data.channels)
+                check_size(encoder, backbone_of(recipe), size, mend, plan.data.channels)
             self.untrained = {name: value.clone() for name, value in encoder.state_dict().items()}
             self.model = Siamese(encoder, recipe, len(plan.data.train)).to(self.device)
         if self.device.type != "mps":

@@ -22,7 +22,8 @@ from .guards import SMALLER_MODEL, Interrupted, enough_memory, guarded, signals
 from .learner import Learner
 from .listeners.reporter import LogRow, Reporter, Result
 from .machine import fast_products
-from .plan import Plan, interval
+from .options import interval
+from .plan import Plan
 
 HEALTH_BATCHES = 10  # an epoch
 NOTHING, SAVE, STOP, DIVERGED = range(4)  # what a process asks for after a step; the largest is what all do

@@ -11,7 +11,7 @@ from importlib.metadata import version
 import torch
 from torch import Tensor, nn
 
-from ..core.encoders import DRAWING
+from ..core.backbones import DRAWING
 from ..core.siamese import Siamese
 from ..processes.collectives import world
 from ..processes.launched import local_rank

@@ -3,6 +3,7 @@
 import logging
 import warnings
 from dataclasses import dataclass, replace
+from math import cos, pi
 from numbers import Integral
 from typing import Any, cast
 
@@ -79,8 +80,9 @@ def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
         for parameter in (p for group in made.param_groups for p in group["params"]):
             made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
-    rate = recipe.learning_rate
-    follow(made, Schedule(steps, warmup, rate, knobs.lr_end, knobs.predictor_lr_scale, knobs.clip_grad))
+    frozen = round(steps * min(1.0, knobs.backbone_freeze_epochs / recipe.training.epochs))
+    schedule = Schedule(steps, warmup, recipe.learning_rate, knobs.lr_end, knobs.predictor_lr_scale, knobs.clip_grad)
+    follow(made, replace(schedule, decay_end=knobs.weight_decay_end, frozen=frozen))
     model.clock.steps = steps
     return made
 
@@ -90,7 +92,8 @@ class Schedule:
     """Describes a learning rate over ``steps``: linear warm-up to ``lr``, then a cosine to ``end`` times that.
 
     A predictor whose rate is constant has ``predictor`` times ``lr``. ``clip`` is the largest norm of the
-    gradients that are followed at that rate; 0 is none.
+    gradients that are followed at that rate; 0 is none. The weight decay goes by a cosine to ``decay_end`` times what
+    it was, as in DINO's `utils.cosine_scheduler`, and the backbone does not move in the first ``frozen`` steps.
     """
 
     steps: int
@@ -99,6 +102,12 @@ class Schedule:
     end: float
     predictor: float
     clip: float = 0.0
+    decay_end: float = 1.0
+    frozen: int = 0
+
+    def decay(self, step: int) -> float:
+        """Return what the weight decay is multiplied by at a step."""
+        return self.decay_end + (1 - self.decay_end) * (1 + cos(pi * min(step / self.steps, 1.0))) / 2
 
 
 class Following:
@@ -136,8 +145,12 @@ def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
     made.schedule = schedule  # type: ignore[attr-defined]
     if isinstance(made, Lars):
         hold_where_gradients_overflow(made)
+    if schedule.frozen:
+        freeze_backbone(made, schedule.frozen)
     if schedule.clip:
         clip_gradients(made, schedule.clip)
+    for group in made.param_groups:
+        group.setdefault("decay", group["weight_decay"])
     rates = timm.scheduler.CosineLRScheduler(
         made,
         t_initial=schedule.steps - schedule.warmup,
@@ -151,11 +164,24 @@ def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
         rates.step_update(step)
         for group in made.param_groups:
             group["done"] = step
+            if schedule.decay_end != 1:
+                group["weight_decay"] = group["decay"] * schedule.decay(step)
             if group["constant"]:
                 group["lr"] = schedule.predictor * schedule.lr
 
     go_to(made.param_groups[0].get("done", 0))
     made.register_step_post_hook(lambda optimizer, *_: go_to(optimizer.param_groups[0]["done"] + 1))
+
+
+def freeze_backbone(made: torch.optim.Optimizer, steps: int) -> None:
+    """Let an optimiser leave the backbone as it is in its first steps, with its momentum too."""
+
+    def forget(*_: Any) -> None:
+        for group in made.param_groups:
+            for parameter in group["params"] if group["backbone"] and group.get("done", 0) < steps else ():
+                parameter.grad = None
+
+    made.register_step_pre_hook(forget)
 
 
 def clip_gradients(made: torch.optim.Optimizer, most: float) -> None:
@@ -204,21 +230,27 @@ def hold_where_gradients_overflow(made: torch.optim.Optimizer) -> None:
 def groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Return the parameter groups: predictor apart, and biases and norms apart where the decay spares them.
 
-    What the decay spares has no trust ratio of LARS either; all else has one, also where the decay is 0.
+    The backbone is apart where it learns otherwise than the heads. What the decay spares has no trust ratio of LARS
+    either; all else has one, also where the decay is 0.
     """
     knobs = recipe.optimizer
     unadapted = {"always_adapt": False} if knobs.name == "lars" else {}  # BYOL's LARS: spared of both
-    found: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    apart = knobs.backbone_lr_scale != 1 or knobs.backbone_freeze_epochs > 0
+    found: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             spared = not knobs.decay_all and parameter.ndim <= 1
-            found.setdefault((name.startswith("predictor."), spared), []).append(parameter)
+            part = "predictor" if name.startswith("predictor.") else ""
+            part = "backbone" if apart and name.startswith("online.encoder.") else part
+            found.setdefault((part, spared), []).append(parameter)
+    scales = {"predictor": knobs.predictor_lr_scale, "backbone": knobs.backbone_lr_scale, "": 1.0}
     return [
         {
             "params": parameters,
-            "lr_scale": knobs.predictor_lr_scale if predicts else 1.0,
-            "constant": predicts and knobs.predictor_schedule == "constant",
+            "lr_scale": scales[part],
+            "constant": part == "predictor" and knobs.predictor_schedule == "constant",
+            "backbone": part == "backbone",
             **({"weight_decay": 0.0, **unadapted} if spared else {}),
         }
-        for (predicts, spared), parameters in found.items()
+        for (part, spared), parameters in found.items()
     ]

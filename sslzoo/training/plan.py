@@ -1,32 +1,31 @@
 """A plan: what a run will do, resolved from expression, data, device and flags before anything is written."""
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Self, get_args, get_type_hints
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
-from ..core import encoders
+from ..core import backbones
 from ..data import sets
-from ..data.given.options import DataOptions
 from ..data.splits import Dataset
-from ..data.unreadable import MAX_SHARE
+from ..exchange.opening import open_weights
+from ..exchange.pretrained import is_published, weights_of
+from ..exchange.weights import Weights
 from ..processes.collectives import world
 from ..processes.launched import cores, readers
 from ..recipes.algebra import Expression, parse
 from ..recipes.layers import Circumstances, notes, resolve_here, size_asked
 from ..recipes.recipe import Layer, Recipe, switch_values
 from ..recipes.rules import misfit
-from ..recipes.schema import Value
 from ..recipes.values import value_of
-from ..tools.arguments import WORDS
 from ..tools.bounds import LOWEST, check_numbers
 from ..tools.errors import UserError
-from ..tools.records import Misfit, fitted
 from ..views.features import raw_size
 from ..views.given import Augment, own_views
 from .machine import find_device, find_precision
+from .options import Options, check_kinds, interval
 
 CPU_VIEW = 64  # px of a view on a CPU, at most, unless asked for more
 FEW_CORES = 2  # on which crops are cut between the steps: processes that cut beside them were slower
@@ -34,71 +33,45 @@ MOST_MINUTES = 60 * 24 * 30
 
 
 @dataclass(frozen=True)
-class Options(DataOptions):
-    """Describes what belongs to one run and not to the method; None leaves it to the recipe, the data or the device."""
-
-    max_bad: float = MAX_SHARE
-    epochs: int | None = None
-    minutes: float | None = field(default=None, metadata={"optional": True})
-    batch_size: int | None = None
-    backbone: str | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    seed: int = 0
-    out: str = "runs"
-    init: str | None = None
-    knn_every: int | None = None
-    eval: str = "val"
-    workers: int | None = None
-    compile: bool = False
-    checkpoint_every: str = "1"
-    keep: int = 2
-    on_nan: str = "stop"
-    accumulate: int = 1
-    baselines: bool = True
-
-    def __post_init__(self) -> None:
-        """Name the data that are taken where nobody names any."""
-        if self.data is None and self.train is None:
-            object.__setattr__(self, "data", self.place)
-
-    @classmethod
-    def from_json(cls, content: object) -> Self:
-        """Return the options that a run's file holds; `surroundings` has the sentence for a value that cannot be.
-
-        Raises `Misfit` for an option that there is not, and without data that are a name.
-        """
-        known = {field.name for field in fields(cls)}
-        if not isinstance(content, Mapping) or not content.keys() <= known:
-            raise Misfit("options")
-        named = content.get("data") if content.get("train") is None else content["train"]
-        if type(named) is not str:
-            raise Misfit("options")
-        return cls(**content)
-
-    @property
-    def flags(self) -> dict[str, Value | None]:
-        """Return the knobs among them, dotted; None where they are not set."""
-        return {f"training.{key}": getattr(self, key) for key in ("epochs", "batch_size", "backbone")}
-
-
-@dataclass(frozen=True)
 class Surroundings:
     """Holds what a run has whatever its recipe: its data as they were found, device and precision.
 
-    ``augment`` makes its views, where a person gave it in Python.
+    ``augment`` makes its views, where a person gave it in Python, and ``initial`` are the weights that it starts from,
+    where these are not drawn.
     """
 
     data: Dataset
     device: torch.device
     precision: str
     augment: Augment | None = None
+    initial: Weights | None = None
 
     def ready(self, size: int, options: Options) -> Dataset:
-        """Return the data for views of a size in px. Raises `UserError`, also where too much cannot be read."""
+        """Return the data for views of a size in px. Raises `UserError`, also where too much cannot be read.
+
+        Images have the mean and deviation that initial weights are used to.
+        """
         dataset = sets.ready(self.data, size, options.memory)
         dataset.unreadable.check_share(options.max_bad)
-        return dataset
+        used = None if self.initial is None else self.initial.transform
+        if used is None or used.mean is None or used.std is None or len(used.mean) != dataset.channels:
+            return dataset
+        return replace(dataset, mean=used.mean, std=used.std)
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """Say what was made of initial weights, and how images are normalised for them."""
+        if self.initial is None:
+            return ()
+        used, said = self.initial.transform, f": {self.initial.said}" if self.initial.said else ""
+        numbers = [] if used.mean is None or used.std is None else [*used.mean, *used.std]
+        norm = f"; mean and std of pixels are theirs ({', '.join(f'{x:.4g}' for x in numbers)})" if numbers else ""
+        return (f"initial weights {self.initial.path}{said}{norm}",)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What initial weights ask of a recipe."""
+        return () if self.initial is None else (Layer("--init", {"training.backbone": self.initial.backbone}),)
 
 
 @dataclass(frozen=True)
@@ -124,7 +97,8 @@ class Choice:
 class Plan:
     """Describes everything that a run needs.
 
-    ``seconds`` are those that it is to take, where somebody measured that; ``augment`` is its surroundings'.
+    ``seconds`` are those that it is to take, where somebody measured that; ``augment`` and ``initial`` are its
+    surroundings'.
     """
 
     expression: Expression
@@ -135,6 +109,7 @@ class Plan:
     precision: str
     seconds: float | None = None
     augment: Augment | None = None
+    initial: Weights | None = None
 
     @property
     def workers(self) -> int:
@@ -182,15 +157,16 @@ def prepare(
     if choice is not None:
         size, origin, why = choice.size, origin if choice.size == size else choice.origin, choice.notes
     dataset = around.ready(size, options)
-    dataset = replace(dataset, notes=(*dataset.notes, *why))
-    here = circumstances(dataset, around.device, origin, choice)
-    recipe = resolve_here(expression, here, options.flags)
+    dataset = replace(dataset, notes=(*dataset.notes, *why, *around.said))
+    here = circumstances(dataset, around.device, origin, (*around.layers, *(() if choice is None else (choice.layer,))))
+    recipe = resolve_here(expression, here, options.flags_with(around.initial))
     check(recipe, len(dataset.train))
     check_parts(recipe, options.accumulate)
     if around.augment is not None:
         dataset = replace(dataset, notes=(*dataset.notes, own_views(around.augment, recipe)))
     seconds = None if choice is None else choice.seconds
-    return Plan(expression, recipe, dataset, options, around.device, around.precision, seconds, around.augment)
+    plan = Plan(expression, recipe, dataset, options, around.device, around.precision, seconds, around.augment)
+    return replace(plan, initial=around.initial)
 
 
 def surroundings(options: Options, augment: Augment | None = None) -> Surroundings:
@@ -211,7 +187,20 @@ def surroundings(options: Options, augment: Augment | None = None) -> Surroundin
     sets.check_memory(options.memory)
     device = find_device(options.device)
     precision = find_precision(options.precision, device)
-    return Surroundings(sets.find(options), device, precision, augment)
+    return Surroundings(sets.find(options), device, precision, augment, initial_weights(options))
+
+
+def initial_weights(options: Options) -> Weights | None:
+    """Return the weights that a run starts from; None where they are drawn. Raises `UserError`."""
+    if options.init is None:
+        if options.init_network is not None:
+            raise UserError("--init-network is of --init; give that too, or leave it out.")
+        return None
+    if options.init_network not in (None, "online", "target"):
+        raise UserError(f"--init-network cannot be {options.init_network!r}; it is online or target.")
+    if is_published(options.init):
+        return weights_of(options.init)
+    return open_weights(Path(os.path.expanduser(options.init)), options.backbone, options.init_network)
 
 
 def view_size(
@@ -238,28 +227,16 @@ def is_named(data: Dataset) -> bool:
     return data.name in sets.KNOWN and not data.own
 
 
-def check_kinds(options: Options) -> None:
-    """Raise `UserError` for an option that is not of its kind, as Python or a run's file may have it."""
-    for name, kind in get_type_hints(Options).items():
-        value = getattr(options, name)
-        try:
-            fitted(value, kind, name)
-        except Misfit:
-            word = WORDS[(get_args(kind) or (kind,))[0]]
-            raise UserError(f"--{name.replace('_', '-')} cannot be {value!r:.80}; it is {word}.") from None
-
-
 def circumstances(
-    dataset: Dataset, device: torch.device, size_from: str = "data", choice: Choice | None = None
+    dataset: Dataset, device: torch.device, size_from: str = "data", more: Sequence[Layer] = ()
 ) -> Circumstances:
-    """Return what a recipe depends on of a data set, a device and a choice."""
-    more = () if choice is None else (choice.layer,)
+    """Return what a recipe depends on of a data set and a device, and what others ask for besides."""
     return Circumstances(dataset.name, dataset.size, len(dataset.train), device.type, size_from, more, world())
 
 
 def check(recipe: Recipe, samples: int) -> None:
     """Raise `UserError` for a recipe that cannot train on so many images, or whose backbone is none."""
-    encoders.check(recipe.training.backbone)
+    backbones.check(backbones.backbone_of(recipe))
     if samples < 2:
         raise UserError("One image is too few to train on; give two or more.")
     if recipe.training.batch_size > samples:
@@ -292,12 +269,3 @@ def check_parts(recipe: Recipe, accumulate: int) -> None:
             f"A batch of {batch // of} cannot be accumulated in {accumulate} parts; give a "
             "divisor that leaves two images or more in each."
         )
-
-
-def interval(text: str) -> tuple[int, float | None]:
-    """Read --checkpoint-every and return its epochs, or 0 and its seconds. Raises `UserError`."""
-    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?) ?m(?:in(?:utes?)?)?", text.strip())
-    epochs, minutes = (int(found[1] or 0), float(found[2] or 0)) if found else (0, 0.0)
-    if not (epochs or minutes):
-        raise UserError(f"--checkpoint-every cannot be {text!r}; it is a number of epochs, or minutes as in 10m.")
-    return epochs, minutes * 60 or None

@@ -33,7 +33,8 @@ from .listeners.callbacks import listening
 from .listeners.reporter import Reporter, Result
 from .loop import Training
 from .machine import find_device, other_versions, restored_generators
-from .plan import Choice, Options, Plan, Surroundings, prepare, surroundings
+from .options import Options
+from .plan import Choice, Plan, Surroundings, prepare, surroundings
 
 Data: TypeAlias = TorchDataset[object]
 AnyData: TypeAlias = str | Path | Data | Mapping[str, Data]  # a name or a place, a Dataset, or one for each split
@@ -63,6 +64,7 @@ def train(
     seed: int = 0,
     out: str = "runs",
     init: str | None = None,
+    init_network: str | None = None,
     knn_every: int | None = None,
     eval: str = "val",
     workers: int | None = None,
@@ -96,7 +98,8 @@ def train(
     ``image_size`` is the size of a view in pixels; ``range`` are the values that are black and white in images of more
     than 8 bits, as in "0,4095", and ``channels`` is the number of channels that images are read to, from 1 to 13, by
     default three colours;
-    ``backbone`` is a name of timm's, or "small", and starts from the weights of a run or a file with ``init``, or it is
+    ``backbone`` is a name of timm's, or "small", and starts from the weights of a run, a file or a published model with
+    ``init`` (of the copy that follows where ``init_network`` is "target"), which name it too, or it is
     a torch.nn.Module without a classifier, of which a copy is trained, from the weights that it has;
     ``augment`` is called with a batch of images, float32 [N, 3, size, size] in [0, 1] on the device, once for each view
     that it is to make of them, of the same shape, in place of the recipe's augmentations; what it draws from torch's
@@ -126,7 +129,7 @@ def train(
         unlabelled=_text(unlabelled), class_depth=class_depth,
         epochs=epochs, minutes=minutes, batch_size=batch_size, backbone=backbone,
         image_size=image_size, limit=limit, device=device, precision=precision, seed=seed, out=_text(out),
-        init=_text(init), knn_every=knn_every, eval=eval,
+        init=_text(init), init_network=init_network, knn_every=knn_every, eval=eval,
         workers=workers, compile=compile, checkpoint_every=checkpoint_every, keep=keep, on_nan=on_nan,
         accumulate=accumulate, max_bad=max_bad, baselines=baselines, memory=memory, range=range, channels=channels,
     )  # fmt: skip
@@ -267,7 +270,10 @@ def _check_augment(path: Path, kept: str | None, given: Augment | None) -> None:
 def _plan_of(path: Path, about: runs.RunAbout, augment: Augment | None) -> Plan:
     """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
     kept = about.precision if about.precision in ("float32", "bf16") else about.options.precision
-    options = replace(about.options, init=None, precision=kept, image_size=about.image_size)  # whatever it is here
+    initial = str(path / runs.INITIAL) if os.path.isfile(path / runs.INITIAL) else None
+    options = replace(
+        about.options, init=initial, init_network=None, precision=kept, image_size=about.image_size
+    )  # whatever it is here
     if collectives.world() > 1 and options.device.startswith("cuda"):
         options = replace(options, device="cuda")  # each process has its own
     if (gone := options.missing()) is not None:

@@ -8,16 +8,16 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ..core.encoders import build
+from ..core.backbones import backbone_of, build
 from ..data.contents.identity import Identity
-from ..exchange import weights
+from ..exchange import opening, weights
 from ..processes import collectives
 from ..processes.launched import restart_count
 from ..recipes.plugins import Plugin, loaded, require
@@ -29,7 +29,10 @@ from ..views.given import name_of
 from . import checkpoints
 from .listeners.reporter import LogRow
 from .machine import device_name, restored_generators, versions
-from .plan import Options, Plan
+from .options import Options
+from .plan import Plan
+
+INITIAL = "initial.safetensors"  # the weights that a run began with, where they were not drawn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class RunAbout(Record):
         data, recipe = plan.data, plan.recipe
         return cls(
             expression=recipe.expression, method=recipe.method, data=data.name, images=len(data.train),
-            image_size=data.size, mean=data.mean, std=data.std, **asdict(recipe.training),
+            image_size=data.size, mean=data.mean, std=data.std, epochs=recipe.training.epochs,
+            batch_size=recipe.training.batch_size, backbone=backbone_of(recipe),
             options=plan.options.resolved() if data.own else plan.options, command=sys.argv,
             device=device_name(plan.device), processes=collectives.world(), launch=launch, precision=plan.precision,
             tf32=plan.device.type == "cuda" and plan.precision != "float32",
@@ -142,6 +146,10 @@ def begin(plan: Plan, checkpoint: checkpoints.Checkpoint, launch: Sequence[str])
     try:
         files.write(path / "recipe.toml", dump(plan.recipe, title=plan.recipe.expression))
         checkpoints.write(path, checkpoint)
+        if plan.initial is not None:
+            used = plan.initial.transform
+            about = {"backbone": plan.initial.backbone, "image_size": used.size, "mean": used.mean, "std": used.std}
+            weights.save_state(path / INITIAL, plan.initial.state, about)
         write_json(path / "run.json", RunAbout.of(plan, launch))
     except UserError:
         shutil.rmtree(path)
@@ -153,7 +161,7 @@ def save(path: Path, plan: Plan, checkpoint: checkpoints.Checkpoint, encoder: nn
     """Write a checkpoint, the encoder, and which images could not be read. Raises `UserError`."""
     plan.data.unreadable.save(path)
     checkpoints.write(path, checkpoint, plan.options.keep)
-    about = {"backbone": plan.recipe.training.backbone, "image_size": plan.data.size}
+    about = {"backbone": backbone_of(plan.recipe), "image_size": plan.data.size}
     about |= {"mean": plan.data.mean, "std": plan.data.std, "expression": plan.recipe.expression}
     weights.save_encoder(path / "encoder.safetensors", encoder, about)
 
@@ -276,7 +284,7 @@ def encoder(run: str | Path) -> nn.Module:
         model = build(about.backbone, about.image_size, channels=len(about.mean))
     file = path / "encoder.safetensors"
     try:
-        weights.load_weights(model, file)
+        opening.load_weights(model, file)
     except UserError as error:
         again = f"'sslzoo train --resume {path}' writes it anew" if (path / checkpoints.name(0)).is_file() else ""
         raise UserError(f"{str(error).partition(';')[0].rstrip('.')}; {again or 'train it anew'}.") from None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core.encoders import build
+from ..core.backbones import backbone_of, build
 from ..data.splits import Dataset, Split, lacking, leak, leaked
 from ..metrics.knn import KS, knn
 from ..processes import agree, collectives
@@ -63,7 +63,7 @@ def final(plan: Plan, encoder: nn.Module, untrained: Mapping[str, Tensor]) -> Sc
         return Scores(found, leaked=leaks, notes=notes)
 
     def of_untrained() -> float:
-        fresh = build(plan.recipe.training.backbone, data.size, channels=data.channels).to(plan.device)
+        fresh = build(backbone_of(plan.recipe), data.size, channels=data.channels).to(plan.device)
         fresh.load_state_dict(untrained)
         return score(plan, fresh, bank, test)["k20"]
 

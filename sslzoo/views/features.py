@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 
+from ..data.decoded.crops import Crop
 from ..data.images import ImageSource, ReadImages
 from ..data.splits import Split
 from ..tools.errors import from_workers
@@ -25,11 +26,15 @@ RAW_SMALLEST = 8  # px
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to an image before a network: its size in px, and the mean and deviation of its three channels."""
+    """What is done to an image before a network: its size in px, and the mean and deviation of its channels.
+
+    ``crop`` is how it is cut where that is not as our own views for evaluation are.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: Crop | None = None
 
 
 def raw_size(images: int, size: int) -> int:
@@ -43,28 +48,31 @@ def raw_size(images: int, size: int) -> int:
 class Rows(TorchDataset[ReadImages]):
     """Reads files as square uint8 images [N, 3, size, size]; run by worker processes."""
 
-    def __init__(self, source: ImageSource, size: int):
-        self.source, self.size = source, size
+    def __init__(self, source: ImageSource, size: int, crop: Crop | None = None):
+        self.source, self.size, self.crop = source, size, crop
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitems__(self, places: list[int]) -> ReadImages:
-        return self.source.read(places, self.size)
+        return self.source.read(places, self.size) if self.crop is None else self.source.cut(places, self.crop)
 
 
-def images(split: Split, size: int, workers: int = 0, device: torch.device = CPU) -> Iterator[Tensor]:
+def images(
+    split: Split, size: int, workers: int = 0, device: torch.device = CPU, crop: Crop | None = None
+) -> Iterator[Tensor]:
     """Yield the readable images of a split, uint8 [N, 3, size, size], in batches; note others in ``unreadable``.
 
-    They are on the host, pinned where they are for a GPU.
+    They are on the host, pinned where they are for a GPU. With a ``crop`` they are cut by that.
     """
     split = split.readable()
-    if split.images.in_memory(size):  # there is nothing that processes could read
+    rows = Rows(split.images, size, crop)
+    if not split.images.paths or (crop is None and split.images.in_memory(size)):  # there is nothing to read
         for places in torch.split(torch.arange(len(split)), BATCH):
-            batch = split.images.read(places.tolist(), size).pixels
+            batch = rows.__getitems__(places.tolist()).pixels
             yield batch.pin_memory() if device.type == "cuda" else batch
     else:
-        batches = loader(Rows(split.images, size), workers, device, batch_size=BATCH)
+        batches = loader(rows, workers, device, batch_size=BATCH)
         for found in from_workers(awaited(batches)):
             split.unreadable.reasons |= {split.images.paths[place]: why for place, why in found.unreadable}
             split.images.learn(found.seen)
@@ -98,7 +106,7 @@ def features(
     if encoder is not None and device.type == "cuda":
         encoder.to(memory_format=torch.channels_last)
     on_host = encoder is None or isinstance(encoder, Colours)
-    for batch in images(split, how.size, workers, CPU if on_host else device):
+    for batch in images(split, how.size, workers, CPU if on_host else device, how.crop):
         if not len(batch):
             continue
         if encoder is None:

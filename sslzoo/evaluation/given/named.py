@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from ...data.formats.arrays import read_npy, read_npz
+from ...exchange import files
 from ...tools.errors import UserError
 from .rows import ROLES, Array, Rows, chosen, labels_of, some, texts
 
@@ -143,13 +144,15 @@ def holds_weights(path: Path) -> bool:
     """Return whether a file of tensors holds a network's weights: dots in some names, or more than two axes.
 
     Features without a pool have these, too, and are known by their name. Of a .safetensors its head alone is read.
+    What lies in tables in tables has dots in its names.
     """
+    shapes: Mapping[str, Sequence[int]]
     try:
         if path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         else:
-            shapes = {name: array.shape for name, array in pt(path).items()}
+            shapes = {name: tensor.shape for name, tensor in files.read(path).tensors.items()}
     except (UserError, SafetensorError, OSError, ValueError):
         return False
     known = ROLES["features"]

@@ -11,7 +11,7 @@ import timm
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from ...core.encoders import STEM, SmallNet
+from ...core.backbones import STEM, SmallNet
 from ...tools.errors import UserError, kind_and_words
 from . import pictures, stem
 from .beside import sslzoo_small

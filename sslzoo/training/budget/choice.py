@@ -8,7 +8,8 @@ from ...recipes.layers import resolve_here
 from ...recipes.schema import SMALL_UP_TO
 from ...tools.errors import UserError
 from ..guards import SMALLER_MODEL, enough_memory
-from ..plan import Choice, Options, Surroundings, check, check_parts, circumstances, is_named, view_size
+from ..options import Options
+from ..plan import Choice, Surroundings, check, check_parts, circumstances, is_named, view_size
 from .costs import Costs
 from .kept import place, steady
 from .timing import measure
@@ -35,7 +36,8 @@ def choose(words: str | Sequence[str], options: Options, around: Surroundings) -
     first, origin, why = view_size(options, around, expression)
     below = BELOW["small" if first <= SMALL_UP_TO else "large"] if origin in ("data", "device cpu") else ()
     for size in (first, *(one for one in below if one < first)):
-        recipe = resolve_here(expression, circumstances(replace(around.data, size=size), around.device), options.flags)
+        at = circumstances(replace(around.data, size=size), around.device, more=around.layers)
+        recipe = resolve_here(expression, at, options.flags_with(around.initial))
         check(recipe, len(around.data.train))
         check_parts(recipe, options.accumulate)
         with enough_memory(f"a {recipe.training.backbone} and its optimiser", SMALLER_MODEL):

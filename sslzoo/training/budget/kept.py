@@ -14,7 +14,8 @@ from ...tools.errors import UserError
 from ...tools.places import cache
 from ...tools.records import write_json
 from ..machine import device_name, versions
-from ..plan import Options, Surroundings
+from ..options import Options
+from ..plan import Surroundings
 from .timing import Speed
 
 ONCE = ("features", "a_checkpoint", "a_billion")  # that are measured in a moment, and may be held up in it

@@ -20,7 +20,8 @@ from ...views.batches import Batches
 from ...views.features import CPU, Preprocessing, features
 from ..learner import Learner
 from ..machine import evaluation_autocast, fast_products, restored_generators
-from ..plan import Options, Plan, Surroundings
+from ..options import Options
+from ..plan import Plan, Surroundings
 
 READ = 256  # images, at least a batch, that are read to be trained on
 WARM, STEPS, PATIENCE = 3, 16, 4.0  # steps before those that are timed, of these at most, and seconds for them

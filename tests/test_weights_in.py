@@ -1,0 +1,116 @@
+"""Weights as public projects write them come in: features are the source model's, and hostile files do nothing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from layouts import HOSTILE, LAYOUTS, UNTOLD
+from PIL import Image
+from torchvision import transforms
+
+from sslzoo.evaluation.encode import embed
+from sslzoo.evaluation.sources import EmbedOptions
+from sslzoo.exchange.opening import open_weights
+from sslzoo.tools.errors import UserError
+
+TOLD = {  # by hand, what no shape tells: the padding of solo-learn's first convolution, MoCo v3's twelve heads
+    "solo_learn_cifar": "resnet18:stem=3x3p2",
+    "moco_v3_vit_small": "vit_small_patch16_224:num_heads=12",
+}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """An .npz of four drawn pictures, larger than wide, and the pictures."""
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    pictures = [np.kron(rng.integers(0, 256, (9, 7, 3)), np.ones((32, 32, 1))).astype(np.uint8) for _ in range(4)]
+    np.savez(folder / "p.npz", train_images=np.stack(pictures[:2]), test_images=np.stack(pictures[2:]),
+             train_labels=[0, 1], test_labels=[0, 1])  # fmt: skip
+    return folder / "p.npz", [Image.fromarray(one) for one in pictures]
+
+
+def usual(pictures, size):
+    """Return pictures as ImageNet's evaluation has them: 7/8 of the shorter side, bilinear, by torchvision."""
+    made = transforms.Compose([
+        transforms.Resize(int(size / 0.875)), transforms.CenterCrop(size), transforms.ToTensor(),
+        transforms.Normalize(*IMAGENET),
+    ])  # fmt: skip
+    return torch.stack([made(one) for one in pictures])
+
+
+def far(found, wanted):
+    """Return the largest difference, over the largest value."""
+    return float((found - wanted).abs().max() / wanted.abs().max())
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_file_alone_gives_the_source_models_features(name, photos, tmp_path):
+    made, (data, pictures) = LAYOUTS[name](tmp_path), photos
+    if 64 < made.size < 300:
+        options = EmbedOptions(str(data), backbone=TOLD.get(name), cached=False)
+        arrays = embed(str(made.path), options).arrays
+        found = torch.from_numpy(np.concatenate([arrays["train_features"], arrays["test_features"]]))
+        images = usual(pictures, made.size)
+    else:  # small ones are normalised by the data's own mean, and large ones take their time
+        weights = open_weights(made.path, TOLD.get(name))
+        images = torch.randn(1, 3, made.size, made.size, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            found = weights.network()(images)
+        assert weights.size == made.size
+    with torch.no_grad():
+        assert far(found, made.features(images).flatten(1)) < 2e-6
+
+
+def test_what_shapes_do_not_tell_is_refused_or_said(tmp_path):
+    assert {*TOLD} == {*UNTOLD}
+    with pytest.raises(UserError, match=r"6 heads of 64 or 12 of 32.*--backbone vit_small_patch16_224:num_heads=12"):
+        open_weights(LAYOUTS["moco_v3_vit_small"](tmp_path).path)
+    said = open_weights(LAYOUTS["solo_learn_cifar"](tmp_path).path).said
+    assert "padded by 1: shapes do not tell" in said
+    assert "resnet18:stem=3x3p2" in said
+
+
+def test_the_line_says_what_was_taken_and_what_was_left(run_cli, photos, tmp_path):
+    data, _ = photos
+    path = LAYOUTS["moco_v2"](tmp_path).path
+    done = run_cli("knn", str(path), "--data", str(data), "--json")
+    (row,) = json.loads(done.stdout)["rows"]
+    assert "module.encoder_q -> resnet18:stem=7x7 at 224 px; without fc" in row["about"]
+    assert "module.encoder_k beside it is not used" in row["about"]
+    assert "shorter side to 256 px (bilinear), centre of 224; mean 0.485, 0.456, 0.406" in row["about"]
+    assert "the file does not say" in row["about"]
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("moco_v2", "module.encoder_k"), ("solo_learn_imagenet", "momentum_")])
+def test_the_copy_that_follows_is_taken_where_it_is_asked_for(name, prefix, tmp_path):
+    path = LAYOUTS[name](tmp_path).path
+    usual, target = open_weights(path), open_weights(path, network="target")
+    assert prefix in target.said.partition(" ->")[0]
+    assert not torch.equal(usual.state["conv1.weight"], target.state["conv1.weight"])
+
+
+def test_a_network_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no target network"):
+        open_weights(LAYOUTS["torchvision_resnet"](tmp_path).path, network="target")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_is_refused_in_a_sentence_and_nothing_runs(name, run_cli, photos, tmp_path):
+    path = HOSTILE[name](tmp_path)
+    done = run_cli("knn", str(path), "--data", str(photos[0]))
+    assert done.exit_code == 2, done.output
+    assert done.stderr.count("\n") <= 4
+    assert "Traceback" not in done.output
+    assert not [*tmp_path.rglob("ran.txt")]
+    assert not Path("ran.txt").exists()
+
+
+def test_weights_of_a_wrong_width_are_told_by_their_first_key(tmp_path):
+    with pytest.raises(UserError, match=r"layer3\.0\.conv1\.weight is \[200, .*perhaps resnet18:stem=7x7"):
+        open_weights(HOSTILE["wrong_width"](tmp_path)).network()
+    with pytest.raises(UserError, match=r"blocks\.5 is missing"):
+        open_weights(HOSTILE["missing_block"](tmp_path))
