@@ -20,9 +20,10 @@ from torch import nn
 from torchvision.models.vision_transformer import VisionTransformer
 
 import sslzoo
-from sslzoo.core.encoders import build, flat
+from sslzoo.core.backbones import build
+from sslzoo.core.encoders import flat
 from sslzoo.evaluation.exporting import wilson
-from sslzoo.exchange.export import onnx_file, stem, torchvision_file, traced
+from sslzoo.exchange.export import onnx_file, stem, timm_folder, torchvision_file, traced
 from sslzoo.exchange.export.formats import FORMATS
 from sslzoo.exchange.export.subject import Subject
 
@@ -205,6 +206,58 @@ def test_the_target_network_and_the_projector_go_out(runs: dict[str, Path], tmp_
     assert not torch.equal(weights["conv1.weight"], sslzoo.encoder(run).state_dict()["conv1.weight"])
 
 
+@pytest.mark.parametrize(
+    ("name", "to", "source"),
+    [("small", "timm", "given"), ("stem3", "hf", "timm:local-dir:given"), ("stem3", "torchvision", "given/model.pth"),
+     ("stem7", "timm", "given"), ("vit", "hf", "given")],
+)  # fmt: skip
+def test_what_went_out_comes_in_again(
+    name: str, to: str, source: str, runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a source of features."""
+    monkeypatch.chdir(tmp_path)
+    sslzoo.export(runs[name], to=to, out="given")
+    data = sslzoo.Run(runs[name]).about.options.place
+    expected = sslzoo.embed(runs[name], device="cpu", cached=False).arrays["test_features"]
+    found = sslzoo.embed(source, data=data, device="cpu", cached=False).arrays["test_features"]
+    assert near(found, expected) <= (CLOSE if name == "stem3" else EXACT)
+
+
+def test_the_small_net_comes_in_again_in_a_process_that_exported_none(runs: dict[str, Path], tmp_path: Path) -> None:
+    """By our own file: the one in the folder, which anybody may have changed, is not run."""
+    sslzoo.export(runs["small"], to="timm", out=tmp_path / "given")
+    (tmp_path / "given/sslzoo_small.py").write_text("raise SystemExit('it ran')")
+    words = ["embed", "given", "--data", sslzoo.Run(runs["small"]).about.options.place, "--out", "f.npz", "--no-cache"]
+    ran = subprocess.run([sys.executable, "-m", "sslzoo", *words], capture_output=True, text=True, cwd=tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    with np.load(tmp_path / "f.npz") as found:
+        expected = sslzoo.embed(runs["small"], device="cpu", cached=False).arrays["test_features"]
+        assert near(found["test_features"], expected) <= EXACT
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "scale"),
+    [("resnet18:stem=3x3", 96, 4), ("resnet18:stem=7x7", 64, 1), ("resnet18:stem=3x3p2", 32, None),
+     ("vit_tiny_patch16_224:global_pool=avg,init_values=0.1,num_heads=4", 64, 1)],
+)  # fmt: skip
+def test_a_backbone_s_arguments_go_with_it(
+    text: str, size: int, scale: int | None, tmp_path: Path, refused: Any
+) -> None:
+    """And a stem that is padded by two, which timm has not, goes to torchvision alone."""
+    subject = Subject(text, learnt(text, size), size, (0.3, 0.4, 0.5), (0.2,) * 3)
+    if scale is None:
+        with refused("padded by 2", "use --to torch"):
+            timm_folder.write(subject, tmp_path, "given")
+    else:
+        written = timm_folder.write(subject, tmp_path, "given")
+        assert (written.size, written.difference <= CLOSE) == (scale * size, True)
+    if text.startswith("resnet"):
+        assert torchvision_file.write(subject, tmp_path, "given").difference <= EXACT
+    else:
+        with refused("torchvision has no net"):
+            torchvision_file.write(subject, tmp_path, "given")
+
+
 # ---- the stem
 
 
@@ -264,8 +317,6 @@ def test_timm_s_config_is_how_the_run_saw_pictures(runs: dict[str, Path], tmp_pa
      ("convnext_atto", 64, 3), ("swin_tiny_patch4_window7_224", 96, 3)],
 )  # fmt: skip
 def test_timm_takes_other_nets_and_channels(name: str, size: int, channels: int, tmp_path: Path) -> None:
-    from sslzoo.exchange.export import timm_folder
-
     subject = Subject(name, learnt(name, size, channels), size, (0.3, 0.4, 0.5, 0.6)[:channels], (0.2,) * channels)
     written = timm_folder.write(subject, tmp_path, "given")
     scale = written.size // size
@@ -277,7 +328,7 @@ def test_timm_takes_other_nets_and_channels(name: str, size: int, channels: int,
     with torch.no_grad():
         large = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
         assert near(net(large).numpy(), flat(subject.encoder(images)).numpy()) <= CLOSE
-    assert (scale == 4) == (name.startswith("resnet") and size <= 64)
+    assert (scale == 4) == (name == "resnet18" and size <= 64)
 
 
 def test_torchvision_s_vit_has_timm_s_weights_by_other_names() -> None:

@@ -23,6 +23,7 @@ from .transform import Transform
 from .weights import Weights
 
 LOCAL, HUB = "local-dir:", "hf-hub:"
+SMALL = "sslzoo_small"  # the architecture that our small net has in timm
 REPO = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
 
@@ -94,6 +95,8 @@ def _of_folder(folder: Path) -> Published:
     """Return the model of a folder with a config.json and weights, as timm's save_for_hf writes it."""
     if not os.path.isfile(folder / files.CONFIG):
         raise UserError(f"{folder} is no folder of timm's, since it has no config.json; give one that has.")
+    if is_of_timm(folder) and json.loads((folder / files.CONFIG).read_bytes())["architecture"] == SMALL:
+        from .export.beside import sslzoo_small  # noqa: F401  # our own file tells timm of it, and none of the folder's
     return _of_config(f"{LOCAL}{folder}", f"timm:{LOCAL}{folder}", folder)
 
 
@@ -117,6 +120,7 @@ def _of_config(name: str, called: str, folder: Path | None) -> Published:
     args = _arguments(folder) if folder is not None else {}
     plain = all(isinstance(value, str | bool | int | float) for value in args.values()) if args is not None else False
     backbone = str(Backbone(str(config["architecture"]), args)) if plain and args is not None else None
+    backbone = "small" if config["architecture"] == SMALL else backbone
     return Published(model, Transform.of_timm(timm.data.resolve_model_data_config(model)), backbone)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 SCALE = 4  # how often a pixel is repeated along each side
 INTERPOLATION = "box"  # which repeats pixels where it enlarges by a whole number
-ARGUMENTS: Mapping[str, object] = {"stem_type": "", "replace_stem_pool": True}  # of timm's residual nets
+ARGUMENTS: Mapping[str, object] = {"replace_stem_pool": True}  # of timm's residual nets
 
 
 def is_small(encoder: nn.Module) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...core.backbones import Backbone
 from ...core.encoders import flat
 from ...recipes import plugins
 from ...tools.errors import UserError
@@ -35,9 +36,14 @@ class Subject:
         return len(self.mean)
 
     @property
+    def name(self) -> str:
+        """Return the backbone's name without its arguments."""
+        return Backbone.parse(self.backbone).name
+
+    @property
     def own(self) -> bool:
         """Return whether the backbone is a person's own, which no library knows how to build."""
-        return plugins.backbone(self.backbone) is not None
+        return plugins.backbone(self.name) is not None
 
     def pixels(self, number: int, height: int | None = None, width: int | None = None) -> Tensor:
         """Return images [number, channels, height, width] of random grey levels, in [0, 1], each time the same."""

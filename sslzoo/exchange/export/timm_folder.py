@@ -11,7 +11,7 @@ import timm
 from timm.models import save_for_hf
 from torch import Tensor, nn
 
-from ...core.backbones import STEM, SmallNet
+from ...core.backbones import STEM, Backbone, SmallNet
 from ...tools.errors import UserError, kind_and_words
 from . import pictures, stem
 from .beside import sslzoo_small
@@ -104,10 +104,14 @@ def as_timm(subject: Subject) -> Timm:
             "onnx."
         )
     scale = stem.SCALE if stem.is_small(encoder) else 1
+    if scale > 1 and cast(nn.Conv2d, encoder.conv1).padding != (1, 1):
+        raise UserError(
+            f"{subject.backbone} begins with a 3x3 convolution padded by 2, which no stem of timm's can be; use --to "
+            "torch or onnx."
+        )
     try:
-        if scale > 1:
-            args |= stem.ARGUMENTS
-        name = SMALL if isinstance(encoder, SmallNet) else subject.backbone
+        name = SMALL if isinstance(encoder, SmallNet) else subject.name
+        args |= stem.ARGUMENTS if scale > 1 else {}
         net = cast(nn.Module, timm.create_model(name, pretrained=False, num_classes=0, **args)).eval()
         if scale > 1:
             stem.convert(encoder, net)
@@ -123,7 +127,7 @@ def as_timm(subject: Subject) -> Timm:
 
 def arguments(subject: Subject) -> dict[str, Any]:
     """Return what timm is told to build the backbone anew: what it was told, where it noted that, and its channels."""
-    noted = dict(getattr(subject.encoder, "_model_args", None) or {})
+    noted = dict(getattr(subject.encoder, "_model_args", None) or Backbone.parse(subject.backbone).args)
     args = {key: value for key, value in noted.items() if key not in ("num_classes", "in_chans")}
     if isinstance(subject.encoder, SmallNet) and STEM in (weights := subject.encoder.state_dict()):
         args[STEM] = int(weights[STEM])

@@ -52,7 +52,7 @@ def write(subject: Subject, folder: Path, shown: str) -> Written:
 
     Raises `UserError` for a backbone that torchvision does not have.
     """
-    architecture = subject.backbone.partition(".")[0]
+    architecture = subject.name.partition(".")[0]
     if subject.own or architecture not in (*RESIDUAL, *TRANSFORMERS):
         raise UserError(
             f"torchvision has no net with the keys of {subject.backbone}; --to torchvision takes "
