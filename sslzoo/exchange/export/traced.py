@@ -56,9 +56,12 @@ def freest(
     """Return what was written with as many free axes as the net allows, those axes, and the sizes that were tried.
 
     ``write`` is given the axes that are free, and returns what maps the net's input to features. A free size counts
-    where a larger image gives the encoder's own features, to ``most`` of the largest.
+    where a larger image gives the encoder's own features, to ``most`` of the largest. Learnt position embeddings,
+    which a net resamples, have one size in what is traced.
     """
     own = (subject.size, subject.size)
+    if isinstance(getattr(subject.encoder, "pos_embed", None), nn.Parameter):
+        return write(BATCH), BATCH, [own]
     try:
         subject.features(subject.pixels(1, *sizes(subject)[-1]))  # which tells a net of one size at once
         how = write(SIZE)
