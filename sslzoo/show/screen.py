@@ -45,7 +45,7 @@ class Screen(Reporter):
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """Show the expression, its switches, and what will be done."""
         self.waiting.close()
-        self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
+        self.total, self.from_epoch, self.started = plan.epochs, epoch, time.monotonic()
         from ..metrics.health import largest_rank  # which needs torch
 
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
