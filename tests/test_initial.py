@@ -126,6 +126,8 @@ def test_the_row_of_a_run_from_weights_says_so(resnet, data, tmp_path, run_cli):
     assert "initial weights" in done.output
     assert "untrained backbone" not in done.output
     assert "resnet18:stem=7x7 at 224 px; without fc" in done.output.replace("\n", " ")
+    assert f"next: sslzoo knn {tmp_path}" in done.output
+    assert f" {resnet} raw" in done.output
 
 
 def test_a_backbone_learns_slower_or_later(resnet, data, tmp_path):
