@@ -61,6 +61,19 @@ STOPPED = 75  # by a signal, and saved: try again later (EX_TEMPFAIL of sysexits
     help="Parts of a batch whose gradients are added up; batch norm sees each alone.",
 )
 @click.option("--resume", metavar="RUN", help="Go on with a run, or from one of its checkpoints; takes no expression.")
+@click.option(
+    "--schedule",
+    type=click.Choice(("cosine", "constant")),
+    default="cosine",
+    show_default=True,
+    help="Of a run that has ended, beside --resume RUN --epochs N: a new cosine, or a constant rate.",
+)
+@click.option(
+    "--rate",
+    type=float,
+    metavar="SHARE",
+    help="Of its learning rate, from which it goes on then.  [default: that of its last step]",
+)
 @click.option("--stop-after", type=int, metavar="N", help="Stop after epoch N, on the same schedule.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done, each value with its origin, and stop.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors (and the JSON object).")
@@ -79,10 +92,15 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     """
     names = {"eval_": "eval", "compile_": "compile"}
     control = {key: flags.pop(key) for key in ("resume", "stop_after", "dry_run", "quiet", "as_json")}
+    beyond = {key: flags.pop(key) for key in ("schedule", "rate")}
     options = {names.get(key, key): value for key, value in flags.items()}
     options["baselines"] = flags["baselines"] is not False
     if options["max_bad"] is None:
         del options["max_bad"]
+    if control["resume"] is None and (beyond["rate"] is not None or beyond["schedule"] != "cosine"):
+        raise UserError(
+            "--schedule and --rate are of a run that goes on beyond its end; give --resume RUN --epochs N too."
+        )
     if control["resume"] is None and not expression:
         raise UserError("Name a method, as in 'sslzoo train simsiam'; 'sslzoo methods' lists them.")
     if world_size() > 1:
@@ -108,7 +126,7 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
                 raise UserError("--dry-run says what a new run would do; leave it or --resume out.")
             if rank() == 0:
                 _same_flags(ctx, Path(control["resume"]), {names.get(k, k): v for k, v in flags.items()}, names)
-            more = {name: flags[name] for name in FREE}
+            more = {name: flags[name] for name in FREE} | {"epochs": flags["epochs"], **beyond}
             result = training.resume(control["resume"], screen, control["stop_after"], **more)
         elif control["dry_run"]:
             plan = training.planned(list(expression), Options(**options))
@@ -147,6 +165,6 @@ def _same_flags(ctx: click.Context, run: Path, flags: dict[str, Any], names: dic
             value = flags[name]
             if name == "range":
                 value, own[name] = (str(Range.parse(text)) for text in (value, own.get(name)))
-            if name not in FREE and value != own.get(name):
+            if name not in (*FREE, "epochs") and value != own.get(name):
                 said = "none was given" if own.get(name) is None else own[name]
                 raise UserError(f"{param.opts[0]} belongs to the run ({said}); leave it out, or start a new run.")

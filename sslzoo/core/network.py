@@ -23,6 +23,8 @@ class Network(nn.Module):
     def __init__(self, encoder: nn.Module, recipe: Recipe):
         super().__init__()
         self.encoder = encoder
+        if recipe.encoder.freeze_patches:
+            freeze_patches(encoder)
         self.width = feature_width(encoder)
         self.projector = projector(self.width, recipe.heads)
         self.together = recipe.views.together
@@ -59,3 +61,12 @@ class Network(nn.Module):
         parts = torch.split(self.head(torch.cat(features)), [len(views[i]) for i in places])
         found = dict(zip(places, parts, strict=True))
         return {i: found[i] for i in views}
+
+
+def freeze_patches(encoder: nn.Module) -> None:
+    """Keep a transformer's projection of patches as it is (MoCo v3, section 5). Raises `UserError` for other nets."""
+    patches = getattr(encoder, "patch_embed", None)
+    if not isinstance(patches, nn.Module):
+        raise UserError("encoder.freeze_patches is of vision transformers, and this backbone is none; leave it out.")
+    for parameter in patches.parameters():
+        parameter.requires_grad_(False)

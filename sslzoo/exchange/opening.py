@@ -34,7 +34,7 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
         shaped = fit(contents, chosen, named)
         name = with_stem(named, shaped.backbone) if named else shaped.backbone
         how = transform_of(contents, own, shaped.size)
-        made = Weights(path, shaped.state, name, how, told(contents, chosen, shaped, others))
+        made = Weights(path, shaped.state, name, how, told(contents, chosen, shaped, others), shaped.backbone)
     else:
         named = named or _architecture(contents)
         if named is None:

@@ -25,7 +25,8 @@ ENCODER = "encoder.safetensors"  # of a run
 class Weights:
     """Holds a network's weights by the names of the backbone that they are of, for views of a size in px.
 
-    ``said`` is what was made of the file, in a line, and ``transform`` what is done to its images.
+    ``said`` is what was made of the file, in a line, and ``transform`` what is done to its images. ``shaped`` is the
+    backbone that the shapes tell, where a person named another.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Weights:
     backbone: str
     transform: Transform
     said: str = ""
+    shaped: str | None = None
 
     @property
     def size(self) -> int:
@@ -70,7 +72,7 @@ class Weights:
         if (why := misfit(own, state)) is not None:
             raise UserError(
                 f"{self.path} does not fit the backbone ({why}); give the --backbone that it was trained with, perhaps "
-                f"{self.backbone}."
+                f"{self.shaped or self.backbone}."
             )
         net.load_state_dict(state)
 

@@ -34,7 +34,7 @@ class Screen(Reporter):
         self.last: LogRow | None = None
         self.knn: float | None = None
         self.largest_rank, self.scored_on = 0, "validation"
-        self.untrained = "untrained backbone"
+        self.untrained, self.initial = "untrained backbone", ""
         self.warned: set[str] = set()
 
     def work(self, name: str, done: int, total: int | None) -> None:
@@ -45,7 +45,7 @@ class Screen(Reporter):
     def begin(self, plan: "Plan", run: Path, epoch: int) -> None:
         """Show the expression, its switches, and what will be done."""
         self.waiting.close()
-        self.total, self.from_epoch, self.started = plan.recipe.training.epochs, epoch, time.monotonic()
+        self.total, self.from_epoch, self.started = plan.epochs, epoch, time.monotonic()
         from ..metrics.health import largest_rank  # which needs torch
 
         self.largest_rank = largest_rank(plan.recipe.heads.dim, plan.rows)
@@ -55,7 +55,7 @@ class Screen(Reporter):
             n = int((plan.data.bank.asking & held if val is None else val.asking).sum())
             self.scored_on = f"{'test' if of_test else 'validation'}, n = {n:,}"
         if plan.options.init is not None:
-            self.untrained = "initial weights"
+            self.untrained, self.initial = "initial weights", plan.options.init
         if self.quiet:
             return
         recipe, out, data = plan.recipe, self.out, plan.data
@@ -163,7 +163,7 @@ class Screen(Reporter):
             self.warn(sentence)
         out.print(f"{duration(result.seconds)} in all, {result.images_per_second:,.0f} images/s in training")
         out.print(f"run: {escape(result.run)}", soft_wrap=True)
-        words = ["knn", result.run, "random", "raw", *(["colours"] if result.colour_knn is not None else [])]
+        words = ["knn", result.run, self.initial or "random", "raw", *(["colours"] if result.colour_knn is not None else [])]
         if result.knn is None:  # no labels
             words = ["embed", result.run, "--out", "features.npz"]
         out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)

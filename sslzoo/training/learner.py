@@ -14,7 +14,7 @@ from ..processes import agree, collectives
 from ..views.batches import Batches
 from .checkpoints import LearnerState
 from .machine import autocast, compiled, without_trace
-from .optim import scheduled
+from .optim import Piece, go_on, scheduled
 from .plan import Plan
 
 SKIPS = 20  # steps in a row that are left out before a run is given up
@@ -42,7 +42,9 @@ class Learner:
         if collectives.world() > 1:
             synchronized(self.model, self.device)
         self.norms = [module for module in self.model.modules() if isinstance(module, _BatchNorm)]
-        self.optimizer = scheduled(self.model, recipe, recipe.training.epochs * len(batches))
+        n = len(batches)
+        pieces = [Piece(one.start * n, (one.epochs - one.start) * n, one.schedule, one.rate) for one in plan.extended]
+        self.optimizer = scheduled(self.model, recipe, recipe.training.epochs * n, pieces)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=plan.precision == "fp16")
         self.called: nn.Module = self.model
         self.in_a_row = 0
@@ -99,6 +101,8 @@ class Learner:
         """Take up a state. Raises what torch does where it belongs to another model."""
         self.model.load_state_dict(state.model)
         self.optimizer.load_state_dict(dict(state.optimizer))
+        if self.plan.extended:
+            go_on(self.optimizer)
         if state.scaler is not None:
             self.scaler.load_state_dict(dict(state.scaler))
         self.done, self.skipped, loss = state.done, state.skipped, state.loss

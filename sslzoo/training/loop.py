@@ -124,7 +124,7 @@ class Training:
 
     def train(self, path: Path, reporter: Reporter, stop_after: int | None) -> Result:
         """Train in the run directory, from where the state is, and return what came of it."""
-        epochs = self.recipe.training.epochs
+        epochs = self.plan.epochs
         reporter = reporter if collectives.rank() == 0 else Reporter()
         if self.options.compile and (why := self.learner.compile()) is not None:
             reporter.warn(why)

@@ -2,6 +2,7 @@
 
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import cos, pi
 from numbers import Integral
@@ -65,8 +66,27 @@ def watch_batch(model: Siamese, recipe: Recipe) -> None:
     handle = model.register_forward_pre_hook(look)
 
 
-def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimizer:
-    """Return what `optimizer` does, for whoever sees to the batch's size."""
+@dataclass(frozen=True)
+class Piece:
+    """Describes what comes after a schedule's end: ``steps`` from step ``start`` on, "cosine" or "constant".
+
+    It begins at ``rate`` of the schedule's learning rate.
+    """
+
+    start: int
+    steps: int
+    kind: str
+    rate: float
+
+    def share(self, step: int, end: float) -> float:
+        """Return what of the schedule's learning rate a step has; a cosine ends at ``end`` of it."""
+        if self.kind == "constant":
+            return self.rate
+        return end + (self.rate - end) * (1 + cos(pi * min((step - self.start) / self.steps, 1.0))) / 2
+
+
+def scheduled(model: Siamese, recipe: Recipe, steps: int, pieces: Sequence[Piece] = ()) -> torch.optim.Optimizer:
+    """Return what `optimizer` does, for whoever sees to the batch's size; ``pieces`` come after the schedule."""
     knobs = recipe.optimizer
     options: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": knobs.weight_decay}
     if knobs.name == "lars":
@@ -82,7 +102,7 @@ def scheduled(model: Siamese, recipe: Recipe, steps: int) -> torch.optim.Optimiz
     warmup = min(round(steps * knobs.warmup_epochs / recipe.training.epochs), steps - 1)
     frozen = round(steps * min(1.0, knobs.backbone_freeze_epochs / recipe.training.epochs))
     schedule = Schedule(steps, warmup, recipe.learning_rate, knobs.lr_end, knobs.predictor_lr_scale, knobs.clip_grad)
-    follow(made, replace(schedule, decay_end=knobs.weight_decay_end, frozen=frozen))
+    follow(made, replace(schedule, decay_end=knobs.weight_decay_end, frozen=frozen, pieces=tuple(pieces)))
     model.clock.steps = steps
     return made
 
@@ -94,6 +114,7 @@ class Schedule:
     A predictor whose rate is constant has ``predictor`` times ``lr``. ``clip`` is the largest norm of the
     gradients that are followed at that rate; 0 is none. The weight decay goes by a cosine to ``decay_end`` times what
     it was, as in DINO's `utils.cosine_scheduler`, and the backbone does not move in the first ``frozen`` steps.
+    ``pieces`` come after its end.
     """
 
     steps: int
@@ -104,6 +125,7 @@ class Schedule:
     clip: float = 0.0
     decay_end: float = 1.0
     frozen: int = 0
+    pieces: tuple[Piece, ...] = ()
 
     def decay(self, step: int) -> float:
         """Return what the weight decay is multiplied by at a step."""
@@ -166,11 +188,19 @@ def follow(made: torch.optim.Optimizer, schedule: Schedule) -> None:
             group["done"] = step
             if schedule.decay_end != 1:
                 group["weight_decay"] = group["decay"] * schedule.decay(step)
+            if (piece := next((one for one in reversed(schedule.pieces) if step >= one.start), None)) is not None:
+                group["lr"] = piece.share(step, schedule.end) * schedule.lr * group["lr_scale"]
             if group["constant"]:
                 group["lr"] = schedule.predictor * schedule.lr
 
+    made.go_to = go_to  # type: ignore[attr-defined]
     go_to(made.param_groups[0].get("done", 0))
     made.register_step_post_hook(lambda optimizer, *_: go_to(optimizer.param_groups[0]["done"] + 1))
+
+
+def go_on(made: torch.optim.Optimizer) -> None:
+    """Set the learning rate of an optimiser whose state was loaded, by its own schedule and not the state's."""
+    made.go_to(made.param_groups[0]["done"])  # type: ignore[attr-defined]
 
 
 def freeze_backbone(made: torch.optim.Optimizer, steps: int) -> None:

@@ -12,7 +12,7 @@ from ..exchange.weights import Weights
 from ..recipes.schema import Value
 from ..tools.arguments import WORDS
 from ..tools.errors import UserError
-from ..tools.records import Misfit, fitted
+from ..tools.records import Misfit, Record, fitted
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,26 @@ class Options(DataOptions):
         if initial is None or self.backbone is None or not Path(self.init or "").exists():
             return self.flags
         return {**self.flags, "training.backbone": initial.backbone}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extension(Record):
+    """Describes how a run that has ended goes on: from epoch ``start`` to ``epochs`` in all.
+
+    ``schedule`` is "cosine", down to the recipe's end of the learning rate, or "constant"; ``rate`` is what of the
+    recipe's learning rate it begins at.
+    """
+
+    start: int
+    epochs: int
+    schedule: str
+    rate: float
+
+    @property
+    def words(self) -> str:
+        """The extension in words."""
+        how = "a new cosine from" if self.schedule == "cosine" else "a constant"
+        return f"goes on beyond epoch {self.start} to {self.epochs}, with {how} {self.rate:g} of the learning rate"
 
 
 def check_kinds(options: Options) -> None:

@@ -25,7 +25,7 @@ from ..tools.errors import UserError
 from ..views.features import raw_size
 from ..views.given import Augment, own_views
 from .machine import find_device, find_precision
-from .options import Options, check_kinds, interval
+from .options import Extension, Options, check_kinds, interval
 
 CPU_VIEW = 64  # px of a view on a CPU, at most, unless asked for more
 FEW_CORES = 2  # on which crops are cut between the steps: processes that cut beside them were slower
@@ -98,7 +98,7 @@ class Plan:
     """Describes everything that a run needs.
 
     ``seconds`` are those that it is to take, where somebody measured that; ``augment`` and ``initial`` are its
-    surroundings'.
+    surroundings', and ``extended`` is how it goes on beyond its recipe's epochs.
     """
 
     expression: Expression
@@ -110,6 +110,12 @@ class Plan:
     seconds: float | None = None
     augment: Augment | None = None
     initial: Weights | None = None
+    extended: Sequence[Extension] = ()
+
+    @property
+    def epochs(self) -> int:
+        """The epochs in all."""
+        return self.extended[-1].epochs if self.extended else self.recipe.training.epochs
 
     @property
     def workers(self) -> int:

@@ -16,25 +16,27 @@ from ..data.formats import items
 from ..data.given.options import DataOptions
 from ..data.sets import KNOWN
 from ..data.unreadable import MAX_SHARE
-from ..processes import agree, collectives
+from ..processes import agree
 from ..recipes.algebra import parse
 from ..recipes.layers import Circumstances, resolve_here
 from ..recipes.plugins import give_backbone, require
-from ..recipes.recipe import Recipe, read_method
+from ..recipes.recipe import Recipe
 from ..tools import files
 from ..tools.arguments import checked
 from ..tools.bounds import check_numbers
 from ..tools.errors import UserError
 from ..tools.records import write_json
-from ..views.given import Augment, name_of
-from . import checkpoints, contents, runs
+from ..views.given import Augment
+from . import checkpoints, runs
 from .budget import choice as budget
 from .listeners.callbacks import listening
 from .listeners.reporter import Reporter, Result
 from .loop import Training
-from .machine import find_device, other_versions, restored_generators
+from .machine import find_device, restored_generators
 from .options import Options
 from .plan import Choice, Plan, Surroundings, prepare, surroundings
+from .resuming.extension import Beyond, extended
+from .resuming.plans import check_augment, plan_of
 
 Data: TypeAlias = TorchDataset[object]
 AnyData: TypeAlias = str | Path | Data | Mapping[str, Data]  # a name or a place, a Dataset, or one for each split
@@ -208,13 +210,17 @@ def resume(
     max_bad: float | None = None,
     augment: Augment | None = None,
     callbacks: Sequence[object] = (),
+    epochs: int | None = None,
+    schedule: str = "cosine",
+    rate: float | None = None,
 ) -> Result:
     """Go on with ``run``, from its last checkpoint, or from one of its files, as if it had never stopped.
 
     ``reporter``, ``callbacks`` and ``stop_after`` are those of `train`; ``data``, ``train``, ``val``, ``test``,
     ``labels`` and ``unlabelled`` are where its data lie now, if they were moved, and ``max_bad`` the share of the
-    images that may be unreadable from now on. ``augment`` has to be given again where the run began with one. Raises
-    `UserError`, also where the data are no longer the same.
+    images that may be unreadable from now on. ``augment`` has to be given again where the run began with one. A run
+    that has ended goes on to ``epochs`` in all, on a new "cosine" or a "constant" ``schedule``, from ``rate`` of its
+    learning rate, by default that of its last step. Raises `UserError`, also where the data are no longer the same.
     """
     hearing = listening(reporter, callbacks)
     changed: dict[str, Any] = {} if max_bad is None else {"max_bad": max_bad}
@@ -223,7 +229,8 @@ def resume(
     moved = DataOptions(**{name: _text(place) for name, place in places.items()}).resolved()
     changed |= {name: getattr(moved, name) for name, place in places.items() if place is not None}
     with restored_generators(), agree.process_group():
-        return _resumed(Path(run), hearing, stop_after, changed, augment)
+        beyond = None if epochs is None else Beyond(epochs, schedule, rate)
+        return _resumed(Path(run), hearing, stop_after, changed, augment, beyond)
 
 
 def _resumed(
@@ -232,67 +239,27 @@ def _resumed(
     stop_after: int | None,
     changed: Mapping[str, Any] | None = None,
     augment: Augment | None = None,
+    beyond: Beyond | None = None,
 ) -> Result:
     check_numbers(stop_after=stop_after)
     path, file = checkpoints.locate(given)
     with agree.run_lock(path):
         about, checkpoint = agree.on_all(lambda: (runs.read_run(path), checkpoints.read(given)))
         about = replace(about, options=replace(about.options, **(changed or {})))
+        kept = about
+        if beyond is not None:
+            about = extended(path, about, (checkpoint.epoch, checkpoint.position), beyond)
         if stop_after is not None and checkpoint.epoch >= stop_after:
             raise UserError(
                 f"{path} has trained {checkpoint.epoch} epochs, and --stop-after {stop_after} leaves none to train; "
                 "give a later one, or leave it out."
             )
         agree.on_all(lambda: require(about.plugins, path))
-        _check_augment(path, about.augment, augment)
-        plan = alike(lambda: _plan_of(path, about, augment))
+        check_augment(path, about.augment, augment)
+        plan = alike(lambda: plan_of(path, about, augment))
         training = Training(plan, path, checkpoint)
         agree.on_first(lambda: checkpoints.go_back(file))
-        if changed:
+        if changed or about is not kept:
             agree.on_first(lambda: write_json(path / "run.json", about))
         agree.on_first(lambda: files.tidy(path))
         return training.run(reporter, stop_after)
-
-
-def _check_augment(path: Path, kept: str | None, given: Augment | None) -> None:
-    """Raise `UserError` for a run that goes on with views of another kind than those that it began with."""
-    own = None if given is None else name_of(given)
-    if own == kept:
-        return
-    if kept is None:
-        raise UserError(f"The views of {path} are its recipe's, and not those of {own}; leave augment= out.")
-    raise UserError(
-        f"The views of {path} are made by {kept}, which was given in Python; go on there, with "
-        f"sslzoo.resume({str(path)!r}, augment=...)."
-    )
-
-
-def _plan_of(path: Path, about: runs.RunAbout, augment: Augment | None) -> Plan:
-    """Return the plan of a run that has begun. Raises `UserError` where its data are gone, or others."""
-    kept = about.precision if about.precision in ("float32", "bf16") else about.options.precision
-    initial = str(path / runs.INITIAL) if os.path.isfile(path / runs.INITIAL) else None
-    options = replace(
-        about.options, init=initial, init_network=None, precision=kept, image_size=about.image_size
-    )  # whatever it is here
-    if collectives.world() > 1 and options.device.startswith("cuda"):
-        options = replace(options, device="cuda")  # each process has its own
-    if (gone := options.missing()) is not None:
-        what = "data" if gone == "data" else f"data (--{gone})"
-        raise UserError(
-            f"The {what} of {path} are no longer at {getattr(options, gone)}; say with --{gone} where they are."
-        )
-    if not os.path.isfile(path / "recipe.toml"):
-        raise UserError(f"{path} has lost its recipe.toml, and nothing else says what it trains; start a new run.")
-    method = read_method(path / "recipe.toml")
-    plan = prepare([str(path / "recipe.toml")], options, around=surroundings(options, augment))
-    recipe = replace(plan.recipe, expression=about.expression, method=about.method)
-    if (why := contents.difference(path, about.identity, plan.data)) is not None:
-        raise UserError(f"The data of {path} have changed: {why}; bring them back, or start a new run.")
-    if recipe.switches != method.switches or len(plan.data.train) != about.images:
-        raise UserError(f"The data of {path} have changed; bring back {about.images} images, or start a new run.")
-    if about.identity is None and plan.data.train.images.paths:
-        raise UserError(f"{path} is of an older version, which cut views out of files otherwise; start a new run.")
-    others = other_versions(about.versions)
-    notes = (f"this run began with {others}",) if others else ()
-    data = replace(plan.data, notes=(*plan.data.notes, *notes))
-    return replace(plan, recipe=recipe, expression=replace(plan.expression, text=about.expression), data=data)

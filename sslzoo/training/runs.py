@@ -29,7 +29,7 @@ from ..views.given import name_of
 from . import checkpoints
 from .listeners.reporter import LogRow
 from .machine import device_name, restored_generators, versions
-from .options import Options
+from .options import Extension, Options
 from .plan import Plan
 
 INITIAL = "initial.safetensors"  # the weights that a run began with, where they were not drawn
@@ -42,7 +42,7 @@ class RunAbout(Record):
     ``image_size`` is in pixels, ``mean`` and ``std`` are the channels'; `evaluation.sources` has the sentence for
     others. ``launch`` has the names of torchrun's launch, ``resident`` says whether the images are in memory,
     ``decisions`` has what was decided about the data, and ``identity`` tells these from others. ``augment`` is what
-    makes the views, where a person gave it in Python.
+    makes the views, where a person gave it in Python; ``extended`` is how the run went on beyond its ``epochs``.
     """
 
     expression: str
@@ -69,6 +69,12 @@ class RunAbout(Record):
     versions: Mapping[str, str] | None = None
     started: str | None = None
     augment: str | None = field(default=None, metadata={"optional": True})
+    extended: Sequence[Extension] | None = field(default=None, metadata={"optional": True})
+
+    @property
+    def all_epochs(self) -> int:
+        """The epochs in all, beyond the recipe's where the run was extended."""
+        return self.extended[-1].epochs if self.extended else self.epochs
 
     @classmethod
     def of(cls, plan: Plan, launch: Sequence[str]) -> "RunAbout":
@@ -233,9 +239,9 @@ def _row(path: Path) -> RunRow:
     last = log[-1] if log else None
     loss, std, rank = (last.loss, last.std, last.rank) if last else (nan, nan, nan)
     return RunRow(
-        run=str(path), expression=about.expression, method=about.method, data=about.data, epochs=about.epochs,
-        started=about.started, done=len(log), loss=_finite(loss), std=_finite(std), rank=_finite(rank),
-        knn=_read_k20(path / "knn.json"),
+        run=str(path), expression=about.expression, method=about.method, data=about.data,
+        epochs=about.all_epochs, started=about.started, done=len(log), loss=_finite(loss), std=_finite(std),
+        rank=_finite(rank), knn=_read_k20(path / "knn.json"),
     )  # fmt: skip
 
 
