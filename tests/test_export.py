@@ -385,7 +385,21 @@ def test_a_card_of_a_run_that_has_not_ended(runs: dict[str, Path], tmp_path: Pat
     sslzoo.export(run, to="timm", out=tmp_path / "given")
     card = (tmp_path / "given/README.md").read_text(encoding="utf-8")
     assert "The run has not ended." in card
+    assert "| the untrained backbone | not measured |" in card
     assert "| this encoder | not measured |" in card
+
+
+def test_a_card_says_what_training_began_with(runs: dict[str, Path], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for file in runs["small"].iterdir():
+        if file.is_file():
+            (run / file.name).write_bytes(file.read_bytes())
+    about = json.loads((run / "run.json").read_text())
+    about["options"]["init"] = "timm:resnet18"
+    (run / "run.json").write_text(json.dumps(about))
+    sslzoo.export(run, to="timm", out=tmp_path / "given")
+    assert "| the initial weights, timm:resnet18 | not measured |" in (tmp_path / "given/README.md").read_text()
 
 
 @pytest.mark.parametrize(

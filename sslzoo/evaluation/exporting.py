@@ -209,12 +209,13 @@ def _scores(about: runs.RunAbout, result: Result | None) -> tuple[list[Score], s
     test = None if about.identity is None else about.identity.test
     n = None if test is None or test.labels is None else test.images
     knn = None if result is None or result.knn is None else result.knn.get("k20")
+    untrained = "the untrained backbone" if about.options.init is None else f"the initial weights, {about.options.init}"
     rows = [("this encoder", knn)]
     if result is not None:
-        rows += [("the untrained backbone", result.random_knn), ("raw pixels", result.raw_knn)]
+        rows += [(untrained, result.random_knn), ("raw pixels", result.raw_knn)]
         rows += [] if result.colour_knn is None else [("colour histograms", result.colour_knn)]
     else:
-        rows += [("the untrained backbone", None), ("raw pixels", None)]
+        rows += [(untrained, None), ("raw pixels", None)]
     scores = [Score(of, value, None if n is None or value is None else wilson(value, n)) for of, value in rows]
     if knn is None:
         why = "The run has not ended" if result is None else "The data have no labels to measure with"
