@@ -9,8 +9,10 @@ or an error that is no sentence, ends the script. Finished cells are kept in the
 """
 
 import argparse
+import signal
+import subprocess
+import sys
 import tempfile
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +20,6 @@ from commit import commit
 from compact import read_rows, write_rows
 from results import RESULTS
 
-import sslzoo
-from sslzoo.tools.errors import UserError
 from sslzoo.training.machine import versions
 
 BACKBONES = {  # by family
@@ -62,16 +62,19 @@ def cell(backbone: str, words: str, size: int, data: str, folder: Path) -> str:
     if "local_crops" in words:
         words += f" local_size={size // 2} prototypes=32"
     out = folder / "runs"
-    try:
-        sslzoo.train(
-            f"{words} {SMALL}", data=data, image_size=size, backbone=backbone, epochs=1, batch_size=8, device="cpu",
-            precision="float32", out=str(out), knn_every=10,
-        )  # fmt: skip
-    except UserError as error:
-        if out.exists() and [*out.iterdir()]:
-            raise SystemExit(f"{backbone}, {words}, {size} px left {[*out.iterdir()]}: {error}") from None
-        return str(error)
-    return "trains"
+    options = {"data": data, "image-size": size, "backbone": backbone, "epochs": 1, "batch-size": 8, "device": "cpu",
+               "precision": "float32", "out": out, "knn-every": 10}  # fmt: skip
+    flags = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+    asked = [sys.executable, "-m", "sslzoo", "train", *f"{words} {SMALL}".split(), *flags, "--quiet"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return "trains"
+    if done.returncode < 0:
+        return f"{backbone} at {size} px ends the process by {signal.Signals(-done.returncode).name}, in torch itself."
+    left = [*out.iterdir()] if out.exists() else []
+    if done.returncode != 2 or left or done.stderr.count("\n") != 1:
+        raise SystemExit(f"{backbone}, {words}, {size} px left {left}: {done.stderr}")
+    return done.stderr.strip().removeprefix("Error: ")
 
 
 def page(rows: list[dict]) -> str:
@@ -116,7 +119,6 @@ def main() -> None:
     names = (
         {"ResNet": ["resnet18"], "ViT": ["vit_tiny_patch16_224"], "LeViT": ["levit_128s"]} if args.quick else BACKBONES
     )
-    warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as place:
         for size in SIZES[:1] if args.quick else SIZES:
             images = np.random.default_rng(0).integers(0, 256, (16, size, size, 3), dtype=np.uint8)

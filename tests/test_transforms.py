@@ -164,7 +164,7 @@ def test_a_folder_as_timm_writes_it_is_a_source(tmp_path, photos):
     whole = {"architecture": "vit_tiny_patch16_224", "num_classes": 0, "model_args": args, "pretrained_cfg": config}
     (folder / "config.json").write_text(json.dumps(whole))
     save_file(net.state_dict(), folder / "model.safetensors")
-    for name in (f"timm:local-dir:{folder}", str(folder)):
+    for name in (f"timm:local-dir:{folder}", str(folder), str(folder / "model.safetensors")):
         found = embed(name, EmbedOptions(str(photos), cached=False), every=True)
         assert "both sides to 96 px (bilinear); mean 0.1, 0.2, 0.3" in found.about
         images = [

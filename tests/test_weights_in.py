@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from layouts import HOSTILE, LAYOUTS, UNTOLD
 from PIL import Image
@@ -114,3 +115,14 @@ def test_weights_of_a_wrong_width_are_told_by_their_first_key(tmp_path):
         open_weights(HOSTILE["wrong_width"](tmp_path)).network()
     with pytest.raises(UserError, match=r"blocks\.5 is missing"):
         open_weights(HOSTILE["missing_block"](tmp_path))
+
+
+def test_a_convolution_in_the_place_of_the_pool_is_kept(tmp_path):
+    """timm's replace_stem_pool, as exports of 3x3 stems have it: without it features were off by a third."""
+    net = timm.create_model("resnet18", replace_stem_pool=True, num_classes=0).eval()
+    torch.save(net.state_dict(), tmp_path / "m.pth")
+    found = open_weights(tmp_path / "m.pth")
+    assert found.backbone == "resnet18:stem=7x7,replace_stem_pool=true"
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        assert far(found.network()(images), net(images)) < 2e-6

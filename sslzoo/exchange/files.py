@@ -97,6 +97,12 @@ def read(path: Path) -> Contents:
     """Return what a file of weights holds, or a folder of them. Raises `UserError`."""
     if os.path.isdir(path):
         return _folder(path)
+    if path.name in WHOLE and os.path.isfile(path) and os.path.isfile(path.parent / CONFIG):
+        return _folder(path.parent)
+    return _file(path)
+
+
+def _file(path: Path) -> Contents:
     if not os.path.isfile(path):
         raise UserError(f"There are no weights at {path}; give a run that has ended an epoch, or a file.")
     if path.suffix == ".safetensors":
@@ -117,7 +123,7 @@ def _folder(path: Path) -> Contents:
         one = whole(path)
         if one is None:
             raise UserError(f"{path} has neither {listing(WHOLE)}, nor an index of shards; give a file of weights.")
-        return Contents(path, read(one).tensors, config=config, processor=processor)
+        return Contents(path, _file(one).tensors, config=config, processor=processor)
     places = _json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
         raise UserError(f"{index} has no weight_map of names and files; download the folder again.")
@@ -127,7 +133,7 @@ def _folder(path: Path) -> Contents:
             raise UserError(f"{index} names {name!r:.80}, which is no file of weights beside it; download it again.")
         if not os.path.isfile(path / name):
             raise UserError(f"{path} lacks {name}, which its index names; download the folder again.")
-        tensors |= read(path / name).tensors
+        tensors |= _file(path / name).tensors
     if missing := [name for name in places if name not in tensors]:
         raise UserError(f"{path} lacks {missing[0]}, which its index names; download the folder again.")
     return Contents(path, tensors, config=config, processor=processor)

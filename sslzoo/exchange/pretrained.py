@@ -38,7 +38,13 @@ class Published:
 
 def is_published(name: str) -> bool:
     """Return whether a name is that of a published model, by what stands before its colon, or of a folder of timm's."""
-    return name.startswith(tuple(SOURCES)) or is_of_timm(Path(os.path.expanduser(name)))
+    return name.startswith(tuple(SOURCES)) or is_of_timm(folder_of(name))
+
+
+def folder_of(name: str) -> Path:
+    """Return the folder that a name means: a folder itself, or that of the one file of weights in it."""
+    path = Path(os.path.expanduser(name))
+    return path.parent if path.name in files.WHOLE else path
 
 
 def is_of_timm(folder: Path) -> bool:
@@ -52,7 +58,7 @@ def is_of_timm(folder: Path) -> bool:
 def published(name: str) -> Published:
     """Return a published model by its name, as timm:resnet50, or by its folder. Raises `UserError`."""
     if not name.startswith(tuple(SOURCES)):
-        name = f"timm:{LOCAL}{name}"
+        name = f"timm:{LOCAL}{folder_of(name)}"
     prefix = next(prefix for prefix in SOURCES if name.startswith(prefix))
     with contextlib.redirect_stdout(sys.stderr):  # hubs say on standard output what they download
         found = SOURCES[prefix](name.removeprefix(prefix))

@@ -163,7 +163,13 @@ class Screen(Reporter):
             self.warn(sentence)
         out.print(f"{duration(result.seconds)} in all, {result.images_per_second:,.0f} images/s in training")
         out.print(f"run: {escape(result.run)}", soft_wrap=True)
-        words = ["knn", result.run, self.initial or "random", "raw", *(["colours"] if result.colour_knn is not None else [])]
+        words = [
+            "knn",
+            result.run,
+            self.initial or "random",
+            "raw",
+            *(["colours"] if result.colour_knn is not None else []),
+        ]
         if result.knn is None:  # no labels
             words = ["embed", result.run, "--out", "features.npz"]
         out.print(f"next: sslzoo {escape(shlex.join(words))}", soft_wrap=True)

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 from .layout import Fit, Layout, State, Unknown, numbered
 
 STAGES = range(1, 5)
-OF_NET = re.compile(r"(conv1|bn1|layer[1-4])\.")
+OF_NET = re.compile(r"(conv1|bn1|maxpool|layer[1-4])\.")
+POOL = "maxpool.0.weight"  # where a convolution has the pool's place, as timm's replace_stem_pool makes it
 SHORTCUT = re.compile(r"\.shortcut\.")  # in nets for 32 px, where others have a downsample
 KERNELS = {7: ("7x7", 224), 3: ("3x3", 32)}  # of the first convolution: the stem, and the usual size in px
 
@@ -57,7 +58,8 @@ class Residual(Layout):
             )
         stem, size = KERNELS[kernel]
         notes = (f"padded by 1: shapes do not tell (--backbone {name}:stem=3x3p2 for 2)",) if kernel == 3 else ()
-        return Fit(own, f"{name}:stem={stem}", size, left, notes)
+        pool = ",replace_stem_pool=true" if POOL in own else ""
+        return Fit(own, f"{name}:stem={stem}{pool}", size, left, notes)
 
 
 def shape_of(state: State) -> Shape:
