@@ -11,6 +11,7 @@ from layouts import HOSTILE, LAYOUTS, UNTOLD
 from PIL import Image
 from torchvision import transforms
 
+import sslzoo
 from sslzoo.evaluation.encode import embed
 from sslzoo.evaluation.sources import EmbedOptions
 from sslzoo.exchange.opening import open_weights
@@ -126,3 +127,48 @@ def test_a_convolution_in_the_place_of_the_pool_is_kept(tmp_path):
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         assert far(found.network()(images), net(images)) < 2e-6
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["res2net50_14w_8s", "pit_ti_224", "seresnet18", "resnet26d", "regnetx_002", "vit_little_patch16_reg1_gap_256"],
+)
+def test_timms_own_names_are_what_a_backbone_that_is_named_has(name, tmp_path):
+    """Also where they look like those of a net that shapes tell: a tester's res2net was "not whole"."""
+    torch.manual_seed(0)
+    net = timm.create_model(name, num_classes=7).eval()
+    torch.save({"state_dict": {f"module.{key}": value for key, value in net.state_dict().items()}}, tmp_path / "m.pth")
+    found = open_weights(tmp_path / "m.pth", name)
+    assert f"-> {name} at" in found.said
+    net.reset_classifier(0)
+    images = torch.randn(1, 3, found.size, found.size)
+    with torch.no_grad():
+        assert far(found.network()(images), net(images)) < 2e-6
+
+
+def test_registers_without_a_class_token_are_told_from_shapes(tmp_path):
+    """timm's vit_little_patch16_reg1_gap_256: a traceback of the position embeddings."""
+    torch.manual_seed(0)
+    net = timm.create_model("vit_little_patch16_reg1_gap_256", num_classes=0).eval()
+    torch.save(net.state_dict(), tmp_path / "m.pth")
+    found = open_weights(tmp_path / "m.pth")
+    images = torch.randn(1, 3, 256, 256)
+    with torch.no_grad():
+        assert far(found.network()(images), net(images)) < 2e-6
+
+
+def test_whole_numbers_are_no_weights(tmp_path):
+    state = timm.create_model("resnet18").state_dict()
+    torch.save({key: value.int() for key, value in state.items()}, tmp_path / "m.pth")
+    with pytest.raises(UserError, match=r"weights of torch\.int32, first conv1\.weight"):
+        open_weights(tmp_path / "m.pth")
+
+
+def test_python_takes_the_network_that_the_command_line_takes(photos, run_cli, tmp_path):
+    path = LAYOUTS["dino_vit_checkpoint"](tmp_path).path
+    made = sslzoo.embed(str(path), data=str(photos[0]))
+    done = run_cli("embed", str(path), "--data", str(photos[0]), "--out", str(tmp_path / "f.npz"), "--json")
+    assert np.array_equal(np.load(tmp_path / "f.npz")["train_features"], made.arrays["train_features"])
+    assert json.loads(done.stdout)["about"] == made.about
+    assert "teacher.backbone ->" in made.about
+    assert "student.module.backbone beside it is not used" in made.about

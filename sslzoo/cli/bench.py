@@ -131,8 +131,9 @@ def embed(source: str, options: "EmbedOptions", out: Path, force: bool, as_json:
     bad = embedding.images.unreadable.rows() if embedding.images is not None else ()
     shapes = {key: list(array.shape) for key, array in embedding.arrays.items()}
     if as_json:
-        emit(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad).to_json())
+        emit(EmbedResult(embedding.source, embedding.data, str(out), shapes, bad, embedding.about).to_json())
     else:
+        show.about(embedding.source, embedding.about)
         show.left_out(bad)
         if embedding.note:
             show.line(f"Warning: {embedding.source}: {embedding.note}", stderr=True)
@@ -152,6 +153,7 @@ def _embed_in_shards(source: str, options: "EmbedOptions", out: Path, force: boo
     if as_json:
         emit(result.to_json())
         return
+    show.about(result.source, result.about)
     show.left_out(result.bad)
     rows, there = sum(result.images.values()), f" ({result.kept:,} were there)" if result.kept else ""
     own = result.written + result.kept

@@ -78,6 +78,7 @@ class ClusterResult(Record):
     montage: str | None
     bad: Sequence[UnreadableRow]
     note: str | None = field(default=None, metadata={"optional": True})
+    about: str | None = field(default=None, metadata={"optional": True})
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,7 @@ def cluster(source: str, options: EmbedOptions, how: Grouping, out: Path, pictur
         farthest=[names[j] for j in found.farthest[:NAMED]],
         out=str(out), montage=None if picture is None else str(picture),
         bad=embedding.images.unreadable.rows() if embedding.images is not None else (),
-        note="; ".join(notes(embedding, how, found, names)) or None,
+        note="; ".join(notes(embedding, how, found, names)) or None, about=embedding.about,
     )  # fmt: skip
 
 

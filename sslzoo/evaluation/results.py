@@ -214,7 +214,10 @@ class QueryResult(Record):
 
 @dataclass(frozen=True)
 class SearchResult(Record):
-    """Is what ``sslzoo search --json`` prints; ``out`` is the gallery that was written, if any."""
+    """Is what ``sslzoo search --json`` prints; ``out`` is the gallery that was written, if any.
+
+    ``about`` is that of `BenchmarkRow`.
+    """
 
     source: str
     data: str
@@ -222,17 +225,22 @@ class SearchResult(Record):
     bad: Sequence[UnreadableRow]
     queries: Sequence[QueryResult]
     out: str | None
+    about: str | None = field(metadata=LEFT_OUT, default=None)
 
 
 @dataclass(frozen=True)
 class EmbedResult(Record):
-    """Is what ``sslzoo embed --json`` prints: the shapes of the arrays in the file ``out``."""
+    """Is what ``sslzoo embed --json`` prints: the shapes of the arrays in the file ``out``.
+
+    ``about`` is that of `BenchmarkRow`.
+    """
 
     source: str
     data: str
     out: str
     arrays: Mapping[str, Sequence[int]]
     bad: Sequence[UnreadableRow]
+    about: str | None = field(metadata=LEFT_OUT, default=None)
 
 
 @dataclass(frozen=True)
@@ -240,7 +248,7 @@ class ShardsResult(Record):
     """Is what ``sslzoo embed --json`` prints of shards: how many there are, and how many this process did.
 
     ``images`` counts the rows of each split, those without features too; ``written`` are the shards of this process,
-    and ``kept`` those of its own that were there before.
+    and ``kept`` those of its own that were there before. ``about`` is that of `BenchmarkRow`.
     """
 
     source: str
@@ -252,3 +260,4 @@ class ShardsResult(Record):
     written: int
     kept: int
     bad: Sequence[UnreadableRow]
+    about: str | None = field(metadata=LEFT_OUT, default=None)

@@ -81,7 +81,9 @@ def search(
     if out is not None:
         files.write(out, gallery.png(shown))
     unreadable = dataset.unreadable.rows()
-    return SearchResult(encoder.label, dataset.name, split, unreadable, results, str(out) if out else None)
+    return SearchResult(
+        encoder.label, dataset.name, split, unreadable, results, str(out) if out else None, encoder.about
+    )
 
 
 def split_of(dataset: Dataset, name: str) -> Split:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ..tools.errors import UserError, listing
 from . import files
 from .networks import SHOWN, below, by_names, choose, fit, networks, nothing, told
 from .transform import Transform
-from .weights import ENCODER, Weights, metadata
+from .weights import ENCODER, Weights, counters, metadata, misfit
 
 CHECKPOINT = "last.pt"  # of a run
 SIZES = (8, 4096)  # px of a view that a file may ask for
@@ -29,18 +30,23 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
     path = file_of(path, network)
     contents, own = files.read(path), metadata(path) or metadata(path.parent / ENCODER)
     named = backbone or _text(own.get("backbone"))
-    if networks(contents):
+    if backbone is not None and (whole := _by_name(contents, own, backbone, network, whole=True)) is not None:
+        made = whole
+    elif networks(contents):
         chosen, others = choose(contents, network)
         shaped = fit(contents, chosen, named)
         name = with_stem(named, shaped.backbone) if named else shaped.backbone
         how = transform_of(contents, own, shaped.size)
-        made = Weights(path, shaped.state, name, how, told(contents, chosen, shaped, others), shaped.backbone)
+        said = told(contents, chosen, replace(shaped, backbone=name), others)
+        made = Weights(path, shaped.state, name, how, said, shaped.backbone)
     else:
         named = named or _architecture(contents)
         if named is None:
             raise UserError(nothing(contents))
-        made = _by_name(contents, own, named, network)
-    check_finite(made)
+        found = _by_name(contents, own, named, network)
+        assert found is not None
+        made = found
+    check_numbers(made)
     return made
 
 
@@ -65,7 +71,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
     if prefix is not None and all(prefix + name in contents.tensors for name in own):
         state = {name: value for name, value in below(contents, prefix).items() if name in own or name == STEM}
         made = Weights(path, state, "the one of its shapes", Transform.usual(0, large=False))
-        check_finite(made)
+        check_numbers(made)
         made.fill(model)
     elif networks(contents):
         open_weights(path).fill(model)
@@ -91,11 +97,13 @@ def with_stem(backbone: str, shaped: str) -> str:
     return str(Backbone(asked.name, asked.args, told.stem, asked.norm_eps))
 
 
-def check_finite(weights: Weights) -> None:
-    """Raise `UserError` for weights that are not finite; a buffer may be infinite, as a mask is."""
+def check_numbers(weights: Weights) -> None:
+    """Raise `UserError` for weights that are whole numbers, or not finite; a buffer may be infinite, as a mask is."""
     for name, value in weights.state.items():
         learnt = name.endswith(("weight", "bias", "token", "embed", "gamma")) or ".running_" in name
-        if learnt and value.is_floating_point() and not bool(value.isfinite().all()):
+        if learnt and not value.is_floating_point():
+            raise UserError(f"{weights.path} has weights of {value.dtype}, first {name}; give them as real numbers.")
+        if learnt and not bool(value.isfinite().all()):
             raise UserError(f"{weights.path} has weights that are not finite, first {name}; give others.")
 
 
@@ -105,20 +113,28 @@ def _architecture(contents: files.Contents) -> str | None:
     return next((name for name in said if isinstance(name, str) and timm.is_model(name)), None)
 
 
-def _by_name(contents: files.Contents, about: Mapping[str, Any], backbone: str, network: str | None) -> Weights:
-    """Return the weights of a model whose own names a file has. Raises `UserError`."""
+def _by_name(
+    contents: files.Contents, about: Mapping[str, Any], backbone: str, network: str | None, whole: bool = False
+) -> Weights | None:
+    """Return the weights of a model whose own names a file has.
+
+    Return None where it lacks some, or has them of other shapes, and ``whole`` asks for all of them. Raises
+    `UserError`.
+    """
     name = Backbone.parse(backbone).name
     config = timm.get_pretrained_cfg(name) if timm.is_model(name) else None
     size = int(config.input_size[-1]) if config is not None else 32
     own = build(backbone, size).state_dict()
     prefix = by_names(contents, own, network)
+    found = {} if prefix is None else below(contents, prefix)
+    state = {key: value for key, value in found.items() if key in own}
+    if whole and misfit(own, {**counters(own), **state}) is not None:
+        return None
     if prefix is None:
         raise UserError(
             f"{nothing(contents).partition(';')[0]}; give the --backbone that they are of, since {backbone} has "
             f"{listing([*own][:SHOWN])}."
         )
-    found = below(contents, prefix)
-    state = {key: value for key, value in found.items() if key in own}
     heads = [*dict.fromkeys(key.partition(".")[0] for key in found if key not in own)]
     without = f"; without {', '.join(heads[:SHOWN])}" if heads else ""
     said = f"{prefix.rstrip('.') or 'weights'} -> {backbone} at {size} px{without}"

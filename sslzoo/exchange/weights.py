@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ class Weights:
     @property
     def channels(self) -> int:
         """The channels of the images that the network takes."""
-        first = next((value for value in self.state.values() if value.ndim == 4), None)
-        return 3 if first is None else int(first.shape[1])
+        first = first_convolution(self.state)
+        return 3 if first is None else int(self.state[first].shape[1])
 
     def network(self, size: int | None = None) -> nn.Module:
         """Return the network, for views of a size in px, by default its own. Raises `UserError`."""
@@ -57,12 +58,12 @@ class Weights:
         """Load the weights into a backbone; position embeddings are resampled for its views. Raises `UserError`."""
         own = net.state_dict()
         state = {key: value.float() if value.is_floating_point() else value for key, value in self.state.items()}
-        first = next((key for key, value in state.items() if value.ndim == 4), None)
+        first = first_convolution(state)
         if first in own and own[first].ndim == 4 and own[first].shape[1] != state[first].shape[1] == 3:
             state[first] = adapt_input_conv(own[first].shape[1], state[first])  # to images of other channels
         if "pos_embed" in state and "pos_embed" in own:
             state["pos_embed"] = resampled(state["pos_embed"], net, own["pos_embed"])
-        state |= {key: own[key] for key in own if key.endswith("num_batches_tracked") and key not in state}
+        state = {**counters(own), **state}
         ours, theirs = (int(found.get(STEM, 1)) for found in (own, state))
         if ours != theirs:
             raise UserError(
@@ -75,6 +76,16 @@ class Weights:
                 f"{self.shaped or self.backbone}."
             )
         net.load_state_dict(state)
+
+
+def first_convolution(state: Mapping[str, Tensor]) -> str | None:
+    """Return the key of the first convolution's weights; None where there is none."""
+    return next((key for key, value in state.items() if value.ndim == 4 and key.endswith("weight")), None)
+
+
+def counters(own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return batch norm's counts of batches, which old files lack, and nothing reads."""
+    return {key: value for key, value in own.items() if key.endswith("num_batches_tracked")}
 
 
 def misfit(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str | None:
@@ -94,6 +105,9 @@ def resampled(embeddings: Tensor, net: nn.Module, own: Tensor) -> Tensor:
     if grid is None or embeddings.shape == own.shape or embeddings.ndim != 3 or embeddings.shape[2] != own.shape[2]:
         return embeddings
     prefix = own.shape[1] - grid[0] * grid[1]
+    side = isqrt(max(embeddings.shape[1] - prefix, 0))
+    if side * side != embeddings.shape[1] - prefix:  # no square of patches, which `misfit` says
+        return embeddings
     found: Tensor = resample_abs_pos_embed(embeddings, [*grid], num_prefix_tokens=prefix)
     return found
 

@@ -1,6 +1,6 @@
 """What a person sees: rich only. Coloured tables and a live line on a terminal, plain lines elsewhere."""
 
-from .bench import clusters_table, knn_tables, left_out, neighbours_table, runs_table
+from .bench import about, clusters_table, knn_tables, left_out, neighbours_table, runs_table
 from .cells import CellsScreen, cells_table, studies_table
 from .pages import diff_table, map_tree, methods_markdown, methods_table, presets_page, recipe_page
 from .plain import duration, error, line
@@ -13,6 +13,7 @@ __all__ = [
     "CellsScreen",
     "Screen",
     "Waiting",
+    "about",
     "cells_table",
     "clusters_table",
     "diff_table",

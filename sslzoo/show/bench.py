@@ -60,14 +60,13 @@ def knn_tables(result: "BenchmarkResult") -> None:
             health = ", ".join(f"{name} {value:.3g}" for name, value in one.health.to_json().items())
             out.print(f"{escape(one.source)}: {one.dimension} columns; {health or 'not finite'}", soft_wrap=True)
     for one in result.rows:
-        if one.about:
-            out.print(f"[dim]{escape(one.source)}: {escape(one.about)}[/dim]", soft_wrap=True)
-    about = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
+        about(one.source, one.about)
+    protocols = [*protocol.names, protocol.index, f"bank: {protocol.bank}", f"intervals: {protocol.intervals}"]
     if retrieved:
-        about.append(HIT_RATE)
+        protocols.append(HIT_RATE)
     if protocol.several:
-        about.append(f"several labels a row: {protocol.several}")
-    out.print(f"[dim]{escape('; '.join(about))}[/dim]", soft_wrap=True)
+        protocols.append(f"several labels a row: {protocol.several}")
+    out.print(f"[dim]{escape('; '.join(protocols))}[/dim]", soft_wrap=True)
 
 
 def clusters_table(result: "ClusterResult") -> None:
@@ -87,9 +86,16 @@ def clusters_table(result: "ClusterResult") -> None:
     said += [f"{doubled:,} are near-duplicates, in {len(result.duplicates):,} groups"]
     said += [f"{len(result.outliers):,} are outliers, the farthest off {', '.join(result.farthest)}"]
     line("; ".join(said) + ".")
+    about(result.source, result.about)
     if result.note:
         line(f"Warning: {result.source}: {result.note}", stderr=True)
     line(f"{result.out} has a row for each image." + (f" {result.montage} shows them." if result.montage else ""))
+
+
+def about(source: str, words: str | None) -> None:
+    """Print what was made of a source's weights and done to images, where there is something to say."""
+    if words:
+        console().print(f"[dim]{escape(source)}: {escape(words)}[/dim]", soft_wrap=True)
 
 
 def left_out(bad: Sequence["UnreadableRow"]) -> None:
@@ -186,6 +192,7 @@ def neighbours_table(result: "SearchResult") -> None:
             color = "" if one.right is None else "[green]" if one.right else "[red]"
             made.add_row(str(rank), escape(name), f"{color}{marked}", f"{one.similarity:.4f}", f"{one.distance:.4f}")
         out.print(made)
+    about(result.source, result.about)
     if result.out:
         out.print(f"gallery: {escape(result.out)}", soft_wrap=True)
 

@@ -32,7 +32,7 @@ def embed(
     limit: int | None = None,
     backbone: str | None = None,
     layer: str = "encoder",
-    network: str = "online",
+    network: str | None = None,
     device: str = "auto",
     seed: int = 0,
     workers: int | None = None,

@@ -98,7 +98,7 @@ def embed_in_shards(name: str, options: EmbedOptions, out: Path, anew: bool = Fa
                 options.progress(source.label, done * plan.rows_a_shard, len(left) * plan.rows_a_shard)
     return ShardsResult(
         source=source.label, data=dataset.name, out=str(out), images=plan.images, columns=columns, shards=plan.shards,
-        written=len(left), kept=len(mine) - len(left), bad=dataset.unreadable.rows(),
+        written=len(left), kept=len(mine) - len(left), bad=dataset.unreadable.rows(), about=source.about,
     )  # fmt: skip
 
 

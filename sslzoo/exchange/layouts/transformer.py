@@ -112,7 +112,7 @@ def measured(state: State) -> tuple[dict[str, Value], int, State]:
         "patch_size": int(patches.shape[-1]), "depth": len(blocks), "mlp_ratio": ratio,
         "qkv_bias": "blocks.0.attn.qkv.bias" in state, "class_token": has_class,
         "reg_tokens": 0 if registers is None else int(registers.shape[1]),
-        "no_embed_class": has_class and not prefix, "pre_norm": "norm_pre.weight" in state,
+        "no_embed_class": tokens > 0 and not prefix, "pre_norm": "norm_pre.weight" in state,
         "qk_norm": "blocks.0.attn.q_norm.weight" in state,
     }  # fmt: skip
     return sizes, grid * int(patches.shape[-1]), state
