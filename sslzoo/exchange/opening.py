@@ -30,7 +30,7 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
     path = file_of(path, network)
     contents, own = files.read(path), metadata(path) or metadata(path.parent / ENCODER)
     named = backbone or _text(own.get("backbone"))
-    if backbone is not None and (whole := _by_name(contents, own, backbone, network, whole=True)) is not None:
+    if backbone is not None and (whole := _of_another(contents, own, backbone, network)) is not None:
         made = whole
     elif networks(contents):
         chosen, others = choose(contents, network)
@@ -111,6 +111,20 @@ def _architecture(contents: files.Contents) -> str | None:
     """Return timm's name of the model that a file or a config.json beside it says; None where neither does."""
     said = (contents.config.get("architecture"), contents.words.get("arch"))
     return next((name for name in said if isinstance(name, str) and timm.is_model(name)), None)
+
+
+def _of_another(
+    contents: files.Contents, about: Mapping[str, Any], backbone: str, network: str | None
+) -> Weights | None:
+    """Return the weights of a backbone that a person names, where shapes tell another, and all of its own are there."""
+    with suppress(UserError):  # of weights that only look like a layout's
+        if networks(contents) and _same(backbone, fit(contents, choose(contents, network)[0], backbone).backbone):
+            return None
+    return _by_name(contents, about, backbone, network, whole=True)
+
+
+def _same(one: str, other: str) -> bool:
+    return Backbone.parse(one).name == Backbone.parse(other).name
 
 
 def _by_name(
