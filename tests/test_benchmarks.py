@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path.insert(0, str(ROOT / "benchmarks"))
+import backbones  # noqa: E402
 import compact  # noqa: E402
 import embeddings  # noqa: E402
 import formats  # noqa: E402
@@ -58,6 +59,7 @@ LATER = {  # once they are measured
     "formats.json": ("formats.md", formats.page),
     "shards.json": ("shards.md", shards.page),
     "newcomer.json": ("newcomer.md", newcomer.page),
+    "backbones.json": ("backbones.md", backbones.page),
 }
 PAGES |= {name: made for name, made in LATER.items() if (RESULTS / name).is_file()}
 
@@ -133,7 +135,7 @@ def test_a_name_that_is_no_script_is_refused() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "kills", "soak", "listing", "results digits", "newcomer x", "precision", "embeddings digits", "ranks",
+        "kills", "soak", "listing", "results digits", "newcomer x", "backbones", "precision", "embeddings digits", "ranks",
         "million", "race x", "record x",
     ],
 )  # fmt: skip
