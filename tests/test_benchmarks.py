@@ -135,8 +135,8 @@ def test_a_name_that_is_no_script_is_refused() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "kills", "soak", "listing", "results digits", "newcomer x", "backbones", "precision", "embeddings digits", "ranks",
-        "million", "race x", "record x",
+        "kills", "soak", "listing", "results digits", "newcomer x", "backbones", "precision", "embeddings digits",
+        "ranks", "million", "race x", "record x",
     ],
 )  # fmt: skip
 def test_a_quick_run_has_to_say_where_to(name: str) -> None:

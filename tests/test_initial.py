@@ -145,6 +145,25 @@ def test_a_backbone_learns_slower_or_later(resnet, data, tmp_path):
     assert 0 < trained("backbone_lr_scale=0.01") < usual / 10
 
 
+def test_a_backbone_that_never_learns_is_said(resnet, data, tmp_path, run_cli):
+    words = [
+        *HEADS.split(),
+        "--data",
+        data,
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+        "--device",
+        "cpu",
+        "--init",
+        str(resnet),
+    ]
+    for knob in ("backbone_lr_scale=0", "backbone_freeze_epochs=5"):
+        done = run_cli("train", "simsiam", knob, *words, "--out", str(tmp_path))
+        assert "The backbone never learns" in done.output.replace("\n", " ")
+
+
 def test_published_weights_of_other_families_are_refused_or_taken(data, tmp_path, monkeypatch, refused):
     real = torchvision.models.get_model
     monkeypatch.setattr(torchvision.models, "get_model", lambda name, weights: real(name, weights=None))

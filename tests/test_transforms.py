@@ -230,9 +230,10 @@ def test_models_that_cannot_be_had_are_one_sentence(bad_input, monkeypatch, tmp_
         (("--mean", "a,b"), "--mean cannot be 'a,b'; it is a number for each channel"),
         (("--std", "0,1,1"), "--std cannot have numbers that are not above 0"),
         (("--mean", "1,1", "--std", "1,1,1"), "--mean has 2 numbers and --std 3"),
+        (("--mean", "123,116,103"), "--mean is of pixels in [0, 1]"),
         (
             ("--mean", "1,1,1"),
-            "--mean is of networks that come with a transform of their own, and random has the data's",
+            "--mean is of networks that come with a transform of their own, and random has none",
         ),
     ],
 )

@@ -97,7 +97,8 @@ def train(ctx: click.Context, /, expression: tuple[str, ...], **flags: Any) -> N
     options["baselines"] = flags["baselines"] is not False
     if options["max_bad"] is None:
         del options["max_bad"]
-    if control["resume"] is None and (beyond["rate"] is not None or beyond["schedule"] != "cosine"):
+    given = control["resume"] is not None and flags["epochs"] is not None
+    if not given and (beyond["rate"] is not None or beyond["schedule"] != "cosine"):
         raise UserError(
             "--schedule and --rate are of a run that goes on beyond its end; give --resume RUN --epochs N too."
         )

@@ -25,7 +25,9 @@ def check_size(
             model.eval()(torch.zeros(1, channels, size, size))
     except Exception as error:  # assertions and RuntimeErrors of its layers
         many = "" if channels == 3 else f" and {channels} channels"
-        raise UserError(f"{name} takes no images of {size} px{many} ({type(error).__name__}); choose {mend}.") from None
+        raise UserError(
+            f"{name} takes no images of {size} px{many} ({kind_and_words(error, 80)}); choose {mend}."
+        ) from None
     finally:
         model.train(training)
 

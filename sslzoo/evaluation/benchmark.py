@@ -22,7 +22,7 @@ from .evaluate import Evaluation, evaluate, group_by_seed, health_of
 from .given.banks import Given, embedding_between
 from .protocols import Protocol
 from .results import BenchmarkResult, BenchmarkRow, Meaning, UnlabelledRow
-from .sources import EmbedOptions, check_used, files_among, shared_data, shared_reading
+from .sources import EmbedOptions, check_transform, check_used, files_among, shared_data, shared_reading
 from .tasks import make_task
 
 RETRIEVAL, PLANES = ("auto", "all", "none"), ("pca", "tsne")
@@ -73,6 +73,7 @@ def benchmark(request: Request) -> Benchmark:
     options, sources = request.options, request.sources
     options = shared_reading(sources, shared_data(sources, options))
     wanted, drawn = request.evaluation, request.pictures
+    check_transform(sources, options)
     rows: list[BenchmarkRow | UnlabelledRow] = []
     names, missing, first = [], None, None
     started = time.time()

@@ -23,12 +23,22 @@ from ..views.features import BATCH, Preprocessing, features, raw_size
 from .embedding import Embedding, Gap, holds_features, read_features
 from .given.banks import embedding_of, with_numbers
 from .kept.features import Floats, cached
-from .sources import EmbedOptions, Source, check_used, files_among, is_features, open_source, shared_data
+from .sources import (
+    EmbedOptions,
+    Source,
+    check_transform,
+    check_used,
+    files_among,
+    is_features,
+    open_source,
+    shared_data,
+)
 
 
 def embed_alone(name: str, options: EmbedOptions, every: bool = False) -> Embedding:
     """Return what `embed` does of the only source; options of images beside features are an error."""
     check_used(files_among([name], options), options)
+    check_transform([name], options)
     return embed(name, options, every)
 
 

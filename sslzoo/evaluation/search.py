@@ -23,7 +23,7 @@ from ..tools.labels import caption, numbers
 from .drawn import gallery
 from .encode import features_of
 from .results import Neighbour, QueryResult, SearchResult
-from .sources import EmbedOptions, is_features, open_source
+from .sources import EmbedOptions, check_transform, is_features, open_source
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def search(
         raise UserError(f"-n cannot be {number}; it is at least 1.")
     if out is not None:
         files.check_out(out, ".png")
+    check_transform([source], options)
     encoder, dataset, device = open_source(source, options)
     searched = split_of(dataset, split)
     rows = features_of(encoder, dataset, searched, options, device)

@@ -66,7 +66,7 @@ class EmbedOptions(DataOptions):
         check_numbers(image_size=self.image_size, limit=self.limit, workers=self.workers, seed=self.seed)
         reading(self.range, self.channels)
         self.transform.check()
-        if self.layer not in LAYERS or self.network not in (None, *NETWORKS):
+        if self.layer not in LAYERS or self.network == "":
             raise UserError(f"--layer is {' or '.join(LAYERS)}, and --network {' or '.join(NETWORKS)}.")
 
     @property
@@ -148,16 +148,23 @@ def check_used(files: Sequence[str], given: EmbedOptions) -> None:
         )
 
 
+def check_transform(names: Sequence[str], given: EmbedOptions) -> None:
+    """Raise `UserError` for options of a transform where none of the sources has one of its own."""
+    paths = [Path(os.path.expanduser(name)) for name in names]
+    own = [pretrained.is_published(name) or runs.is_run(path) or (is_weights_file(path) and not is_features(path))
+           for name, path in zip(names, paths, strict=True)]  # fmt: skip
+    if given.transform.named and not any(own):
+        raise UserError(
+            f"{given.transform.named[0]} is of networks that come with a transform of their own, and "
+            f"{names[0] if names else 'features'} has none; leave it out."
+        )
+
+
 def open_source(name: str, options: EmbedOptions) -> tuple[Source, Dataset, torch.device]:
     """Return a source's network, the data at the size that it takes, and the device. Raises `UserError`."""
     device = find_device(options.device)
     source = _given(name, Path(os.path.expanduser(name)), options)
     own = source.transform
-    if own is None and options.transform.named:
-        raise UserError(
-            f"{options.transform.named[0]} is of networks that come with a transform of their own, and {name} has the "
-            "data's; leave it out."
-        )
     if own is not None and options.channels not in (None, made_for := source.channels or 3):
         raise UserError(f"{name} was trained on {made_for} channels; leave --channels {options.channels} out.")
     data, size = shared_data([name], options), options.image_size or (None if own is None else own.size)
@@ -239,6 +246,8 @@ def channels_of(net: nn.Module) -> int | None:
 
 def of_run(path: Path, options: EmbedOptions) -> Source:
     """Return a run's online backbone, or the layer and network of it that the options name. Raises `UserError`."""
+    if options.network not in (None, *NETWORKS):
+        raise UserError(f"--network online or target is of a run, and {options.network!r} is neither.")
     about = runs.read_run(path)
     with within(str(path)):
         check_numbers(image_size=about.image_size)

@@ -39,6 +39,10 @@ SETTINGS = (
 REFUSED = re.compile(r"(?:GLOBAL|Unsupported class|class) ([\w.<>]+)")  # torch names built-in ones without a module
 
 
+class Unreadable(UserError):
+    """A file of weights that cannot be read, or whose reading would run code."""
+
+
 class Called(type):
     """Is a class that notes its calls, which are what a pickle would run; it makes objects without calling anything."""
 
@@ -105,6 +109,8 @@ def read(path: Path) -> Contents:
 def _file(path: Path) -> Contents:
     if not os.path.isfile(path):
         raise UserError(f"There are no weights at {path}; give a run that has ended an epoch, or a file.")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"{path} is no file of weights; they come in {listing(SUFFIXES)}.")
     if path.suffix == ".safetensors":
         return Contents(path, _safetensors(path))
     found = _torch(path)
@@ -174,7 +180,7 @@ def _torch(path: Path) -> Any:
             refused = REFUSED.search(str(error))
             name = None if refused is None else refused[1] if "." in refused[1] else f"builtins.{refused[1]}"
             if name is None:
-                raise UserError(
+                raise Unreadable(
                     f"{path} is no plain state dict ({type(error).__name__}); save it with safetensors."
                 ) from None
             if name in {one[1] for one in known if isinstance(one, tuple)}:  # of a module that torch blocks
@@ -187,9 +193,9 @@ def _torch(path: Path) -> Any:
     raise UserError(f"{path} holds too many kinds of objects beside its weights; save it with safetensors.")
 
 
-def _running(path: Path, name: str) -> UserError:
+def _running(path: Path, name: str) -> Unreadable:
     """Return the sentence for a file that would call something when it is read by others."""
-    return UserError(
+    return Unreadable(
         f"{path} holds more than weights ({name}), which would run code, and is no plain state dict; save it with "
         "safetensors."
     )
@@ -199,11 +205,11 @@ def _is_setting(name: str) -> bool:
     return any(name == known or name.startswith(f"{known}.") for known in SETTINGS)
 
 
-def _unreadable(path: Path, error: BaseException) -> UserError:
+def _unreadable(path: Path, error: BaseException) -> Unreadable:
     """Return the sentence for a file that cannot be read."""
     if no_memory(error) and os.path.getsize(path) > 1 << 30:
-        return UserError(f"Memory does not hold {path}; end what else uses it.")
-    return UserError(
+        return Unreadable(f"Memory does not hold {path}; end what else uses it.")
+    return Unreadable(
         f"{path} cannot be read as weights ({kind_and_words(error, 60)}); give a whole {listing(SUFFIXES)} file."
     )
 

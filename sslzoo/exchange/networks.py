@@ -13,8 +13,8 @@ from .layouts import LAYOUTS, USUAL_HEADS, Fit, Layout, State, Unknown
 
 # How a file calls one of two networks of the same kind: the copy that follows, or the one that learns by gradient. A
 # teacher, and an average of weights, are what their own codes evaluate, and so they are taken where nobody says more.
-TARGET = re.compile(r"(^|[._])(teacher|ema|momentum|target|encoder_k|key_encoder|averaged|copy)([._]|$)")
-EVALUATED = re.compile(r"(^|[._])(teacher|ema)([._]|$)")
+TARGET = re.compile(r"(^|[._])(teacher|ema|swa|averaged|momentum|target|encoder_k|key_encoder|copy)([._]|$)")
+EVALUATED = re.compile(r"(^|[._])(teacher|ema|swa|averaged)([._]|$)")
 SHOWN = 3  # names of a list that are shown
 
 
@@ -50,13 +50,19 @@ def networks(contents: Contents) -> list[Network]:
 
 
 def choose(contents: Contents, network: str | None) -> tuple[Network, list[Network]]:
-    """Return the network that is meant, and the others. ``network`` is "online", "target", or None for the usual one.
+    """Return the network that is meant, and the others.
 
-    Raises `UserError` where there is none, where the one that is asked for is missing, and where two are alike.
+    ``network`` is "online", "target", a prefix of keys, or None for the usual one. Raises `UserError` where there is
+    none, where the one that is asked for is missing, and where two are as likely.
     """
     found = networks(contents)
     if not found:
         raise UserError(nothing(contents))
+    if network not in (None, "online", "target"):
+        named = next((one for one in found if one.prefix.rstrip(".") == network.rstrip(".")), None)
+        if named is None:
+            raise UserError(f"{contents.path} has no network {network!r}, only {_named(found)}; name one of these.")
+        return named, [one for one in found if one is not named]
     asked = [one for one in found if network is None or one.is_target == (network == "target")]
     if not asked:
         raise UserError(
@@ -64,10 +70,11 @@ def choose(contents: Contents, network: str | None) -> tuple[Network, list[Netwo
         )
     first = asked[0]
     rivals = [one for one in asked[1:] if one.rank[0] == first.rank[0] and not _equal(contents, first, one)]
+    rivals += [one for one in asked[1:] if one.rank[0] > first.rank[0] == 0 and not _alike(contents, first, one)]
     if rivals:
         raise UserError(
-            f"{contents.path} holds {len(rivals) + 1} networks ({_named([first, *rivals])}), and no name says which is "
-            "meant; save that one's state_dict() by itself."
+            f"{contents.path} holds {len(rivals) + 1} networks ({_named([first, *rivals])}), and nothing says which is "
+            f"meant; name one, as in --network {first.prefix.rstrip('.') or 'online'}."
         )
     return first, [one for one in found if one is not first]
 
@@ -82,6 +89,16 @@ def _equal(contents: Contents, one: Network, other: Network) -> bool:
     return states[0].keys() <= states[1].keys() and all(
         torch.equal(value, states[1][key]) for key, value in states[0].items()
     )
+
+
+def _alike(contents: Contents, one: Network, other: Network) -> bool:
+    """Return whether two networks are one backbone, as a teacher and its student."""
+    if one.layout is not other.layout:
+        return False
+    try:
+        return len({fit(contents, network).backbone for network in (one, other)}) == 1
+    except UserError:  # of shapes that are known of neither
+        return below(contents, one.prefix).keys() == below(contents, other.prefix).keys()
 
 
 def below(contents: Contents, prefix: str) -> State:
@@ -133,7 +150,7 @@ def by_names(contents: Contents, names: Iterable[str], network: str | None = Non
     rated = []
     for prefix in prefixes:
         there, named = sum(prefix + name in contents.tensors for name in wanted), Network(prefix, LAYOUTS[0])
-        if network is None or named.is_target == (network == "target"):
+        if network in (None, prefix.rstrip(".")) or named.is_target == (network == "target"):
             rated.append((-there, named.rank, prefix))
     return min(rated)[2] if rated else None
 

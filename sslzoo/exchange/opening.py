@@ -47,6 +47,8 @@ def open_weights(path: Path, backbone: str | None = None, network: str | None = 
         assert found is not None
         made = found
     check_numbers(made)
+    if made.channels != 3 and made.transform.guessed:  # whose mean ImageNet does not tell
+        made = replace(made, transform=replace(made.transform, mean=None, std=None))
     return made
 
 
@@ -92,7 +94,7 @@ def file_of(path: Path, network: str | None = None) -> Path:
 def with_stem(backbone: str, shaped: str) -> str:
     """Return a backbone that a person names, with the stem that the weights' shapes tell."""
     asked, told = Backbone.parse(backbone), Backbone.parse(shaped)
-    if asked.stem is not None or told.stem is None:
+    if asked.stem is not None or told.stem is None or not timm.is_model(asked.name):
         return backbone
     return str(Backbone(asked.name, asked.args, told.stem, asked.norm_eps))
 

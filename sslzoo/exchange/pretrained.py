@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -60,8 +61,14 @@ def published(name: str) -> Published:
     if not name.startswith(tuple(SOURCES)):
         name = f"timm:{LOCAL}{folder_of(name)}"
     prefix = next(prefix for prefix in SOURCES if name.startswith(prefix))
-    with contextlib.redirect_stdout(sys.stderr):  # hubs say on standard output what they download
-        found = SOURCES[prefix](name.removeprefix(prefix))
+    chatty = logging.getLogger("huggingface_hub")  # which tells of every try to reach the hub
+    level = chatty.level
+    chatty.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # hubs say on standard output what they download
+            found = SOURCES[prefix](name.removeprefix(prefix))
+    finally:
+        chatty.setLevel(level)
     found.net.eval()
     return found
 

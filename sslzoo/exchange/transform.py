@@ -12,6 +12,7 @@ from ..tools.errors import UserError, listing
 OURS = "ours"  # the shorter side resized, antialiased bilinearly, and the centre kept, by torch
 USUAL_CROP = 0.875  # of ImageNet's nets
 PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
+MOST_STD = 10.0  # of pixels in [0, 1]
 EDGES = ("shortest_edge", "height", "width")
 
 
@@ -20,7 +21,7 @@ class Transform:
     """Describes what is done to an image: cut to ``size`` px, divided by 255, less the mean, over the deviation.
 
     ``resize`` px has the side that `data.decoded.crops.Crop` says before the centre is kept. The interpolation "ours"
-    is that of our own views. Without a mean those of the data are taken. ``guessed`` says that nobody told it.
+    is that of our own views. Without a mean those of the data are taken. ``guessed`` says what nobody told.
     """
 
     size: int
@@ -29,7 +30,7 @@ class Transform:
     mode: str = "center"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
-    guessed: bool = False
+    guessed: str = ""
 
     @property
     def crop(self) -> Crop | None:
@@ -71,8 +72,8 @@ class Transform:
     def usual(cls, size: int, large: bool) -> Self:
         """Return what is usual where a file does not say: of large views ImageNet's, of small ones the data's own."""
         if not large:
-            return cls(size, size, guessed=True)
-        return cls(size, math.floor(size / USUAL_CROP), "bilinear", "center", *IMAGENET, guessed=True)
+            return cls(size, size, guessed="usual")
+        return cls(size, math.floor(size / USUAL_CROP), "bilinear", "center", *IMAGENET, guessed="usual")
 
     def changed(self, asked: "Asked", size: int | None) -> Self:
         """Return the transform with what a person asks for."""
@@ -82,7 +83,8 @@ class Transform:
         found = replace(self, size=px, resize=self.resize if kept else math.floor(px / share + 1e-6))
         if asked.interpolation is not None:
             found = replace(found, interpolation=asked.interpolation)
-        return replace(found, mean=asked.mean or found.mean, std=asked.std or found.std)
+        guessed = "else usual" if found.guessed and asked.named else found.guessed
+        return replace(found, mean=asked.mean or found.mean, std=asked.std or found.std, guessed=guessed)
 
     @property
     def words(self) -> str:
@@ -93,7 +95,7 @@ class Transform:
         named = [("mean", self.mean), ("std", self.std)]
         numbers = [f"{name} {', '.join(f'{x:.4g}' for x in values)}" for name, values in named if values]
         numbers = numbers or ["mean and std of the data"]
-        guess = " (usual: the file does not say)" if self.guessed else ""
+        guess = f" ({self.guessed}: the file does not say)" if self.guessed else ""
         return f"{sides[self.mode]} to {self.resize} px ({how}){cut}; {'; '.join(numbers)}{guess}"
 
 
@@ -112,8 +114,10 @@ class Asked:
             raise UserError(f"--interpolation cannot be {self.interpolation!r}; it is {listing(INTERPOLATIONS)}.")
         if self.crop_pct is not None and not 0.05 <= self.crop_pct <= 1:
             raise UserError(f"--crop-pct cannot be {self.crop_pct:g}; it is the centre's share of a side, up to 1.")
-        if self.std is not None and min(self.std) <= 0:
-            raise UserError("--std cannot have numbers that are not above 0; give the channels' deviations.")
+        if self.mean is not None and not all(0 <= x <= 1 for x in self.mean):
+            raise UserError("--mean is of pixels in [0, 1]; divide means of pixels up to 255 by that.")
+        if self.std is not None and not all(0 < x <= MOST_STD for x in self.std):
+            raise UserError("--std cannot have numbers that are not above 0; give deviations of pixels in [0, 1].")
         if self.mean is not None and self.std is not None and len(self.mean) != len(self.std):
             raise UserError(
                 f"--mean has {len(self.mean)} numbers and --std {len(self.std)}; give one for each channel."

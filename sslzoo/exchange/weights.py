@@ -65,7 +65,7 @@ class Weights:
             state["pos_embed"] = resampled(state["pos_embed"], net, own["pos_embed"])
         state = {**counters(own), **state}
         ours, theirs = (int(found.get(STEM, 1)) for found in (own, state))
-        if ours != theirs:
+        if ours != theirs and misfit(*({k: v for k, v in one.items() if k != STEM} for one in (own, state))) is None:
             raise UserError(
                 f"{self.path} is of views of another size, and its first convolution has a stride of {theirs} where "
                 f"it has {ours} here; give the --image-size that it was trained with."

@@ -129,6 +129,13 @@ def notes(recipe: Recipe, samples: int) -> list[str]:
             f"The warm-up of {warmup:g} epochs takes the whole run of {training.epochs}, whose learning rate rises to "
             "its end; train longer, or set optimizer.warmup_epochs lower."
         )
+    frozen = recipe.optimizer.backbone_freeze_epochs
+    if frozen >= training.epochs or not recipe.optimizer.backbone_lr_scale:
+        how = f"{frozen:g} frozen epochs of {training.epochs}" if frozen else "optimizer.backbone_lr_scale 0"
+        found.append(
+            f"The backbone never learns ({how}), though batch norm's statistics in it follow the data; set a larger "
+            "scale, or fewer frozen epochs."
+        )
     if queue_too_long(recipe, samples):
         found.append(
             f"The queue of {recipe.memory.queue_length:,} holds older keys of the batch's own images, of {samples:,} "

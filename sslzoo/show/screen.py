@@ -64,9 +64,10 @@ class Screen(Reporter):
         guards(out, recipe)
         knob_notes(out, recipe)
         training = recipe.training
+        said = f"beyond its {training.epochs}" if plan.extended else recipe.origins["training.epochs"]
         out.print(
             f"{escape(data.name)}: {len(data.train):,} images of {data.size} px; {training.backbone} on {plan.device} "
-            f"({plan.precision}); {counted(training.epochs, 'epoch')} ({recipe.origins['training.epochs']}), "
+            f"({plan.precision}); {counted(plan.epochs, 'epoch')} ({said}), "
             f"batch {training.batch_size}, learning rate {recipe.learning_rate:.4g} ({recipe.optimizer.name})",
             soft_wrap=True,
         )

@@ -64,7 +64,10 @@ class Surroundings:
         if self.initial is None:
             return ()
         used, said = self.initial.transform, f": {self.initial.said}" if self.initial.said else ""
-        numbers = [] if used.mean is None or used.std is None else [*used.mean, *used.std]
+        if self.initial.channels != (channels := self.data.channels):
+            said += f"; the first convolution's weights for {self.initial.channels} channels become ones for {channels}"
+        fits = used.mean is not None and used.std is not None and len(used.mean) == channels
+        numbers = [*(used.mean or ()), *(used.std or ())] if fits else []
         norm = f"; mean and std of pixels are theirs ({', '.join(f'{x:.4g}' for x in numbers)})" if numbers else ""
         return (f"initial weights {self.initial.path}{said}{norm}",)
 

@@ -11,6 +11,8 @@ from ...tools.errors import UserError, listing
 
 STEMS = ("3x3", "3x3p2", "7x7")  # of residual nets: of stride 1 without pooling, padded by 1 or 2; of stride 2 with it
 OWN = ("stem", "norm_eps")  # arguments that timm does not have
+OURS = ("pretrained", "num_classes", "in_chans", "img_size", "features_only", "checkpoint_path", "scriptable",
+        "exportable", "cache_dir", "pretrained_cfg", "dynamic_img_size")  # fmt: skip
 LONGEST = 400  # letters of a name with its arguments
 
 
@@ -34,6 +36,8 @@ class Backbone:
         args: dict[str, Value] = {}
         for word in rest.split(",") if colon else ():
             key, equals, value = word.partition("=")
+            if key in OURS:
+                raise UserError(f"The backbone's {key} is not a person's to choose; leave {word!r} out.")
             if not (key.isidentifier() and equals and value) or key in args or len(text) > LONGEST:
                 raise UserError(
                     f"The backbone cannot be {text[:LONGEST]!r}; it is NAME, or NAME:KEY=VALUE,KEY=VALUE, as in "

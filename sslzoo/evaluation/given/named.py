@@ -153,7 +153,9 @@ def holds_weights(path: Path) -> bool:
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         else:
             shapes = {name: tensor.shape for name, tensor in files.read(path).tensors.items()}
-    except (UserError, SafetensorError, OSError, ValueError):
+    except (files.Unreadable, SafetensorError):
+        return True  # of which whoever reads weights has the sentence
+    except (UserError, OSError, ValueError):
         return False
     known = ROLES["features"]
     named = any("." in name or (len(shape) > 2 and name.lower() not in known) for name, shape in shapes.items())

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...data.formats.items import name_of
+from ...exchange.transform import Asked
 from ...metrics import ranking
 from ...metrics.knn import RECALL_AT, counts
 from ...metrics.rows import plain
@@ -37,6 +38,10 @@ def embed(
     seed: int = 0,
     workers: int | None = None,
     cached: bool = True,
+    interpolation: str | None = None,
+    crop_pct: float | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
 ) -> Embedding:
     """Return the features of every image of a data set, with labels, file names and the names of the classes.
 
@@ -44,14 +49,17 @@ def embed(
     likewise of "val" and "test", and "classes". ``source`` is what it is for ``sslzoo embed``: a run directory, an
     expression, "random", "raw", "colours", "timm:NAME", weights or a file of features. ``data`` is what it is
     for `train`, by default the run's own; ``image_size`` is in pixels; ``limit`` takes so many training images only;
-    ``backbone`` is that of weights in a file, or of "random"; ``layer`` ("encoder", "projector") and ``network``
-    ("online", "target") are of a run; ``device`` is "auto", "cpu", "cuda", "cuda:N" or "mps"; ``seed`` draws untrained
-    backbones; ``workers`` is the number of processes that read files; features that are ``cached`` are kept on disk.
-    Raises `UserError`.
+    ``backbone`` is that of weights in a file, or of "random"; ``layer`` ("encoder", "projector") is of a run, and
+    ``network`` ("online", "target") of a run or of a file that has both; ``device`` is "auto", "cpu", "cuda", "cuda:N"
+    or "mps"; ``seed`` draws untrained backbones; ``workers`` is the number of processes that read files; features that
+    are ``cached`` are kept on disk.
+    ``interpolation``, ``crop_pct``, ``mean`` and ``std`` change what the source's own transform does to images, whose
+    pixels are in [0, 1]. Raises `UserError`.
     """
+    asked = Asked(interpolation, crop_pct, *(None if one is None else tuple(map(float, one)) for one in (mean, std)))
     options = EmbedOptions(
         data=name_of(data), image_size=image_size, limit=limit, backbone=backbone, layer=layer, network=network,
-        device=device, seed=seed, workers=workers, cached=cached,
+        device=device, seed=seed, workers=workers, cached=cached, transform=asked,
     )  # fmt: skip
     return encode.embed_alone(_text(source), options, every=True)
 
@@ -67,6 +75,7 @@ def search(
     data: AnyData | None = None,
     image_size: int | None = None,
     backbone: str | None = None,
+    network: str | None = None,
     device: str = "auto",
     workers: int | None = None,
 ) -> SearchResult:
@@ -74,12 +83,14 @@ def search(
 
     An image is a file, or a split and a place as "test:7"; neighbours are of the ``split`` "train" or "test" of
     ``data``, and an image of it is not its own neighbour. ``out`` is a PNG to draw. ``image_size``, ``backbone``,
-    ``device`` and ``workers`` are those of `embed`. Raises `UserError`.
+    ``network``, ``device`` and ``workers`` are those of `embed`. Raises `UserError`.
     """
     if not isinstance(images, str | os.PathLike) and not hasattr(images, "__iter__"):
         raise UserError(f"images cannot be {images!r:.80}; give a file, or a list of them.")
     names = [images] if isinstance(images, str | os.PathLike) else [*images]
-    options = EmbedOptions(data=name_of(data), device=device, image_size=image_size, backbone=backbone, workers=workers)
+    options = EmbedOptions(
+        data=name_of(data), device=device, image_size=image_size, backbone=backbone, network=network, workers=workers
+    )
     picture = None if out is None else Path(out)
     return searching.search(_text(source), [_text(name) for name in names], options, number, split, picture)
 

@@ -127,7 +127,7 @@ class Run:
         image_size: int | None = None,
         limit: int | None = None,
         layer: str = "encoder",
-        network: str = "online",
+        network: str | None = None,
         cached: bool = True,
     ) -> Embedding:
         """Return the features of a data set, by default the run's own; all is as in `sslzoo.embed`."""

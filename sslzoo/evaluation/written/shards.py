@@ -25,7 +25,7 @@ from ..encode import features_of, preprocessing, rows_of
 from ..given.parquet import needed
 from ..kept.features import Floats, of_network
 from ..results import ShardsResult
-from ..sources import EmbedOptions, Source, is_features, open_source
+from ..sources import EmbedOptions, Source, check_transform, is_features, open_source
 from .writing import SPLITS, write
 
 PLAN = ".shards.json"
@@ -81,6 +81,7 @@ def embed_in_shards(name: str, options: EmbedOptions, out: Path, anew: bool = Fa
     """
     if is_features(Path(os.path.expanduser(name)), options.backbone):
         raise UserError(f"{name} holds features and no network; give --out a file, or name a run or a model.")
+    check_transform([name], options)
     with process_group():
         source, dataset, device = on_all(lambda: open_source(name, options))
         own = replace(options, cached=False, progress=None)

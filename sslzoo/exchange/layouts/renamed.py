@@ -1,4 +1,4 @@
-"""Vision transformers by torchvision's and by Hugging Face's names, which become timm's."""
+"""Torchvision's and Hugging Face's names of vision transformers, and of the latter's residual nets, become timm's."""
 
 import re
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .layout import Fit, Layout, State, Unknown
+from .residual import Residual
 from .transformer import Transformer
 
 Names = tuple[tuple[str, str], ...]  # patterns, and what they become
@@ -40,24 +41,42 @@ HUGGING_FACE: Names = (
     (r"\.layer_scale([12])\.lambda1$", r".ls\1.gamma"),
     (r"^layernorm\.", "norm."),
 )
+RESIDUAL: Names = (
+    (r"^embedder\.embedder\.convolution\.", "conv1."),
+    (r"^embedder\.embedder\.normalization\.", "bn1."),
+    (r"^encoder\.stages\.0\.layers\.", "layer1."),
+    (r"^encoder\.stages\.1\.layers\.", "layer2."),
+    (r"^encoder\.stages\.2\.layers\.", "layer3."),
+    (r"^encoder\.stages\.3\.layers\.", "layer4."),
+    (r"\.layer\.0\.convolution\.", ".conv1."),
+    (r"\.layer\.0\.normalization\.", ".bn1."),
+    (r"\.layer\.1\.convolution\.", ".conv2."),
+    (r"\.layer\.1\.normalization\.", ".bn2."),
+    (r"\.layer\.2\.convolution\.", ".conv3."),
+    (r"\.layer\.2\.normalization\.", ".bn3."),
+    (r"\.shortcut\.convolution\.", ".downsample.0."),
+    (r"\.shortcut\.normalization\.", ".downsample.1."),
+)
 PARTS = ("query", "key", "value")
 
 
 class Renamed(Layout):
-    """Is a ViT under other names; ``anchors`` tell it."""
+    """Is a layout under other names; ``anchors`` tell it, and ``act`` is the activation of its nets."""
 
-    def __init__(self, words: str, names: Names, anchors: tuple[str, ...]):
-        self.words, self.names, self.anchors = words, names, anchors
+    def __init__(self, own: Layout, names: Names, anchors: tuple[str, ...], act: str):
+        self.words, self.own, self.names, self.anchors, self.act = f"{own.words} (renamed)", own, names, anchors, act
 
     def fit(self, state: State, config: Mapping[str, Any]) -> Fit:
-        if (act := config.get("hidden_act", "gelu")) != "gelu":
-            raise Unknown(f"its activation is {act!r}, where these nets have gelu: say --backbone")
+        if (act := config.get("hidden_act", self.act)) != self.act:
+            raise Unknown(f"its activation is {act!r}, where these nets have {self.act}: say --backbone")
+        if config.get("downsample_in_bottleneck") or config.get("downsample_in_first_stage"):
+            raise Unknown("its config.json strides other layers than timm's nets do: say --backbone")
         named = {}
         for key, value in state.items():
             for pattern, new in self.names:
                 key = re.sub(pattern, new, key)
             named[key] = value
-        return Transformer().fit(joined(named), config)
+        return self.own.fit(joined(named), config)
 
 
 def joined(state: State) -> State:
@@ -73,9 +92,11 @@ def joined(state: State) -> State:
 
 
 RENAMED = (
-    Renamed("a ViT's, as torchvision has it", TORCHVISION,
-            ("conv_proj.weight", "encoder.pos_embedding", "encoder.layers.encoder_layer_0.ln_1.weight")),
-    Renamed("a ViT's, as Hugging Face has it", HUGGING_FACE,
+    Renamed(Transformer(), TORCHVISION,
+            ("conv_proj.weight", "encoder.pos_embedding", "encoder.layers.encoder_layer_0.ln_1.weight"), "gelu"),
+    Renamed(Transformer(), HUGGING_FACE,
             ("embeddings.patch_embeddings.projection.weight",
-             "encoder.layer.0.attention.attention.query.weight")),
+             "encoder.layer.0.attention.attention.query.weight"), "gelu"),
+    Renamed(Residual(), RESIDUAL,
+            ("embedder.embedder.convolution.weight", "encoder.stages.3.layers.0.layer.0.convolution.weight"), "relu"),
 )  # fmt: skip

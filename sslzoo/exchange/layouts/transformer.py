@@ -12,7 +12,7 @@ from ...core.backbones import Backbone
 from ...recipes.schema import Value
 from .layout import USUAL_HEADS, Fit, Layout, State, Unknown, numbered
 
-OF_NET = re.compile(r"(cls_token|pos_embed|reg_token|patch_embed\.|blocks\.|norm\.|norm_pre\.|fc_norm\.)")
+OF_NET = re.compile(r"(cls_token|pos_embed|reg_token|patch_embed\.|blocks\.|norm\.|fc_norm\.)")
 CHUNKED = re.compile(r"^blocks\.\d+\.(\d+)\.")  # of blocks that lie in chunks, by their own numbers
 HEAD = 64  # channels of a head: what nearly every net has, and shapes do not tell
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}  # of So400m, H, g and G, by their channels
@@ -20,8 +20,14 @@ NAMES = {192: "vit_tiny_patch16_224", 384: "vit_small_patch16_224", 768: "vit_ba
          1024: "vit_large_patch16_224"}  # fmt: skip
 USUAL: dict[str, Value] = {  # of these
     "patch_size": 16, "depth": 12, "mlp_ratio": 4.0, "qkv_bias": True, "class_token": True, "reg_tokens": 0,
-    "no_embed_class": False, "pre_norm": False, "qk_norm": False,
+    "no_embed_class": False, "qk_norm": False,
 }  # fmt: skip
+APART = {  # keys of nets whose features are made otherwise than shapes tell
+    "dist_token": "a distilled net, which has two class tokens",
+    "attn_pool.latent": "a net that pools its patches by attention",
+    "norm_pre.weight": "a net of CLIP's kind, whose activation and norms may be others",
+    "pre_norm.weight": "a net of CLIP's kind, whose activation and norms may be others",
+}
 GATED = "vit_giant_patch14_dinov2"  # whose blocks have gates, which no argument of a base can say
 
 
@@ -42,8 +48,9 @@ class Transformer(Layout):
             state = {CHUNKED.sub(r"blocks.\1.", key): value for key, value in state.items()}
         own = {key: value for key, value in state.items() if OF_NET.match(key)}
         left = tuple(key for key in state if not OF_NET.match(key))
-        if "dist_token" in state:
-            raise Unknown("dist_token is of a distilled net, which has two class tokens: say --backbone")
+        for key, why in APART.items():
+            if key in state:
+                raise Unknown(f"{key} is of {why}: say --backbone")
         own = gated(own)
         sizes, size, own = measured(own)
         args: dict[str, Value] = {key: value for key, value in sizes.items() if value != USUAL.get(key)}
@@ -58,7 +65,8 @@ class Transformer(Layout):
         if heads != width // HEAD or width not in NAMES:
             args["num_heads"] = heads
         if not told:
-            notes = (f"{heads} heads of {width // heads} channels, as is usual: shapes do not tell",)
+            kind = f"{heads} heads of {width // heads} channels, as is usual"
+            notes = (f"{kind}: shapes do not tell (--backbone {name}:num_heads=N)",)
         if "blocks.0.ls1.gamma" in own:
             args["init_values"] = 1e-5
         if not sizes["class_token"] or "fc_norm.weight" in own:
@@ -112,7 +120,7 @@ def measured(state: State) -> tuple[dict[str, Value], int, State]:
         "patch_size": int(patches.shape[-1]), "depth": len(blocks), "mlp_ratio": ratio,
         "qkv_bias": "blocks.0.attn.qkv.bias" in state, "class_token": has_class,
         "reg_tokens": 0 if registers is None else int(registers.shape[1]),
-        "no_embed_class": tokens > 0 and not prefix, "pre_norm": "norm_pre.weight" in state,
+        "no_embed_class": tokens > 0 and not prefix,
         "qk_norm": "blocks.0.attn.q_norm.weight" in state,
     }  # fmt: skip
     return sizes, grid * int(patches.shape[-1]), state
