@@ -15,8 +15,8 @@ SOURCE_OPTIONS = stacked(
     click.option("--layer", default="encoder", show_default=True, help="Of a run: encoder or projector."),
     click.option(
         "--network",
-        help="Of a run, or of a file that has both: online or target.  [default: online; of a "
-        "file with a teacher that]",
+        help="Of a run or of a file with several: online, target, or of a file a prefix of its keys.  [default: "
+        "online; of a file with a teacher that]",
     ),
     click.option(
         "--interpolation",
