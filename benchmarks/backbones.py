@@ -81,7 +81,7 @@ def page(rows: list[dict]) -> str:
     """The table, a row a backbone; sentences of refusals below it."""
     columns = [(method, size) for method in METHODS for size in SIZES]
     found = {(row["backbone"], row["method"], row["size"]): row["outcome"] for row in rows}
-    versions_ = dict.fromkeys(", ".join(f"{k} {v}" for k, v in row["versions"].items()) for row in rows)
+    versions_ = dict.fromkeys(row["versions"] for row in rows)
     outcomes = [row["outcome"] for row in rows]
     heads = [f"{method}, {size} px" for method, size in columns]
     lines = [
@@ -130,7 +130,7 @@ def main() -> None:
                             continue
                         with tempfile.TemporaryDirectory(dir=place) as folder:
                             outcome = cell(backbone, words, size, f"{place}/{size}.npz", Path(folder))
-                        about = {"versions": versions(), "commit": commit()}
+                        about = {"versions": ", ".join(f"{k} {v}" for k, v in versions().items()), "commit": commit()}
                         rows.append({"family": family, "backbone": backbone, "method": method, "size": size,
                                      "outcome": outcome, **about})  # fmt: skip
                         write_rows(path, rows, page)

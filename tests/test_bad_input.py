@@ -650,7 +650,7 @@ TABLE: dict[str, list[Any]] = {
         ("export gone --to timm --out d", "There is no run gone"),
         ("export folder --to timm --out d", "folder is no run directory"),
         ("export r-no-encoder --to timm --out d", "no weights at r-no-encoder"),
-        ("export r-encoder-cut --to onnx --out d", "cannot be read as weights"),
+        ("export r-encoder-cut --to torch --out d", "cannot be read as weights"),
         ("export r-backbone --to timm --out d", "timm has no model 'resnet19'"),
         ("export r-mean --to timm --out d", "mean and std in its run.json"),
         ("export r-no-recipe --to timm --out d", "no file r-no-recipe/recipe.toml"),

@@ -349,7 +349,10 @@ def test_resume_refuses_other_flags_and_foreign_checkpoints(invoke: Invoke, tmp_
     assert run["epochs"] == 1
     refused(invoke("train", "--resume", run["run"], "--dry-run"), "--dry-run says what a new run would do")
     assert (tmp_path / run["run"] / "log.csv").read_text().count("\n") == 2  # nothing was trained
-    refused(invoke("train", "--resume", run["run"], "--epochs", "5"), "--epochs belongs to the run (2)")
+    refused(
+        invoke("train", "--resume", run["run"], "--epochs", "5"),
+        "has trained 1 of its 2 epochs; go on to its end first",
+    )
     refused(invoke("train", "--resume", run["run"], "--seed", "5"), "--seed belongs to the run (0)")
     refused(invoke("train", "--resume", run["run"], "--minutes", "5"), "--minutes belongs to the run (none was given)")
     assert loaded(invoke("train", "--resume", run["run"], "--epochs", "2", "--json"))["epochs"] == 2
